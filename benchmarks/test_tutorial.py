@@ -1,0 +1,47 @@
+"""The tutorial itself: some epochs in fp32 and in mixed precision, with loss and time."""
+
+from dataclasses import asdict
+from itertools import islice
+from statistics import fmean
+
+from perfsuite.bench import Bench
+from perfsuite.convergence import Training, train
+from perfsuite.gates import finite
+from perfsuite.precision import Precision
+
+EPOCHS = 2
+
+
+def test_tutorial(perf: Bench, amp: Precision) -> None:
+    """Both train from the same weights over the same batches; the table says how it went."""
+    workload = perf.workload
+    steps = max(1, workload.table_images // workload.batch_size)
+    epochs: dict[Precision, list[Training]] = {}
+    for precision in (Precision.fp32, amp):
+        step = workload.step(precision, perf.device, seed=0)
+        batches = perf.digits.batches(workload.batch_size, seed=0)
+        epochs[precision] = []
+        for epoch in range(EPOCHS):
+            epochs[precision].append(train(step, list(islice(batches, steps)), perf.clock))
+            perf.progress(f"epochs in {precision}")(epoch + 1, EPOCHS)
+
+    perf.configure(epochs=EPOCHS, steps=steps)
+    perf.keep("epochs", {p: [asdict(epoch) for epoch in run] for p, run in epochs.items()})
+    perf.timed(epoch.elapsed_s for epoch in epochs[amp])
+    perf.metric("epoch_s", fmean(e.elapsed_s for e in epochs[amp]), unit="s", better="lower")
+    perf.gate(finite("finite", sorted({n for run in epochs.values() for e in run for n in e.non_finite})))
+    perf.show(table(perf, epochs))
+
+
+def table(perf: Bench, epochs: dict[Precision, list[Training]]) -> str:
+    """Return the tutorial's table: a line an epoch, loss and elapsed time of both."""
+    workload = perf.workload
+    lines = [
+        f"{workload.name}: {workload.table_images} images of {perf.digits.source} an epoch,"
+        f" batches of {workload.batch_size}, {perf.machine.hardware.name}",
+        "epoch" + "".join(f"{f'{p} loss':>14}{'elapsed':>10}" for p in epochs),
+    ]
+    for epoch in range(EPOCHS):
+        cells = (f"{run[epoch].mean_loss:14.4f}{run[epoch].elapsed_s:8.2f} s" for run in epochs.values())
+        lines.append(f"{epoch + 1:>5}" + "".join(cells))
+    return "\n".join(lines)

@@ -1,0 +1,161 @@
+"""The device: choosing it, naming its hardware and software, and looking at its state.
+
+Nothing here changes a setting of the machine. What a machine cannot tell is None.
+"""
+
+import os
+import platform
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pynvml
+import torch
+
+__all__ = ["DeviceError", "Hardware", "choose_device", "hardware", "machine_state", "software"]
+
+_PACKAGES = ("perfsuite", "torch", "torchvision", "numpy", "pytest", "pytest-benchmark")
+
+
+class DeviceError(RuntimeError):
+    """A device that was asked for and is not there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hardware:
+    """What baselines are kept by: the accelerator, or the CPU where there is none.
+
+    Attributes:
+        key: name of the folder that holds its baselines.
+        kind: "cuda" or "cpu".
+        name: as the vendor spells it.
+        count: visible accelerators, or logical CPUs this process may use.
+        memory_bytes: of one accelerator, or None for a CPU, whose memory does not bear on it.
+    """
+
+    key: str
+    kind: str
+    name: str
+    count: int
+    memory_bytes: int | None
+
+
+def choose_device(wanted: str) -> torch.device:
+    """Return the device for "auto" (CUDA where there is a GPU), "cuda" or "cpu".
+
+    Raises:
+        DeviceError: CUDA was asked for and there is none; never a fall-back, never a skip.
+    """
+    if wanted == "cpu":
+        return torch.device("cpu")
+    if torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    if wanted == "auto":
+        return torch.device("cpu")
+    built = torch.version.cuda
+    why = "torch sees no GPU" if built else "this torch was built without CUDA"
+    raise DeviceError(f"--perf-device {wanted}: {why} (torch {torch.__version__})")
+
+
+def hardware(device: torch.device) -> Hardware:
+    """Return what baselines of `device` are kept by."""
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        count, memory_bytes = torch.cuda.device_count(), properties.total_memory
+        gib = round(memory_bytes / 2**30)
+        return Hardware(
+            key=_slug(f"{properties.name}-x{count}-{gib}gib"),
+            kind="cuda",
+            name=properties.name,
+            count=count,
+            memory_bytes=memory_bytes,
+        )
+    name, count = _cpu_name(), _usable_cpus()
+    key = _slug(f"cpu-{name}-x{count}")
+    return Hardware(key=key, kind="cpu", name=name, count=count, memory_bytes=None)
+
+
+def software(device: torch.device) -> dict[str, Any]:
+    """Return the versions that an upgrade may change: recorded and compared, never a key."""
+    versions: dict[str, Any] = {package: _version(package) for package in _PACKAGES}
+    versions["python"] = platform.python_version()
+    versions["system"] = f"{platform.system()} {platform.release()}"
+    versions["cuda"] = torch.version.cuda
+    versions["cudnn"] = torch.backends.cudnn.version() if device.type == "cuda" else None
+    versions["driver"] = _nvml(pynvml.nvmlSystemGetDriverVersion) if device.type == "cuda" else None
+    versions["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
+    versions["threads"] = torch.get_num_threads()
+    return versions
+
+
+def machine_state(device: torch.device) -> dict[str, Any]:
+    """Return clocks, temperature and load as they are now; cheap, but not for a timed region."""
+    state: dict[str, Any] = {"load_1min": psutil.getloadavg()[0], "cpu_mhz": _cpu_mhz()}
+    if device.type != "cuda":
+        return state
+    uuid = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
+    return state | {
+        "sm_mhz": _nvml(_of(uuid, pynvml.nvmlDeviceGetClockInfo, pynvml.NVML_CLOCK_SM)),
+        "memory_mhz": _nvml(_of(uuid, pynvml.nvmlDeviceGetClockInfo, pynvml.NVML_CLOCK_MEM)),
+        "temperature_c": _nvml(
+            _of(uuid, pynvml.nvmlDeviceGetTemperature, pynvml.NVML_TEMPERATURE_GPU)
+        ),
+        "power_mw": _nvml(_of(uuid, pynvml.nvmlDeviceGetPowerUsage)),
+        "clock_event_reasons": _nvml(
+            _of(uuid, pynvml.nvmlDeviceGetCurrentClocksEventReasons)
+        ),
+    }
+
+
+def _of(uuid: str, query: Callable[..., Any], *arguments: int) -> Callable[[], Any]:
+    return lambda: query(pynvml.nvmlDeviceGetHandleByUUID(uuid), *arguments)
+
+
+def _nvml(query: Callable[[], Any]) -> Any:
+    """Return what NVML answers, or None where it cannot."""
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return None
+    try:
+        return query()
+    except pynvml.NVMLError:
+        return None
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _cpu_name() -> str:
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.M)
+    except OSError:
+        found = None
+    return found.group(1).strip() if found else platform.processor() or platform.machine()
+
+
+def _cpu_mhz() -> float | None:
+    try:
+        frequency = psutil.cpu_freq()
+    except (OSError, NotImplementedError):
+        return None
+    return float(frequency.current) if frequency is not None else None
+
+
+def _usable_cpus() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")

@@ -1,0 +1,209 @@
+"""Gates: pure functions from an estimate and a threshold to a verdict.
+
+FAIL needs the whole interval beyond the threshold, PASS the whole interval on the good side.
+In between is INCONCLUSIVE, which is not green. A gate without a threshold is NOT GATED.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from perfsuite.stats import Estimate
+
+__all__ = [
+    "Outcome",
+    "Verdict",
+    "at_least",
+    "at_most",
+    "equivalent",
+    "finite",
+    "missing",
+    "not_worse",
+    "scale_within",
+    "skipped_steps",
+]
+
+
+class Outcome(StrEnum):
+    """What a gate says."""
+
+    PASS = "PASS"
+    FAIL = "FAIL"
+    INCONCLUSIVE = "INCONCLUSIVE"
+    NOT_GATED = "NOT GATED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What one gate says of one figure.
+
+    Attributes:
+        gate: the gate's name, as in thresholds.toml.
+        outcome: PASS, FAIL, INCONCLUSIVE or NOT GATED.
+        figure: the measured figure with unit and interval, ready to read.
+        threshold: what was asked of it, ready to read.
+        reason: why the outcome is what it is, where figure and threshold do not say it.
+    """
+
+    gate: str
+    outcome: Outcome
+    figure: str
+    threshold: str
+    reason: str = ""
+
+    def __str__(self) -> str:
+        tail = f" ({self.reason})" if self.reason else ""
+        return f"{self.outcome} {self.gate}: {self.figure}, {self.threshold}{tail}"
+
+
+def _figure(estimate: Estimate, unit: str) -> str:
+    if not all(map(math.isfinite, (estimate.value, estimate.low, estimate.high))):
+        return f"{estimate.value}{unit}"
+    if estimate.confidence == 1.0:
+        return f"{estimate.value:.3f}{unit}"
+    return f"{estimate.value:.3f}{unit} [{estimate.low:.3f}, {estimate.high:.3f}]"
+
+
+def _judge(gate: str, figure: str, threshold: str, *, low: float, high: float) -> Verdict:
+    """Judge an excess over the threshold: PASS at or below zero, FAIL above it."""
+    reason = ""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        outcome, reason = Outcome.FAIL, "not a finite number"
+    elif high <= 0:
+        outcome = Outcome.PASS
+    elif low > 0:
+        outcome = Outcome.FAIL
+    else:
+        outcome, reason = Outcome.INCONCLUSIVE, "the interval straddles the threshold: too noisy"
+    return Verdict(gate=gate, outcome=outcome, figure=figure, threshold=threshold, reason=reason)
+
+
+def _not_gated(gate: str, figure: str) -> Verdict:
+    return Verdict(
+        gate=gate, outcome=Outcome.NOT_GATED, figure=figure, threshold="no threshold is set"
+    )
+
+
+def at_least(gate: str, estimate: Estimate, minimum: float | None, *, unit: str = "x") -> Verdict:
+    """Judge a figure that must not fall below `minimum`."""
+    figure = _figure(estimate, unit)
+    if minimum is None:
+        return _not_gated(gate, figure)
+    threshold = f"at least {minimum:g}{unit}"
+    low, high = minimum - estimate.high, minimum - estimate.low
+    return _judge(gate, figure, threshold, low=low, high=high)
+
+
+def at_most(gate: str, estimate: Estimate, maximum: float | None, *, unit: str = "x") -> Verdict:
+    """Judge a figure that must not rise above `maximum`."""
+    figure = _figure(estimate, unit)
+    if maximum is None:
+        return _not_gated(gate, figure)
+    threshold = f"at most {maximum:g}{unit}"
+    low, high = estimate.low - maximum, estimate.high - maximum
+    return _judge(gate, figure, threshold, low=low, high=high)
+
+
+def equivalent(gate: str, ratio: Estimate, margin: float | None) -> Verdict:
+    """Judge a ratio that must lie within a factor ``1 + margin`` of one, on either side.
+
+    Better than the reference fails too: a training that takes every step twice converges
+    faster, and is wrong.
+    """
+    figure = _figure(ratio, "x")
+    if margin is None:
+        return _not_gated(gate, figure)
+    width = math.log1p(margin)
+    logs = [math.log(end) if end > 0 else math.nan for end in (ratio.low, ratio.high)]
+    nearest = 0.0 if logs[0] <= 0 <= logs[1] else min(map(abs, logs))
+    farthest = max(map(abs, logs)) if all(map(math.isfinite, logs)) else math.nan
+    threshold = f"within {margin:.1%} of 1 both ways"
+    return _judge(gate, figure, threshold, low=nearest - width, high=farthest - width)
+
+
+def not_worse(
+    gate: str, ratio: Estimate, margin: float, *, better: str, runs: int, unit: str = "x"
+) -> Verdict:
+    """Judge a figure over its baseline's, given as a ratio with a prediction interval.
+
+    Args:
+        gate: the gate's name.
+        ratio: now over baseline.
+        margin: the smallest relative worsening worth reporting.
+        better: "lower" or "higher": which way is an improvement.
+        runs: how many promoted runs the baseline has.
+        unit: printed behind the ratio.
+    """
+    worse = (ratio.low, ratio.high) if better == "lower" else (1 / ratio.high, 1 / ratio.low)
+    width = math.log1p(margin)
+    threshold = f"at most {margin:.1%} worse than {runs} promoted run{'s' if runs > 1 else ''}"
+    verdict = _judge(
+        gate,
+        _figure(ratio, unit),
+        threshold,
+        low=math.log(worse[0]) - width,
+        high=math.log(worse[1]) - width,
+    )
+    if runs >= 3 or verdict.outcome is Outcome.PASS:
+        return verdict
+    few = "fewer than 3 runs: their spread is assumed; promote more"
+    reason = f"{verdict.reason}; {few}" if verdict.reason else few
+    return Verdict(
+        gate=gate,
+        outcome=verdict.outcome,
+        figure=verdict.figure,
+        threshold=threshold,
+        reason=reason,
+    )
+
+
+def missing(gate: str, what: str, remedy: str) -> Verdict:
+    """Return the FAIL of a gate whose figure is not there to be judged."""
+    return Verdict(
+        gate=gate, outcome=Outcome.FAIL, figure=what, threshold="must be there", reason=remedy
+    )
+
+
+def finite(gate: str, offenders: Sequence[str]) -> Verdict:
+    """Judge that no loss, parameter or buffer is NaN or infinite; `offenders` names those."""
+    shown = ", ".join(offenders[:3]) + (f" and {len(offenders) - 3} more" if offenders[3:] else "")
+    return Verdict(
+        gate=gate,
+        outcome=Outcome.FAIL if offenders else Outcome.PASS,
+        figure=f"not finite: {shown}" if offenders else "all finite",
+        threshold="losses, parameters and buffers must be",
+    )
+
+
+def skipped_steps(gate: str, skipped: int | None, steps: int, max_fraction: float) -> Verdict:
+    """Judge how many of `steps` the gradient scaler skipped; None is not known, and not green."""
+    threshold = f"at most {max_fraction:.1%} of {steps}"
+    if skipped is None:
+        return Verdict(
+            gate=gate,
+            outcome=Outcome.INCONCLUSIVE,
+            figure="unknown",
+            threshold=threshold,
+            reason="the optimizer counts no steps: use one that keeps state['step'], such as Adam",
+        )
+    # A negative count means that the optimizer took more steps than it was asked to.
+    good = 0 <= skipped <= max_fraction * steps
+    return Verdict(
+        gate=gate,
+        outcome=Outcome.PASS if good else Outcome.FAIL,
+        figure=f"{skipped} skipped",
+        threshold=threshold,
+        reason="" if skipped >= 0 else "the optimizer took more steps than it was asked to",
+    )
+
+
+def scale_within(gate: str, scale: float, low: float, high: float) -> Verdict:
+    """Judge the gradient scaler's final scale."""
+    good = math.isfinite(scale) and low <= scale <= high
+    return Verdict(
+        gate=gate,
+        outcome=Outcome.PASS if good else Outcome.FAIL,
+        figure=f"scale {scale:g}",
+        threshold=f"within {low:g} and {high:g}",
+    )

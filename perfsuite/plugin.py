@@ -1,0 +1,121 @@
+"""The pytest plugin: options, fixtures, and the hooks that find perfsuite's benchmarks.
+
+It is loaded in every pytest session of its environment, so it imports neither torch nor scipy
+and stays out of the way of sessions without a benchmark that uses the fixture `perf`. Where
+there is one, `perfsuite.session` takes over.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from perfsuite.bench import Bench
+    from perfsuite.session import PerfSession
+    from perfsuite.workload import Workload
+
+__all__ = ["perf", "workload"]
+
+_SESSION = pytest.StashKey["PerfSession"]()
+_COMPARE = pytest.StashKey[Any]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of perfsuite."""
+    group = parser.getgroup("perfsuite", "performance of mixed-precision training")
+    group.addoption(
+        "--perf-device",
+        choices=("auto", "cuda", "cpu"),
+        default="auto",
+        help="device to measure; auto takes CUDA where there is a GPU (default: %(default)s)",
+    )
+    group.addoption(
+        "--perf-workload",
+        choices=("tutorial", "tiny"),
+        default=None,
+        help="network to train: tutorial (the default on CUDA) or an eighth of its width, tiny",
+    )
+    group.addoption(
+        "--perf-data",
+        choices=("mnist5k", "mnist", "synthetic"),
+        default="mnist5k",
+        help="digits: 5,000 real ones without a network, the 60,000 of torchvision (downloaded"
+        " once), or noise, for timing only (default: %(default)s)",
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep --benchmark-compare back until it is known whose benchmarks there are.
+
+    pytest-benchmark would load, and warn, before anything is collected.
+    """
+    wanted = config.getoption("benchmark_compare", [])
+    if not wanted or config.getoption("dist", "no") != "no":
+        return
+    if isinstance(wanted, str) and (config.invocation_params.dir / wanted).is_dir():
+        raise pytest.UsageError(
+            f"--benchmark-compare took {wanted!r} for its value:"
+            f" write `pytest {wanted} --benchmark-compare`"
+        )
+    config.stash[_COMPARE] = wanted
+    config.option.benchmark_compare = []
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(
+    session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Start a perfsuite session if there are benchmarks of ours; else leave all as it was."""
+    ours = [item for item in items if "perf" in getattr(item, "fixturenames", ())]
+    compare = config.stash.get(_COMPARE, False)
+    if ours:
+        from perfsuite.session import start_session
+
+        config.stash[_SESSION] = start_session(session, items, ours, compare)
+    elif compare:
+        _give_back_comparison(config, compare)
+
+
+def _give_back_comparison(config: pytest.Config, compare: Any) -> None:
+    config.option.benchmark_compare = compare
+    benchmarks = config._benchmarksession  # type: ignore[attr-defined]  # set by pytest-benchmark
+    benchmarks.compare = compare
+    benchmarks.handle_loading()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give `precision`, `amp` and `reference` the precisions that the device can do.
+
+    What a device cannot do is not collected, so that nothing needs to be skipped.
+    """
+    names = {"precision", "amp", "reference"} & set(metafunc.fixturenames)
+    if "perf" not in metafunc.fixturenames or not names:
+        return
+    from perfsuite.session import machine_of
+
+    machine = machine_of(metafunc.config)
+    if "precision" in names:
+        metafunc.parametrize("precision", machine.precisions, ids=str)
+    if "amp" in names:
+        metafunc.parametrize("amp", machine.amp, ids=str)
+    if "reference" in names:
+        metafunc.parametrize("reference", machine.references, ids="vs-{}".format)
+
+
+@pytest.fixture(scope="session")
+def workload(request: pytest.FixtureRequest) -> "Workload":
+    """What is trained; override it to run the suite on a model of your own."""
+    from perfsuite.session import machine_of
+
+    return machine_of(request.config).default_workload
+
+
+@pytest.fixture
+def perf(
+    request: pytest.FixtureRequest, benchmark: Any, workload: "Workload"
+) -> Iterator["Bench"]:
+    """Build arms, time them, and gate what they show; see `perfsuite.bench.Bench`."""
+    with request.config.stash[_SESSION].bench(request.node, benchmark, workload) as bench:
+        yield bench

@@ -1,0 +1,239 @@
+"""Run files: one session's JSON, as pytest-benchmark writes it with a section of our own.
+
+Read with every field checked, written whole or not at all, never over another file.
+"""
+
+import contextlib
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from perfsuite.gates import Outcome
+
+__all__ = [
+    "SCHEMA",
+    "Benchmark",
+    "Metric",
+    "Run",
+    "RunError",
+    "encode",
+    "next_free",
+    "read_run",
+    "save_numbered",
+    "write_new",
+]
+
+SCHEMA = 1
+"""Version of the section ``perfsuite``; raised when its meaning changes."""
+
+
+class RunError(ValueError):
+    """A run file that cannot be used; the message names the file and the reason."""
+
+
+class Metric(msgspec.Struct, frozen=True, kw_only=True):
+    """One figure that a baseline is compared by."""
+
+    value: Annotated[float, msgspec.Meta(gt=0)]
+    unit: str
+    better: Literal["lower", "higher"]
+
+
+class VerdictRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A verdict as it stands in the file."""
+
+    gate: str
+    outcome: Outcome
+
+
+class Benchmark(msgspec.Struct, frozen=True, kw_only=True):
+    """What one benchmark left for comparison.
+
+    Attributes:
+        key: ``file::name[params]``, the file relative to the suite, so that it does not
+            depend on where pytest was started.
+        config: what was measured; figures of different configs are not compared.
+        metrics: the figures, by name.
+        verdicts: of all its gates.
+    """
+
+    key: str
+    config: dict[str, Any]
+    metrics: dict[str, Metric]
+    verdicts: list[VerdictRecord]
+
+
+class _HardwareRecord(msgspec.Struct, frozen=True, kw_only=True):
+    key: str
+    name: str
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True):
+    hardware: _HardwareRecord
+    software: dict[str, Any]
+    complete: bool
+    items: dict[str, str]
+    started: str
+
+
+class _Commit(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    dirty: bool
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """A valid run file.
+
+    Attributes:
+        path: where it was read.
+        content: its bytes.
+        hardware: key of the hardware that it ran on.
+        software: versions, by name.
+        commit: of the measured tree, or "unversioned".
+        dirty: whether that tree had uncommitted changes.
+        complete: whether every selected benchmark was run to its end.
+        items: outcome by benchmark key, also of those that left no figures.
+        started: when, in ISO 8601.
+        benchmarks: by key.
+    """
+
+    path: Path
+    content: bytes
+    hardware: str
+    software: dict[str, Any]
+    commit: str
+    dirty: bool
+    complete: bool
+    items: dict[str, str]
+    started: str
+    benchmarks: dict[str, Benchmark]
+
+    def faults(self) -> list[str]:
+        """Return why this run must not become a baseline; nothing if it may."""
+        faults = [] if self.complete else ["the session did not run to its end"]
+        faults += [f"{k} {outcome}" for k, outcome in self.items.items() if outcome != "passed"]
+        faults += [
+            f"{benchmark.key}: gate {verdict.gate} says {verdict.outcome}"
+            for benchmark in self.benchmarks.values()
+            for verdict in benchmark.verdicts
+            if verdict.outcome is Outcome.FAIL
+        ]
+        absent = sorted(self.items.keys() - self.benchmarks.keys())
+        faults += [f"{key} left no figures" for key in absent]
+        return faults
+
+
+def read_run(path: Path) -> Run:
+    """Read and check a run file.
+
+    Raises:
+        RunError: it cannot be read, is not JSON (cut short, say), is pytest-benchmark's own
+            without our section, was written by a later perfsuite, or lacks a field.
+    """
+    try:
+        content = path.read_bytes()
+        document = msgspec.json.decode(content)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RunError(f"{path}: not valid JSON, damaged or cut short: {error}") from None
+    if not isinstance(document, dict) or "perfsuite" not in document:
+        raise RunError(f"{path}: no run of perfsuite: it has no section 'perfsuite'")
+    _check_schema(path, document["perfsuite"])
+    try:
+        section = msgspec.convert(document["perfsuite"], _Section)
+        commit = msgspec.convert(document.get("commit_info"), _Commit)
+        entries = msgspec.convert(document.get("benchmarks"), list[dict[str, Any]])
+        extras = [msgspec.convert(entry.get("extra_info"), dict[str, Any]) for entry in entries]
+        benchmarks = [
+            msgspec.convert(extra["perfsuite"], Benchmark)
+            for extra in extras
+            if "perfsuite" in extra
+        ]
+    except msgspec.ValidationError as error:
+        raise RunError(f"{path}: not a valid run: {error}") from None
+    if not benchmarks:
+        raise RunError(f"{path}: holds no benchmark of perfsuite")
+    by_key = {benchmark.key: benchmark for benchmark in benchmarks}
+    if len(by_key) != len(benchmarks):
+        raise RunError(f"{path}: holds a benchmark twice")
+    return Run(
+        path=path,
+        content=content,
+        hardware=section.hardware.key,
+        software=section.software,
+        commit=commit.id,
+        dirty=commit.dirty,
+        complete=section.complete,
+        items=section.items,
+        started=section.started,
+        benchmarks=by_key,
+    )
+
+
+def _check_schema(path: Path, section: object) -> None:
+    schema = section.get("schema") if isinstance(section, dict) else None
+    if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
+        raise RunError(f"{path}: its schema is {schema!r}, not a version number")
+    if schema > SCHEMA:
+        raise RunError(
+            f"{path}: written by a later perfsuite (schema {schema}, this one reads {SCHEMA}):"
+            " upgrade perfsuite, or promote runs of this version"
+        )
+
+
+def encode(document: dict[str, Any]) -> bytes:
+    """Return a run as indented JSON; NaN and infinity, which JSON has not, become null."""
+    return msgspec.json.format(msgspec.json.encode(document, enc_hook=repr), indent=2) + b"\n"
+
+
+def write_new(path: Path, content: bytes) -> None:
+    """Write a file that does not exist yet, whole or not at all.
+
+    The content goes to a hidden file beside it and gets its name by a hard link, which fails
+    where the name is taken, also if another process took it a moment ago.
+
+    Raises:
+        FileExistsError: there is a file of that name; it is left as it is.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    part = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.chmod(0o644)
+        os.link(part, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            part.unlink()
+
+
+def save_numbered(folder: Path, name: str, content: bytes) -> Path:
+    """Write ``NNNN_name.json`` under the next number that is free in `folder`; return it."""
+    while True:
+        taken = [0]
+        if folder.is_dir():
+            found = (re.match(r"(\d{4,})_", entry.name) for entry in folder.iterdir())
+            taken += [int(match.group(1)) for match in found if match]
+        path = folder / f"{max(taken) + 1:04}_{name}.json"
+        try:
+            write_new(path, content)
+        except FileExistsError:
+            continue
+        return path
+
+
+def next_free(path: Path) -> Path:
+    """Return `path`, or the first of ``stem-2``, ``stem-3``, … that does not exist."""
+    number, free = 1, path
+    while free.exists():
+        number += 1
+        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    return free

@@ -1,0 +1,365 @@
+"""A pytest session with benchmarks of perfsuite: gates, comparison, saving and the table.
+
+Registered as a plugin once such benchmarks have been collected. Whatever would leave a gate
+unevaluated is refused here, before anything is measured.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from perfsuite.baseline import Baseline, BaselineError, compare, load_baseline
+from perfsuite.bench import Bench, Machine, machine
+from perfsuite.data import DataError, Digits
+from perfsuite.device import DeviceError
+from perfsuite.expected import Removed, removed_benchmarks
+from perfsuite.gates import Outcome, Verdict
+from perfsuite.progress import StatusLine
+from perfsuite.runs import SCHEMA, encode, next_free, save_numbered, write_new
+from perfsuite.table import verdict_table
+from perfsuite.thresholds import FILE_NAME, Thresholds, ThresholdsError, load_thresholds
+from perfsuite.workload import Workload
+
+__all__ = ["PerfSession", "machine_of", "start_session"]
+
+_MACHINE = pytest.StashKey[Machine]()
+_BENCH = pytest.StashKey[Bench]()
+_COLOURS = {
+    Outcome.PASS: {"green": True},
+    Outcome.FAIL: {"red": True, "bold": True},
+    Outcome.INCONCLUSIVE: {"yellow": True, "bold": True},
+    Outcome.NOT_GATED: {"light": True},
+}
+
+
+def machine_of(config: pytest.Config) -> Machine:
+    """Return what the session runs on, found out once."""
+    if _MACHINE not in config.stash:
+        wanted, workload = config.getoption("perf_device"), config.getoption("perf_workload")
+        try:
+            config.stash[_MACHINE] = machine(wanted, workload)
+        except DeviceError as error:
+            raise pytest.UsageError(str(error)) from None
+    return config.stash[_MACHINE]
+
+
+def start_session(
+    session: pytest.Session, items: list[pytest.Item], ours: Sequence[pytest.Item], compare: Any
+) -> "PerfSession":
+    """Check the session's options, load thresholds and baseline, and register the session.
+
+    Args:
+        session: pytest's.
+        items: all that was collected; benchmarks that the baseline has and the suite no
+            longer has are added, so that they fail.
+        ours: those that use the fixture `perf`.
+        compare: the value of --benchmark-compare; False without it, True for the bare flag.
+
+    Raises:
+        UsageError: an option keeps a gate from being evaluated, or thresholds or baseline
+            cannot be used.
+    """
+    config = session.config
+    _refuse_what_switches_gates_off(config, items, ours, compare)
+    suite = _suite_of(ours)
+    machine = machine_of(config)
+    try:
+        thresholds = load_thresholds(suite / FILE_NAME, machine.hardware.key)
+        baseline = load_baseline(suite, machine.hardware.key) if compare else None
+    except (ThresholdsError, BaselineError) as error:
+        raise pytest.UsageError(str(error)) from None
+    perf_session = PerfSession(
+        config, suite=suite, machine=machine, thresholds=thresholds, baseline=baseline
+    )
+    for item in ours:
+        perf_session.adopt(item)
+    if baseline is not None:
+        items += removed_benchmarks(session, suite, baseline.keys() - set(perf_session.keys))
+    config.pluginmanager.register(perf_session, "perfsuite-session")
+    return perf_session
+
+
+def _refuse_what_switches_gates_off(
+    config: pytest.Config, items: Sequence[pytest.Item], ours: Sequence[pytest.Item], compare: Any
+) -> None:
+    own = config._benchmarksession  # type: ignore[attr-defined]  # set by pytest-benchmark
+    if own.disabled and not own.xdist_worker:
+        raise pytest.UsageError(
+            "perfsuite cannot evaluate its gates under --benchmark-disable; drop the option, or"
+            " leave the benchmarks out with --benchmark-skip"
+        )
+    if config.getoption("benchmark_compare_fail"):
+        raise pytest.UsageError(
+            "--benchmark-compare-fail judges one number by another; perfsuite's margins are in"
+            f" {FILE_NAME}, table [compare]: drop the option"
+        )
+    if not compare:
+        return
+    if compare is not True:
+        raise pytest.UsageError(
+            f"--benchmark-compare={compare}: perfsuite compares with the promoted runs of this"
+            " hardware; give the option without a value"
+        )
+    if own.skip:
+        raise pytest.UsageError("--benchmark-skip leaves nothing for --benchmark-compare to judge")
+    others = [item for item in items if _only_pytest_benchmark(item)]
+    if others:
+        raise pytest.UsageError(
+            f"--benchmark-compare: {others[0].nodeid} does not use the fixture `perf`, so that"
+            " promoted runs say nothing of it; run it in a session of its own"
+        )
+
+
+def _only_pytest_benchmark(item: pytest.Item) -> bool:
+    names = getattr(item, "fixturenames", ())
+    return "benchmark" in names and "perf" not in names
+
+
+def _suite_of(ours: Sequence[pytest.Item]) -> Path:
+    suites = {}
+    for item in ours:
+        homes = [folder for folder in item.path.parents if (folder / FILE_NAME).is_file()]
+        if not homes:
+            raise pytest.UsageError(f"{item.path}: no {FILE_NAME} in its folder or above it")
+        suites[homes[0]] = item
+    if len(suites) > 1:
+        found = ", ".join(sorted(map(str, suites)))
+        raise pytest.UsageError(f"benchmarks of several suites ({found}): run one at a time")
+    return next(iter(suites))
+
+
+class PerfSession:
+    """One session's benchmarks, verdicts and outcomes."""
+
+    def __init__(
+        self,
+        config: pytest.Config,
+        *,
+        suite: Path,
+        machine: Machine,
+        thresholds: Thresholds,
+        baseline: Baseline | None,
+    ) -> None:
+        self.keys: dict[str, str] = {}
+        self._config = config
+        self._suite = suite
+        self._machine = machine
+        self._thresholds = thresholds
+        self._baseline = baseline
+        self._digits: Digits | None = None
+        self._outcomes: dict[str, str] = {}
+        self._rows: list[tuple[str, Verdict]] = []
+        self._pages: list[str] = []
+        self._saved: list[str] = []
+        self._started = datetime.now(UTC)
+        self._status = StatusLine(config)
+        self._own = config._benchmarksession  # type: ignore[attr-defined]  # pytest-benchmark's
+        # Its wide table sorts arms of different kinds by their fastest block; ours ends the
+        # session unless the wide one is asked for.
+        self._own.quiet = not self._own.verbose
+        json_path = self._own.json
+        if json_path is not None and json_path.exists():
+            raise pytest.UsageError(f"--benchmark-json: {json_path} exists and is not overwritten")
+
+    def adopt(self, item: pytest.Item) -> None:
+        """Prepare a benchmark: its key, and a timer that hands on the times we measured."""
+        key = f"{item.path.relative_to(self._suite).as_posix()}::{item.nodeid.partition('::')[2]}"
+        self.keys[key] = item.nodeid
+        marker = item.get_closest_marker("benchmark")
+        options = dict(marker.kwargs) if marker else {}
+        item.add_marker(pytest.mark.benchmark(**options | {"timer": _Replay()}), append=False)
+
+    def key_of(self, item: pytest.Item) -> str | None:
+        """Return an item's key, or None if it is no benchmark of ours."""
+        if isinstance(item, Removed):
+            return item.key
+        return next((key for key, nodeid in self.keys.items() if nodeid == item.nodeid), None)
+
+    @contextmanager
+    def bench(self, item: pytest.Item, benchmark: Any, workload: Workload) -> Iterator[Bench]:
+        """Return what the benchmark works with."""
+        key = self.key_of(item)
+        assert key is not None
+        bench = item.stash[_BENCH] = Bench(
+            key=key,
+            machine=self._machine,
+            workload=workload,
+            digits=self._load(),
+            thresholds=self._thresholds,
+            report=self._status.show,
+        )
+        yield bench
+        self._status.clear()
+
+    def _load(self) -> Digits:
+        if self._digits is None:
+            source = self._config.getoption("perf_data")
+            try:
+                with self._status.uncaptured():
+                    self._digits = self._machine.load(source)
+            except DataError as error:
+                pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
+        return self._digits
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Refuse to measure beside other workers."""
+        if self._own.xdist_worker and self.key_of(item) is not None:
+            pytest.fail("perfsuite cannot measure under xdist; run with -n0", pytrace=False)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
+        """Judge a benchmark once its body has run: here, so that the item itself fails."""
+        yield
+        bench = item.stash.get(_BENCH, None)
+        if bench is None:
+            return
+        if not bench.times_s:
+            pytest.fail(f"{bench.key} measured nothing", pytrace=False)
+        comparison: tuple[Verdict, ...] = ()
+        if self._baseline is not None:
+            comparison = compare(self._baseline, bench.comparable(), self._thresholds.compare)
+        self._hand_over(item, bench, comparison)
+        verdicts = (*bench.verdicts, *comparison)
+        self._rows += [(bench.key, verdict) for verdict in verdicts]
+        self._pages += bench.pages
+        red = [str(verdict) for verdict in verdicts if self._is_red(verdict)]
+        if red:
+            pytest.fail("\n".join(red), pytrace=False)
+
+    def _is_red(self, verdict: Verdict) -> bool:
+        if verdict.outcome is Outcome.INCONCLUSIVE:
+            return verdict.gate.partition(" ")[0] not in self._thresholds.warn
+        return verdict.outcome is Outcome.FAIL
+
+    def _hand_over(self, item: pytest.Item, bench: Bench, comparison: Sequence[Verdict]) -> None:
+        """Put what was measured into pytest-benchmark's own record."""
+        benchmark = item.funcargs["benchmark"]  # type: ignore[attr-defined]  # a Function has it
+        marker = item.get_closest_marker("benchmark")
+        assert marker is not None
+        marker.kwargs["timer"].load(bench.times_s)
+        benchmark.extra_info["perfsuite"] = bench.record(comparison)
+        benchmark.pedantic(lambda: None, rounds=len(bench.times_s))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Iterator[None]:
+        """Note each benchmark's outcome, also of those that left no figures."""
+        report: Any = yield
+        key = self.key_of(item)
+        if key is not None:
+            worst = report.outcome if call.when == "call" or report.skipped else "error"
+            if report.outcome != "passed" or call.when == "call":
+                self._outcomes[key] = worst
+        return report  # type: ignore[return-value]  # a wrapper returns what it was given
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Iterator[None]:
+        """Save the run, whole and under a new name, before pytest-benchmark would."""
+        selected = {key for item in session.items if (key := self.key_of(item)) is not None}
+        self._complete = selected <= self._outcomes.keys()
+        self._selected = selected
+        self._save()
+        unjudged = [k for k in sorted(selected) if self._outcomes.get(k) == "skipped"]
+        if self._baseline is not None and unjudged and session.exitstatus == pytest.ExitCode.OK:
+            self._pages.append(f"not compared, and so not green: {', '.join(unjudged)} skipped")
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        return (yield)
+
+    def _save(self) -> None:
+        own = self._own
+        name, json_path = own.save or own.autosave, own.json
+        own.save = own.autosave = own.json = None
+        if not (name or json_path) or os.environ.get("PYTEST_XDIST_WORKER"):
+            return
+        if not own.benchmarks:
+            self._saved.append("nothing was saved: no benchmark was measured")
+            return
+        hook = self._config.hook
+        commit_info = hook.pytest_benchmark_generate_commit_info(config=self._config)
+        hook.pytest_benchmark_update_commit_info(config=self._config, commit_info=commit_info)
+        document = hook.pytest_benchmark_generate_json(
+            config=self._config,
+            benchmarks=own.benchmarks,
+            include_data=True,
+            machine_info=own.get_machine_info(),
+            commit_info=commit_info,
+        )
+        hook.pytest_benchmark_update_json(
+            config=self._config, benchmarks=own.benchmarks, output_json=document
+        )
+        content = encode(document)
+        if json_path is not None:
+            free = next_free(json_path)
+            write_new(free, content)
+            taken = f" ({json_path} was taken meanwhile)" if free != json_path else ""
+            self._saved.append(f"saved {free}{taken}")
+        if name:
+            folder = own.storage.get("x").parent
+            self._saved.append(f"saved {save_numbered(folder, name, content)}")
+
+    def pytest_benchmark_update_json(self, output_json: dict[str, Any]) -> None:
+        """Add what is known of the session as a whole."""
+        hardware = self._machine.hardware
+        output_json["perfsuite"] = {
+            "schema": SCHEMA,
+            "started": self._started.isoformat(timespec="seconds"),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "complete": self._complete,
+            "hardware": hardware,
+            "software": self._machine.software,
+            "options": {
+                name: self._config.getoption(name)
+                for name in ("perf_device", "perf_workload", "perf_data")
+            },
+            "items": {key: self._outcomes.get(key, "not run") for key in sorted(self._selected)},
+        }
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """End the session with what was shown, the table of verdicts, and where it was saved."""
+        write = terminalreporter.write_line
+        hardware = self._machine.hardware
+        terminalreporter.section("perfsuite")
+        write(f"{hardware.name} ({hardware.key}), torch {self._machine.software['torch']}")
+        if self._baseline is not None:
+            runs = len(self._baseline.runs)
+            write(f"against {runs} promoted run{'s' if runs > 1 else ''} in {self._baseline.folder}")
+            for change in self._baseline.software_changes(self._machine.software):
+                write(f"  changed since: {change}")
+        for page in self._pages:
+            write("")
+            for line in page.splitlines():
+                write(line)
+        write("")
+        width = self._config.get_terminal_writer().fullwidth
+        for outcome, line in verdict_table(self._rows, width=width):
+            write(line, **_COLOURS[outcome])
+        counts = {outcome: 0 for outcome in Outcome}
+        for _, verdict in self._rows:
+            counts[verdict.outcome] += 1
+        tally = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
+        write(f"{len(self._rows)} gates: {tally}" if self._rows else "no gate was evaluated")
+        for line in self._saved:
+            write(line)
+
+
+class _Replay:
+    """A timer for pytest-benchmark whose differences are the times that we measured."""
+
+    __name__ = "perfsuite"
+
+    def __init__(self) -> None:
+        self._readings: Iterator[float] = iter(())
+
+    def load(self, times_s: Sequence[float]) -> None:
+        self._readings = iter([reading for time_s in times_s for reading in (0.0, time_s)])
+
+    def __call__(self) -> float:
+        return next(self._readings)

@@ -1,0 +1,251 @@
+"""Timing in blocks of steps: clocks, warm-up until steady, and ABBA duets.
+
+Only the steps themselves lie between two readings of a clock. Batches are fetched before, the
+garbage collector rests, and the device is idle at both ends. Every time is in seconds per step:
+a block's duration is divided by its steps once, here.
+"""
+
+import gc
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from perfsuite.stats import is_steady
+
+__all__ = [
+    "Block",
+    "Clock",
+    "CudaClock",
+    "Duet",
+    "HostClock",
+    "Progress",
+    "Timeable",
+    "WarmUp",
+    "clock_for",
+    "duet",
+    "time_block",
+    "time_blocks",
+    "warm_up",
+]
+
+Progress = Callable[[int, int], None]
+"""Called with how many of how many parts of the work are done."""
+
+STEADY_WINDOW = 3
+STEADY_TOLERANCE = 0.05
+
+
+class Timeable(Protocol):
+    """What can be timed: an arm, or anything with batches, a step and a way back."""
+
+    @property
+    def step(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """One training step."""
+
+    def take(self, steps: int) -> list[tuple[Tensor, Tensor]]:
+        """Return the next batches, on the device."""
+
+    def restore(self) -> None:
+        """Go back to the state before any step."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """The timing of one block.
+
+    Attributes:
+        steps: how many training steps it took.
+        wall_s: seconds a step by the host's clock, from idle device to idle device.
+        device_s: seconds a step between two events on the device, None on a CPU. Where
+            wall_s is much larger, the host cannot keep the device busy.
+    """
+
+    steps: int
+    wall_s: float
+    device_s: float | None
+
+    @property
+    def step_s(self) -> float:
+        """Seconds a step by the most direct clock there is."""
+        return self.wall_s if self.device_s is None else self.device_s
+
+
+class Clock(Protocol):
+    """Measures one region at a time."""
+
+    def start(self) -> None:
+        """Begin the region once the device is idle."""
+
+    def stop(self) -> tuple[float, float | None]:
+        """End the region once the device is idle; return wall and device seconds."""
+
+
+class HostClock:
+    """The host's clock, for a device that computes while its caller waits."""
+
+    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
+        self._now = now
+        self._started_s = 0.0
+
+    def start(self) -> None:
+        """Begin the region."""
+        self._started_s = self._now()
+
+    def stop(self) -> tuple[float, float | None]:
+        """End the region; there are no device seconds."""
+        return self._now() - self._started_s, None
+
+
+class CudaClock:
+    """A pair of CUDA events inside a pair of host readings, synchronised at both ends."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._begin = torch.cuda.Event(enable_timing=True)
+        self._end = torch.cuda.Event(enable_timing=True)
+        self._started_s = 0.0
+
+    def start(self) -> None:
+        """Begin the region once all work before it is done."""
+        torch.cuda.synchronize(self._device)
+        self._started_s = time.perf_counter()
+        self._begin.record()
+
+    def stop(self) -> tuple[float, float | None]:
+        """End the region once all its work is done."""
+        self._end.record()
+        torch.cuda.synchronize(self._device)
+        wall_s = time.perf_counter() - self._started_s
+        return wall_s, self._begin.elapsed_time(self._end) / 1e3
+
+
+def clock_for(device: torch.device) -> Clock:
+    """Return the clock that measures `device`."""
+    return CudaClock(device) if device.type == "cuda" else HostClock()
+
+
+@contextmanager
+def _resting_collector() -> Iterator[None]:
+    gc.collect()
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def time_block(arm: Timeable, clock: Clock, steps: int) -> Block:
+    """Time `steps` steps of `arm`."""
+    batches = arm.take(steps)
+    step = arm.step
+    clock.start()
+    for images, labels in batches:
+        step(images, labels)
+    wall_s, device_s = clock.stop()
+    per_step = None if device_s is None else device_s / steps
+    return Block(steps=steps, wall_s=wall_s / steps, device_s=per_step)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmUp:
+    """How an arm was warmed up: its blocks, and whether they had become steady."""
+
+    blocks: tuple[Block, ...]
+    steady: bool
+
+
+def warm_up(arm: Timeable, clock: Clock, *, steps: int, max_blocks: int = 20) -> WarmUp:
+    """Run blocks until their times agree, then restore the arm's state.
+
+    Steady means that the medians of the last three blocks and the three before agree within
+    5 %. An arm that never gets there is timed all the same, and says so.
+    """
+    blocks: list[Block] = []
+    steady = False
+    with _resting_collector():
+        while not steady and len(blocks) < max_blocks:
+            blocks.append(time_block(arm, clock, steps))
+            times = [block.step_s for block in blocks]
+            steady = is_steady(times, window=STEADY_WINDOW, tolerance=STEADY_TOLERANCE)
+    arm.restore()
+    return WarmUp(blocks=tuple(blocks), steady=steady)
+
+
+def time_blocks(
+    arm: Timeable, clock: Clock, *, blocks: int, steps: int, progress: Progress | None = None
+) -> tuple[Block, ...]:
+    """Time `blocks` blocks of `steps` steps of a warm arm."""
+    timed: list[Block] = []
+    with _resting_collector():
+        for _ in range(blocks):
+            timed.append(time_block(arm, clock, steps))
+            if progress is not None:
+                progress(len(timed), blocks)
+    return tuple(timed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Duet:
+    """Blocks of two arms that took turns, in the order in which they were timed.
+
+    Attributes:
+        order: one letter a block, "A" for the first arm and "B" for the second.
+        blocks: the blocks, as many as letters.
+    """
+
+    order: str
+    blocks: tuple[Block, ...]
+
+    def of(self, letter: str) -> tuple[Block, ...]:
+        """Return the blocks of one arm."""
+        pairs = zip(self.order, self.blocks, strict=True)
+        return tuple(block for turn, block in pairs if turn == letter)
+
+    def quad_times_s(self, letter: str) -> tuple[float, ...]:
+        """Return an arm's seconds a step by group of four turns, the mean of its two blocks."""
+        times = [block.step_s for block in self.of(letter)]
+        return tuple((a + b) / 2 for a, b in zip(times[::2], times[1::2], strict=True))
+
+
+def duet(
+    first: Timeable,
+    second: Timeable,
+    clock: Clock,
+    *,
+    quads: int,
+    steps: int | Sequence[int],
+    progress: Progress | None = None,
+) -> Duet:
+    """Time two warm arms in turns: ABBA, BAAB, ABBA, …
+
+    In each group of four both arms have the same mean position in time, so that a steady
+    drift of the machine cancels in their ratio; the arm that goes first alternates between
+    groups (duet benchmarking: Bulej et al., ICPE 2020).
+
+    Args:
+        first: arm A.
+        second: arm B.
+        clock: measures both.
+        quads: how many groups of four.
+        steps: of a block; two numbers where the arms' blocks should differ, so that a much
+            slower arm does not take all the time.
+        progress: called after each block.
+    """
+    of_a, of_b = (steps, steps) if isinstance(steps, int) else steps
+    turns = {"A": (first, of_a), "B": (second, of_b)}
+    order = "".join("ABBA" if quad % 2 == 0 else "BAAB" for quad in range(quads))
+    blocks: list[Block] = []
+    with _resting_collector():
+        for letter in order:
+            arm, count = turns[letter]
+            blocks.append(time_block(arm, clock, count))
+            if progress is not None:
+                progress(len(blocks), len(order))
+    return Duet(order=order, blocks=tuple(blocks))

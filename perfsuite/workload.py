@@ -1,0 +1,127 @@
+"""Workloads: a model, its criterion, its optimizer and how it is cut into blocks."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+
+import torch
+from torch import Tensor, nn
+
+from perfsuite.cfg import TUTORIAL_CFG, scale_width
+from perfsuite.data import Digits
+from perfsuite.model import build_model
+from perfsuite.precision import Precision
+from perfsuite.step import Criterion, Snapshot, TrainStep
+
+__all__ = ["WORKLOADS", "Arm", "Workload"]
+
+Parameters = Iterable[nn.Parameter]
+
+
+def fused_adam(parameters: Parameters) -> torch.optim.Optimizer:
+    """Return Adam with its defaults, fused, so that a gradient scaler need not wait for it."""
+    return torch.optim.Adam(parameters, lr=1e-3, fused=True)
+
+
+@dataclass(slots=True, kw_only=True)
+class Arm:
+    """A workload at one precision, with its own state; what is timed.
+
+    Attributes:
+        precision: of the step.
+        step: the training step, or any function of (images, labels) to a loss.
+        order: batches without end, on the device.
+        restore: goes back to the state before any step.
+    """
+
+    precision: Precision
+    step: Callable[[Tensor, Tensor], Tensor]
+    order: Iterator[tuple[Tensor, Tensor]]
+    restore: Callable[[], None]
+
+    def take(self, steps: int) -> list[tuple[Tensor, Tensor]]:
+        """Return the next `steps` batches."""
+        return list(islice(self.order, steps))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """What is trained, and in what portions; the seam for a model of one's own.
+
+    To run the suite on another model, override the `workload` fixture with one of these.
+
+    Attributes:
+        name: recorded with every figure.
+        make_model: returns the model, freshly initialised, on the CPU.
+        make_optimizer: returns an optimizer of the parameters it is given.
+        criterion: the loss, from (logits, labels) to a scalar.
+        batch_size: images in a step.
+        block_steps: training steps in one timed block.
+        convergence_steps: training steps of each run that convergence is judged by.
+        convergence_seeds: how many pairs of such runs.
+        table_images: images in an epoch of the tutorial's table.
+    """
+
+    name: str
+    make_model: Callable[[], nn.Module]
+    make_optimizer: Callable[[Parameters], torch.optim.Optimizer] = fused_adam
+    criterion: Criterion = field(default=nn.functional.cross_entropy)
+    batch_size: int
+    block_steps: int
+    convergence_steps: int
+    convergence_seeds: int
+    table_images: int
+
+    def step(self, precision: Precision, device: torch.device, seed: int) -> TrainStep:
+        """Return the step of a fresh model whose weights and dropout `seed` decides.
+
+        Raises:
+            PrecisionError: the device cannot do the precision.
+        """
+        torch.manual_seed(seed)
+        # channels_last and the like are the model's own business: it is moved, nothing more.
+        model = self.make_model().to(device).train()
+        return TrainStep(
+            model,
+            self.make_optimizer(model.parameters()),
+            precision=precision,
+            criterion=self.criterion,
+        )
+
+    def arm(self, precision: Precision, digits: Digits, seed: int = 0) -> Arm:
+        """Return an arm on the device that `digits` lie on.
+
+        Raises:
+            PrecisionError: the device cannot do the precision.
+            ValueError: there are fewer digits than a batch takes.
+        """
+        step = self.step(precision, digits.labels.device, seed)
+        initial: Snapshot = step.snapshot()
+        return Arm(
+            precision=precision,
+            step=step,
+            order=digits.batches(self.batch_size, seed),
+            restore=lambda: step.restore(initial),
+        )
+
+
+WORKLOADS = {
+    "tutorial": Workload(
+        name="tutorial",
+        make_model=lambda: build_model(TUTORIAL_CFG),
+        batch_size=128,
+        block_steps=10,
+        convergence_steps=100,
+        convergence_seeds=8,
+        table_images=4096,
+    ),
+    "tiny": Workload(
+        name="tiny",
+        make_model=lambda: build_model(scale_width(TUTORIAL_CFG, 8)),
+        batch_size=8,
+        block_steps=2,
+        convergence_steps=40,
+        convergence_seeds=6,
+        table_images=256,
+    ),
+}
