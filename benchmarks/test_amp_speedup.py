@@ -17,3 +17,7 @@ def test_amp_speedup(perf: Bench, amp: Precision, reference: Precision) -> None:
     )
     perf.metric("speedup", speedup.value, unit="x", better="higher")
     perf.gate(at_least("amp_speedup", speedup, asked.minimum(amp, reference)))
+    if speedup.high < 1:
+        slower = 1 / speedup.value
+        name = perf.machine.hardware.name
+        perf.show(f"{amp} is {slower:.1f} times slower than {reference} on {name}: it does not pay")

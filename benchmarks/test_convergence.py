@@ -3,7 +3,7 @@
 from dataclasses import asdict
 
 from perfsuite.bench import Bench
-from perfsuite.convergence import judge, loss_ratio, train_pairs
+from perfsuite.convergence import judge, train_pairs
 from perfsuite.precision import Precision
 
 

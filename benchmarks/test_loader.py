@@ -11,7 +11,7 @@ BLOCKS = 8
 
 
 def test_loader_epoch(perf: Bench, tmp_path: Path) -> None:
-    """torchvision's MNIST, ToTensor and DataLoader feed the step that batches on the device fed."""
+    """Torchvision's MNIST, ToTensor and DataLoader feed the step that batches on the device fed."""
     # Mixed precision where it pays: the faster the step, the sooner the loader holds it up.
     precision = perf.machine.amp[0] if perf.device.type == "cuda" else Precision.fp32
     arm = perf.arm(precision)

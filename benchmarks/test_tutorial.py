@@ -29,7 +29,9 @@ def test_tutorial(perf: Bench, amp: Precision) -> None:
     perf.keep("epochs", {p: [asdict(epoch) for epoch in run] for p, run in epochs.items()})
     perf.timed(epoch.elapsed_s for epoch in epochs[amp])
     perf.metric("epoch_s", fmean(e.elapsed_s for e in epochs[amp]), unit="s", better="lower")
-    perf.gate(finite("finite", sorted({n for run in epochs.values() for e in run for n in e.non_finite})))
+    perf.gate(
+        finite("finite", sorted({n for run in epochs.values() for e in run for n in e.non_finite}))
+    )
     perf.show(table(perf, epochs))
 
 
@@ -42,6 +44,8 @@ def table(perf: Bench, epochs: dict[Precision, list[Training]]) -> str:
         "epoch" + "".join(f"{f'{p} loss':>14}{'elapsed':>10}" for p in epochs),
     ]
     for epoch in range(EPOCHS):
-        cells = (f"{run[epoch].mean_loss:14.4f}{run[epoch].elapsed_s:8.2f} s" for run in epochs.values())
+        cells = (
+            f"{run[epoch].mean_loss:14.4f}{run[epoch].elapsed_s:8.2f} s" for run in epochs.values()
+        )
         lines.append(f"{epoch + 1:>5}" + "".join(cells))
     return "\n".join(lines)

@@ -1,5 +1,6 @@
 """Baselines: the promoted runs of one hardware, and what a new run is held against."""
 
+import contextlib
 import hashlib
 import re
 import statistics
@@ -44,6 +45,12 @@ class Baseline:
             for name in sorted(then.keys() | now.keys())
             if then.get(name) != now.get(name)
         ]
+
+    def summary(self, now: dict[str, Any]) -> list[str]:
+        """Return lines that say what is compared with, and what software changed since."""
+        count = f"{len(self.runs)} promoted run{'s' if len(self.runs) > 1 else ''}"
+        changes = [f"  changed since: {change}" for change in self.software_changes(now)]
+        return [f"against {count} of {self.runs[0].commit[:12]} in {self.folder}", *changes]
 
 
 def baseline_folder(suite: Path, hardware: str) -> Path:
@@ -116,9 +123,7 @@ def _compare_metric(
     ratio = predicted_ratio(
         metric.value, values, assumed_spread=asked.assumed_spread, confidence=asked.confidence
     )
-    verdict = not_worse(
-        gate, ratio, asked.margin, better=metric.better, runs=len(values), unit="x"
-    )
+    verdict = not_worse(gate, ratio, asked.margin, better=metric.better, runs=len(values), unit="x")
     then = f"{statistics.median(values):.4g} -> {metric.value:.4g} {metric.unit}"
     return Verdict(
         gate=gate,
@@ -198,9 +203,7 @@ def _store(run: Run, suite: Path) -> Path:
     digest = hashlib.sha256(run.content).hexdigest()[:8]
     name = f"{stamp}-{run.commit[:12]}-{digest}.json"
     path = baseline_folder(suite, run.hardware) / name
-    try:
+    # The name holds a digest of the content: if it is taken, this very run was promoted before.
+    with contextlib.suppress(FileExistsError):
         write_new(path, run.content)
-    except FileExistsError:
-        # The name holds a digest of the content: this very run was promoted before.
-        pass
     return path

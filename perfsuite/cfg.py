@@ -6,6 +6,8 @@ global average pooling and three linear layers, last channels → 1000 → 1000 
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import TypeGuard
 
 __all__ = [
     "FIELDS",
@@ -76,7 +78,7 @@ def check_cfg(cfg: Cfg) -> tuple[Row, ...]:
         CfgError: the cfg is empty, a row does not have five integers, a value is out of its
             range, or a row's in_channels are not the out_channels of the row before.
     """
-    if isinstance(cfg, str | bytes) or not isinstance(cfg, Sequence):
+    if not _is_sequence(cfg):
         raise CfgError(row=None, field=None, value=cfg, rule="must be a sequence of rows")
     if len(cfg) == 0:
         raise CfgError(row=None, field=None, value=cfg, rule="must have at least one row")
@@ -93,17 +95,27 @@ def check_cfg(cfg: Cfg) -> tuple[Row, ...]:
     return rows
 
 
+def _is_sequence(value: object) -> TypeGuard[Sequence[object]]:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+
+
+def _is_int(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def _check_row(index: int, row: object) -> Row:
-    if isinstance(row, str | bytes) or not isinstance(row, Sequence) or len(row) != len(FIELDS):
+    if not _is_sequence(row) or len(row) != len(FIELDS):
         rule = f"must be five integers [{', '.join(FIELDS)}]"
         raise CfgError(row=index, field=None, value=row, rule=rule)
+    checked = []
     for field, value in zip(FIELDS, row, strict=True):
-        if isinstance(value, bool) or not isinstance(value, int):
+        if not _is_int(value):
             raise CfgError(row=index, field=field, value=value, rule="must be an integer")
         least = 0 if field == "padding" else 1
         if value < least:
             raise CfgError(row=index, field=field, value=value, rule=f"must be at least {least}")
-    in_channels, out_channels, kernel_size, stride, padding = row
+        checked.append(value)
+    in_channels, out_channels, kernel_size, stride, padding = checked
     return in_channels, out_channels, kernel_size, stride, padding
 
 
@@ -113,7 +125,7 @@ def check_classes(classes: int) -> int:
     Raises:
         CfgError: it is not.
     """
-    if isinstance(classes, bool) or not isinstance(classes, int) or classes < 1:
+    if not _is_int(classes) or classes < 1:
         rule = "must be a positive integer"
         raise CfgError(row=None, field="classes", value=classes, rule=rule)
     return classes
@@ -127,9 +139,7 @@ def output_shapes(cfg: Cfg, image: Image = IMAGE) -> tuple[Image, ...]:
             image shrinks to nothing on the way.
     """
     rows = check_cfg(cfg)
-    if len(image) != 3 or any(
-        isinstance(side, bool) or not isinstance(side, int) or side < 1 for side in image
-    ):
+    if not _is_sequence(image) or len(image) != 3 or not all(_is_int(n) and n > 0 for n in image):
         rule = "must be three positive integers (channels, height, width)"
         raise CfgError(row=None, field="image", value=image, rule=rule)
     channels, height, width = image
@@ -189,4 +199,4 @@ def scale_width(cfg: Cfg, divisor: int) -> tuple[Row, ...]:
 
 def _head_widths(rows: tuple[Row, ...], classes: int) -> tuple[tuple[int, int], ...]:
     widths = (rows[-1][1], HEAD_WIDTH, HEAD_WIDTH, check_classes(classes))
-    return tuple(zip(widths, widths[1:], strict=False))
+    return tuple(pairwise(widths))

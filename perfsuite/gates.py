@@ -75,7 +75,10 @@ def _judge(gate: str, figure: str, threshold: str, *, low: float, high: float) -
     elif low > 0:
         outcome = Outcome.FAIL
     else:
-        outcome, reason = Outcome.INCONCLUSIVE, "the interval straddles the threshold: too noisy"
+        outcome, reason = (
+            Outcome.INCONCLUSIVE,
+            "the interval straddles the threshold: too noisy",
+        )
     return Verdict(gate=gate, outcome=outcome, figure=figure, threshold=threshold, reason=reason)
 
 
@@ -118,7 +121,7 @@ def equivalent(gate: str, ratio: Estimate, margin: float | None) -> Verdict:
     logs = [math.log(end) if end > 0 else math.nan for end in (ratio.low, ratio.high)]
     nearest = 0.0 if logs[0] <= 0 <= logs[1] else min(map(abs, logs))
     farthest = max(map(abs, logs)) if all(map(math.isfinite, logs)) else math.nan
-    threshold = f"within {margin:.1%} of 1 both ways"
+    threshold = f"within {margin:.1%} of 1"
     return _judge(gate, figure, threshold, low=nearest - width, high=farthest - width)
 
 
@@ -137,7 +140,7 @@ def not_worse(
     """
     worse = (ratio.low, ratio.high) if better == "lower" else (1 / ratio.high, 1 / ratio.low)
     width = math.log1p(margin)
-    threshold = f"at most {margin:.1%} worse than {runs} promoted run{'s' if runs > 1 else ''}"
+    threshold = f"at most {margin:.1%} worse than {runs} run{'s' if runs > 1 else ''}"
     verdict = _judge(
         gate,
         _figure(ratio, unit),
@@ -171,8 +174,8 @@ def finite(gate: str, offenders: Sequence[str]) -> Verdict:
     return Verdict(
         gate=gate,
         outcome=Outcome.FAIL if offenders else Outcome.PASS,
-        figure=f"not finite: {shown}" if offenders else "all finite",
-        threshold="losses, parameters and buffers must be",
+        figure=f"not finite: {shown}" if offenders else "losses, parameters, buffers finite",
+        threshold="must be",
     )
 
 

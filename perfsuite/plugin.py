@@ -12,12 +12,11 @@ import pytest
 
 if TYPE_CHECKING:
     from perfsuite.bench import Bench
-    from perfsuite.session import PerfSession
     from perfsuite.workload import Workload
 
 __all__ = ["perf", "workload"]
 
-_SESSION = pytest.StashKey["PerfSession"]()
+_SESSION = pytest.StashKey[Any]()  # a PerfSession, whose module imports torch
 _COMPARE = pytest.StashKey[Any]()
 
 
@@ -114,8 +113,10 @@ def workload(request: pytest.FixtureRequest) -> "Workload":
 
 @pytest.fixture
 def perf(
-    request: pytest.FixtureRequest, benchmark: Any, workload: "Workload"
+    request: pytest.FixtureRequest,
+    benchmark: Any,  # noqa: ARG001  # asked for, so that pytest-benchmark takes part
+    workload: "Workload",
 ) -> Iterator["Bench"]:
     """Build arms, time them, and gate what they show; see `perfsuite.bench.Bench`."""
-    with request.config.stash[_SESSION].bench(request.node, benchmark, workload) as bench:
+    with request.config.stash[_SESSION].bench(request.node, workload) as bench:
         yield bench

@@ -15,13 +15,18 @@ import pytest
 
 from perfsuite.baseline import Baseline, BaselineError, compare, load_baseline
 from perfsuite.bench import Bench, Machine, machine
+from perfsuite.collected import (
+    Removed,
+    refuse_what_switches_gates_off,
+    removed_benchmarks,
+    suite_of,
+)
 from perfsuite.data import DataError, Digits
 from perfsuite.device import DeviceError
-from perfsuite.expected import Removed, removed_benchmarks
 from perfsuite.gates import Outcome, Verdict
 from perfsuite.progress import StatusLine
 from perfsuite.runs import SCHEMA, encode, next_free, save_numbered, write_new
-from perfsuite.table import verdict_table
+from perfsuite.summary import write_summary
 from perfsuite.thresholds import FILE_NAME, Thresholds, ThresholdsError, load_thresholds
 from perfsuite.workload import Workload
 
@@ -29,12 +34,6 @@ __all__ = ["PerfSession", "machine_of", "start_session"]
 
 _MACHINE = pytest.StashKey[Machine]()
 _BENCH = pytest.StashKey[Bench]()
-_COLOURS = {
-    Outcome.PASS: {"green": True},
-    Outcome.FAIL: {"red": True, "bold": True},
-    Outcome.INCONCLUSIVE: {"yellow": True, "bold": True},
-    Outcome.NOT_GATED: {"light": True},
-}
 
 
 def machine_of(config: pytest.Config) -> Machine:
@@ -65,8 +64,8 @@ def start_session(
             cannot be used.
     """
     config = session.config
-    _refuse_what_switches_gates_off(config, items, ours, compare)
-    suite = _suite_of(ours)
+    refuse_what_switches_gates_off(config, items, compare)
+    suite = suite_of(ours)
     machine = machine_of(config)
     try:
         thresholds = load_thresholds(suite / FILE_NAME, machine.hardware.key)
@@ -82,55 +81,6 @@ def start_session(
         items += removed_benchmarks(session, suite, baseline.keys() - set(perf_session.keys))
     config.pluginmanager.register(perf_session, "perfsuite-session")
     return perf_session
-
-
-def _refuse_what_switches_gates_off(
-    config: pytest.Config, items: Sequence[pytest.Item], ours: Sequence[pytest.Item], compare: Any
-) -> None:
-    own = config._benchmarksession  # type: ignore[attr-defined]  # set by pytest-benchmark
-    if own.disabled and not own.xdist_worker:
-        raise pytest.UsageError(
-            "perfsuite cannot evaluate its gates under --benchmark-disable; drop the option, or"
-            " leave the benchmarks out with --benchmark-skip"
-        )
-    if config.getoption("benchmark_compare_fail"):
-        raise pytest.UsageError(
-            "--benchmark-compare-fail judges one number by another; perfsuite's margins are in"
-            f" {FILE_NAME}, table [compare]: drop the option"
-        )
-    if not compare:
-        return
-    if compare is not True:
-        raise pytest.UsageError(
-            f"--benchmark-compare={compare}: perfsuite compares with the promoted runs of this"
-            " hardware; give the option without a value"
-        )
-    if own.skip:
-        raise pytest.UsageError("--benchmark-skip leaves nothing for --benchmark-compare to judge")
-    others = [item for item in items if _only_pytest_benchmark(item)]
-    if others:
-        raise pytest.UsageError(
-            f"--benchmark-compare: {others[0].nodeid} does not use the fixture `perf`, so that"
-            " promoted runs say nothing of it; run it in a session of its own"
-        )
-
-
-def _only_pytest_benchmark(item: pytest.Item) -> bool:
-    names = getattr(item, "fixturenames", ())
-    return "benchmark" in names and "perf" not in names
-
-
-def _suite_of(ours: Sequence[pytest.Item]) -> Path:
-    suites = {}
-    for item in ours:
-        homes = [folder for folder in item.path.parents if (folder / FILE_NAME).is_file()]
-        if not homes:
-            raise pytest.UsageError(f"{item.path}: no {FILE_NAME} in its folder or above it")
-        suites[homes[0]] = item
-    if len(suites) > 1:
-        found = ", ".join(sorted(map(str, suites)))
-        raise pytest.UsageError(f"benchmarks of several suites ({found}): run one at a time")
-    return next(iter(suites))
 
 
 class PerfSession:
@@ -181,7 +131,7 @@ class PerfSession:
         return next((key for key, nodeid in self.keys.items() if nodeid == item.nodeid), None)
 
     @contextmanager
-    def bench(self, item: pytest.Item, benchmark: Any, workload: Workload) -> Iterator[Bench]:
+    def bench(self, item: pytest.Item, workload: Workload) -> Iterator[Bench]:
         """Return what the benchmark works with."""
         key = self.key_of(item)
         assert key is not None
@@ -257,7 +207,7 @@ class PerfSession:
             worst = report.outcome if call.when == "call" or report.skipped else "error"
             if report.outcome != "passed" or call.when == "call":
                 self._outcomes[key] = worst
-        return report  # type: ignore[return-value]  # a wrapper returns what it was given
+        return report  # type: ignore[no-any-return]  # a wrapper returns what it was given
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Iterator[None]:
@@ -324,30 +274,11 @@ class PerfSession:
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """End the session with what was shown, the table of verdicts, and where it was saved."""
-        write = terminalreporter.write_line
-        hardware = self._machine.hardware
-        terminalreporter.section("perfsuite")
-        write(f"{hardware.name} ({hardware.key}), torch {self._machine.software['torch']}")
+        versions = self._machine.software
+        lines = [f"{self._machine.hardware}, torch {versions['torch']}"]
         if self._baseline is not None:
-            runs = len(self._baseline.runs)
-            write(f"against {runs} promoted run{'s' if runs > 1 else ''} in {self._baseline.folder}")
-            for change in self._baseline.software_changes(self._machine.software):
-                write(f"  changed since: {change}")
-        for page in self._pages:
-            write("")
-            for line in page.splitlines():
-                write(line)
-        write("")
-        width = self._config.get_terminal_writer().fullwidth
-        for outcome, line in verdict_table(self._rows, width=width):
-            write(line, **_COLOURS[outcome])
-        counts = {outcome: 0 for outcome in Outcome}
-        for _, verdict in self._rows:
-            counts[verdict.outcome] += 1
-        tally = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
-        write(f"{len(self._rows)} gates: {tally}" if self._rows else "no gate was evaluated")
-        for line in self._saved:
-            write(line)
+            lines += self._baseline.summary(versions)
+        write_summary(terminalreporter, lines, self._pages, self._rows, self._saved)
 
 
 class _Replay:

@@ -66,16 +66,19 @@ class TrainStep:
         self.scaler = torch.amp.GradScaler(
             self.device.type, enabled=self.precision.scales_gradients
         )
+        # Made once: entering them is all that they cost a step.
+        self._flags = backend_flags(self.precision)
+        self._autocast = torch.autocast(
+            self.device.type,
+            dtype=self.precision.autocast_dtype,
+            enabled=self.precision.is_amp,
+        )
 
     def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
         """Take one step and return its loss, a detached scalar on the device."""
-        with backend_flags(self.precision):
+        with self._flags:
             self.optimizer.zero_grad(set_to_none=True)
-            with torch.autocast(
-                self.device.type,
-                dtype=self.precision.autocast_dtype,
-                enabled=self.precision.is_amp,
-            ):
+            with self._autocast:
                 loss = self.criterion(self.model(images), labels)
             # A disabled scaler hands loss and optimizer through unchanged.
             self.scaler.scale(loss).backward()

@@ -131,7 +131,7 @@ def load_thresholds(path: Path, hardware: str) -> Thresholds:
         raise ThresholdsError(f"{path}: cannot be read: {error}") from error
     unknown = sorted(document.keys() - {"defaults", "hardware"})
     if unknown:
-        known = "[defaults] and [hardware.\"PATTERN\"]"
+        known = '[defaults] and [hardware."PATTERN"]'
         raise ThresholdsError(f"{path}: unknown table [{unknown[0]}]; known are {known}")
     defaults = _table(path, "defaults", document.get("defaults", {}))
     tables = _table(path, "hardware", document.get("hardware", {}))
@@ -156,8 +156,9 @@ def _overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, An
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
-        both = isinstance(old, dict) and isinstance(value, dict)
-        merged[key] = _overlay(old, value) if both else value
+        if isinstance(old, dict) and isinstance(value, dict):
+            value = _overlay(old, value)  # noqa: PLW2901  # the table below, overlaid
+        merged[key] = value
     return merged
 
 

@@ -7,7 +7,7 @@ a block's duration is divided by its steps once, here.
 
 import gc
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -220,10 +220,10 @@ def duet(
     clock: Clock,
     *,
     quads: int,
-    steps: int | Sequence[int],
+    steps: int,
     progress: Progress | None = None,
 ) -> Duet:
-    """Time two warm arms in turns: ABBA, BAAB, ABBA, …
+    """Time two warm arms in turns: ABBA, BAAB, ABBA and so on.
 
     In each group of four both arms have the same mean position in time, so that a steady
     drift of the machine cancels in their ratio; the arm that goes first alternates between
@@ -234,18 +234,15 @@ def duet(
         second: arm B.
         clock: measures both.
         quads: how many groups of four.
-        steps: of a block; two numbers where the arms' blocks should differ, so that a much
-            slower arm does not take all the time.
+        steps: training steps in a block.
         progress: called after each block.
     """
-    of_a, of_b = (steps, steps) if isinstance(steps, int) else steps
-    turns = {"A": (first, of_a), "B": (second, of_b)}
+    turns = {"A": first, "B": second}
     order = "".join("ABBA" if quad % 2 == 0 else "BAAB" for quad in range(quads))
     blocks: list[Block] = []
     with _resting_collector():
         for letter in order:
-            arm, count = turns[letter]
-            blocks.append(time_block(arm, clock, count))
+            blocks.append(time_block(turns[letter], clock, steps))
             if progress is not None:
                 progress(len(blocks), len(order))
     return Duet(order=order, blocks=tuple(blocks))

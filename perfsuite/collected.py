@@ -1,0 +1,138 @@
+"""What was collected, and what should have been.
+
+Benchmarks that the baseline has and the suite no longer has become items that fail. They are
+added before pytest deselects, under the names that they had, so that -k, -m and --deselect
+treat them as they would have treated the benchmarks.
+"""
+
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from perfsuite.thresholds import FILE_NAME
+
+__all__ = ["Removed", "refuse_what_switches_gates_off", "removed_benchmarks", "suite_of"]
+
+
+def refuse_what_switches_gates_off(
+    config: pytest.Config, items: Sequence[pytest.Item], compare: Any
+) -> None:
+    """Refuse options under which a gate would not be evaluated.
+
+    Args:
+        config: pytest's.
+        items: all that was collected.
+        compare: the value of --benchmark-compare; False without it, True for the bare flag.
+
+    Raises:
+        UsageError: there is one.
+    """
+    own = config._benchmarksession  # type: ignore[attr-defined]  # set by pytest-benchmark
+    if own.disabled and not own.xdist_worker:
+        raise pytest.UsageError(
+            "perfsuite cannot evaluate its gates under --benchmark-disable; drop the option, or"
+            " leave the benchmarks out with --benchmark-skip"
+        )
+    if config.getoption("benchmark_compare_fail"):
+        raise pytest.UsageError(
+            "--benchmark-compare-fail judges one number by another; perfsuite's margins are in"
+            f" {FILE_NAME}, table [compare]: drop the option"
+        )
+    if not compare:
+        return
+    if compare is not True:
+        raise pytest.UsageError(
+            f"--benchmark-compare={compare}: perfsuite compares with the promoted runs of this"
+            " hardware; give the option without a value"
+        )
+    if own.skip:
+        raise pytest.UsageError("--benchmark-skip leaves nothing for --benchmark-compare to judge")
+    others = [item for item in items if _only_pytest_benchmark(item)]
+    if others:
+        raise pytest.UsageError(
+            f"--benchmark-compare: {others[0].nodeid} does not use the fixture `perf`, so that"
+            " promoted runs say nothing of it; run it in a session of its own"
+        )
+
+
+def _only_pytest_benchmark(item: pytest.Item) -> bool:
+    names = getattr(item, "fixturenames", ())
+    return "benchmark" in names and "perf" not in names
+
+
+def suite_of(ours: Sequence[pytest.Item]) -> Path:
+    """Return the folder of the one suite that the benchmarks belong to.
+
+    Raises:
+        UsageError: they belong to none, or to several.
+    """
+    suites = {}
+    for item in ours:
+        homes = [folder for folder in item.path.parents if (folder / FILE_NAME).is_file()]
+        if not homes:
+            raise pytest.UsageError(f"{item.path}: no {FILE_NAME} in its folder or above it")
+        suites[homes[0]] = item
+    if len(suites) > 1:
+        found = ", ".join(sorted(map(str, suites)))
+        raise pytest.UsageError(f"benchmarks of several suites ({found}): run one at a time")
+    return next(iter(suites))
+
+
+class Removed(pytest.Item):
+    """A benchmark that is in the baseline and was not collected."""
+
+    key: str
+    # pytest-benchmark takes an item for a benchmark by this, for --benchmark-only.
+    fixturenames = ("benchmark",)
+
+    def runtest(self) -> NoReturn:
+        """Fail: what is not there was not compared."""
+        pytest.fail(
+            f"FAIL compare: {self.key} is in the baseline and was not found (removed, renamed,"
+            " or its file was not collected); bring it back, or promote runs without it",
+            pytrace=False,
+        )
+
+    def reportinfo(self) -> tuple[Path, None, str]:
+        """Return where the benchmark was."""
+        return self.path, None, self.name
+
+
+def removed_benchmarks(
+    session: pytest.Session, suite: Path, keys: Iterable[str]
+) -> list[pytest.Item]:
+    """Return an item for each key that the session was asked for by its arguments."""
+    if session.config.getoption("lf", False):
+        return []  # pytest leaves whole files uncollected then
+    items: list[pytest.Item] = []
+    for key in sorted(keys):
+        file, _, name = key.partition("::")
+        path = suite / file
+        if _asked_for(session.config, path, name):
+            parent = pytest.File.from_parent(session, path=path)
+            item = Removed.from_parent(parent, name=name)
+            item.key = key
+            items.append(item)
+    return items
+
+
+def _asked_for(config: pytest.Config, path: Path, name: str) -> bool:
+    start = config.invocation_params.dir
+    ignored = [start / folder for folder in config.getoption("ignore") or ()]
+    if any(folder == path or folder in path.parents for folder in ignored):
+        return False
+    if any(fnmatch(str(path), str(start / glob)) for glob in config.getoption("ignore_glob") or ()):
+        return False
+    for argument in config.args:
+        place, _, wanted = argument.partition("::")
+        folder = (start / place).resolve()
+        covers = folder == path or folder in path.parents
+        # A node id stands for all its parameters.
+        if covers and (
+            not wanted or name == wanted or name.startswith((f"{wanted}[", f"{wanted}::"))
+        ):
+            return True
+    return False
