@@ -19,8 +19,13 @@ Parameters = Iterable[nn.Parameter]
 
 
 def fused_adam(parameters: Parameters) -> torch.optim.Optimizer:
-    """Return Adam with its defaults, fused, so that a gradient scaler need not wait for it."""
-    return torch.optim.Adam(parameters, lr=1e-3, fused=True)
+    """Return Adam, fused, so that a gradient scaler need not wait for it.
+
+    The learning rate is one at which the network learns fast enough in so short a run for a
+    fault in the step to show in the mean loss: over 40 steps of 16 images a doubled step
+    moves it by 4 % at 5e-4, and by 1 % at the default of 1e-3.
+    """
+    return torch.optim.Adam(parameters, lr=5e-4, fused=True)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -118,10 +123,10 @@ WORKLOADS = {
     "tiny": Workload(
         name="tiny",
         make_model=lambda: build_model(scale_width(TUTORIAL_CFG, 8)),
-        batch_size=8,
+        batch_size=16,
         block_steps=2,
         convergence_steps=40,
-        convergence_seeds=6,
-        table_images=256,
+        convergence_seeds=8,
+        table_images=512,
     ),
 }
