@@ -77,7 +77,7 @@ def _judge(gate: str, figure: str, threshold: str, *, low: float, high: float) -
     else:
         outcome, reason = (
             Outcome.INCONCLUSIVE,
-            "the interval straddles the threshold: too noisy",
+            "its interval straddles the threshold: too noisy",
         )
     return Verdict(gate=gate, outcome=outcome, figure=figure, threshold=threshold, reason=reason)
 

@@ -7,7 +7,7 @@ from perfsuite.convergence import judge, train_pairs
 from perfsuite.precision import Precision
 
 
-def test_convergence(perf: Bench, amp: Precision) -> None:
+def test_amp_convergence(perf: Bench, amp: Precision) -> None:
     """Pairs of short runs from the same weights over the same batches must lose alike."""
     workload, asked = perf.workload, perf.thresholds.convergence
     pairs = train_pairs(

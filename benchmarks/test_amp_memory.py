@@ -13,7 +13,7 @@ FP32 = Precision.fp32
 STEPS = 6
 
 
-def test_memory(perf: Bench, amp: Precision) -> None:
+def test_amp_memory(perf: Bench, amp: Precision) -> None:
     """What autograd keeps for backward, on any device, and the peak on a GPU."""
     asked = perf.thresholds.memory
     perf.clock.start()
