@@ -1,0 +1,203 @@
+"""Convergence: healthy pairs pass, and planted faults fail for the reason they should."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from perfsuite.convergence import (
+    SeedPair,
+    Training,
+    applied_steps,
+    judge,
+    non_finite,
+    train,
+    train_pairs,
+)
+from perfsuite.data import Digits, load_digits
+from perfsuite.gates import Outcome, Verdict
+from perfsuite.model import build_model
+from perfsuite.precision import Precision
+from perfsuite.step import TrainStep
+from perfsuite.thresholds import Convergence
+from perfsuite.timing import HostClock
+from perfsuite.workload import Workload
+
+ASKED = Convergence(margin=0.03, max_skipped=0.02, min_scale=2.0**10, max_scale=2.0**24)
+STEPS = 40
+# Without the tutorial's depth and dropout it learns in a second what takes that a minute.
+SMALL = Workload(
+    name="small",
+    make_model=lambda: nn.Sequential(
+        nn.Conv2d(1, 8, 5, 2, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(8 * 12 * 12, 10),
+    ),
+    batch_size=16,
+    block_steps=1,
+    convergence_steps=STEPS,
+    convergence_seeds=4,
+    table_images=16,
+)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def digits() -> Digits:
+    return load_digits("mnist5k", CPU)
+
+
+def outcomes(verdicts: tuple[Verdict, ...]) -> dict[str, Outcome]:
+    return {verdict.gate: verdict.outcome for verdict in verdicts}
+
+
+def pairs_of(digits: Digits, candidate: Precision, steps: int = STEPS) -> tuple[SeedPair, ...]:
+    return train_pairs(
+        SMALL,
+        digits,
+        Precision.fp32,
+        candidate,
+        seeds=range(SMALL.convergence_seeds),
+        steps=steps,
+        clock=HostClock(),
+    )
+
+
+def run(losses: list[float], **changes: object) -> Training:
+    healthy = Training(
+        losses=tuple(losses), elapsed_s=1.0, skipped_steps=0, final_scale=65536.0, non_finite=()
+    )
+    return replace(healthy, **changes)  # type: ignore[arg-type]  # fields by name
+
+
+def pair(candidate: Training, seed: int = 0) -> SeedPair:
+    return SeedPair(seed=seed, reference=run([2.0, 1.0 + seed / 100]), candidate=candidate)
+
+
+@pytest.mark.parametrize("precision", [Precision.bf16, Precision.fp16])
+def test_healthy_mixed_precision_passes_every_gate(digits: Digits, precision: Precision) -> None:
+    found = outcomes(judge(pairs_of(digits, precision), ASKED))
+    scale = {"final_scale": Outcome.PASS} if precision is Precision.fp16 else {}
+    assert (
+        found
+        == {
+            "mean_loss": Outcome.PASS,
+            "finite": Outcome.PASS,
+            "skipped_steps": Outcome.PASS,
+        }
+        | scale
+    )
+
+
+def test_fp32_against_itself_is_equal_to_the_bit(digits: Digits) -> None:
+    for each in pairs_of(digits, Precision.fp32, steps=5):
+        assert each.candidate.losses == each.reference.losses
+
+
+def test_a_doubled_step_fails_though_it_learns_faster(
+    digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once = TrainStep.__call__
+
+    def twice(step: TrainStep, images: Tensor, labels: Tensor) -> Tensor:
+        loss = once(step, images, labels)
+        if step.precision is Precision.bf16:
+            step.optimizer.step()
+        return loss
+
+    monkeypatch.setattr(TrainStep, "__call__", twice)
+    pairs = pairs_of(digits, Precision.bf16)
+    assert pairs[0].candidate.mean_loss < pairs[0].reference.mean_loss
+    assert pairs[0].candidate.skipped_steps == -STEPS
+    found = outcomes(judge(pairs, ASKED))
+    assert found["mean_loss"] is Outcome.FAIL
+    assert found["skipped_steps"] is Outcome.FAIL
+
+
+def test_a_scale_that_overflows_fails(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = TrainStep.__init__
+
+    def overflowing(step: TrainStep, *args: object, **kwargs: object) -> None:
+        original(step, *args, **kwargs)  # type: ignore[arg-type]  # handed through
+        step.scaler = torch.amp.GradScaler(
+            "cpu", init_scale=2.0**40, enabled=step.precision is Precision.fp16
+        )
+
+    monkeypatch.setattr(TrainStep, "__init__", overflowing)
+    found = outcomes(judge(pairs_of(digits, Precision.fp16), ASKED))
+    assert found["skipped_steps"] is Outcome.FAIL
+
+
+def test_a_nan_batch_is_seen_in_the_buffers_it_poisons(digits: Digits) -> None:
+    poisoned = digits.images[:16].clone()
+    poisoned[0] = math.nan
+    step = SMALL.step(Precision.fp16, CPU, seed=0)
+    healthy = (digits.images[16:32], digits.labels[16:32])
+    left = train(step, [(poisoned, digits.labels[:16]), healthy], HostClock())
+    # The scaler skipped the step, so the parameters are whole; running_mean is not.
+    assert left.skipped_steps is not None
+    assert left.skipped_steps >= 1
+    assert any("running_mean" in name for name in left.non_finite)
+    assert not any("weight" in name for name in left.non_finite)
+    assert outcomes(judge([pair(left), pair(left, 1)], ASKED))["finite"] is Outcome.FAIL
+
+
+def test_losses_that_are_not_finite_fail_the_mean_loss_too() -> None:
+    lost = run([2.0, math.nan], non_finite=("loss of step 1",))
+    found = outcomes(judge([pair(lost), pair(lost, 1)], ASKED))
+    assert found["mean_loss"] is Outcome.FAIL
+    assert found["finite"] is Outcome.FAIL
+
+
+def test_one_pair_is_not_judged_to_be_equal() -> None:
+    assert outcomes(judge([pair(run([2.0, 1.0]))], ASKED))["mean_loss"] is Outcome.FAIL
+
+
+@pytest.mark.parametrize(
+    ("changes", "gate"),
+    [
+        ({"skipped_steps": 2}, "skipped_steps"),
+        ({"skipped_steps": -2}, "skipped_steps"),
+        ({"final_scale": 1.0}, "final_scale"),
+        ({"final_scale": 2.0**30}, "final_scale"),
+    ],
+)
+def test_an_unhealthy_run_among_healthy_ones_fails(changes: dict[str, object], gate: str) -> None:
+    good = [pair(run([2.0, 1.0 + seed / 100]), seed) for seed in range(4)]
+    assert set(outcomes(judge(good, ASKED)).values()) == {Outcome.PASS}
+    bad = [*good, pair(run([2.0, 1.04], **changes), 4)]
+    failed = {v.gate for v in judge(bad, ASKED) if v.outcome is Outcome.FAIL}
+    assert failed == {gate}
+
+
+def test_steps_skipped_in_one_run_do_not_make_up_for_those_doubled_in_another() -> None:
+    mixed = [pair(run([2.0, 1.0], skipped_steps=n)) for n in (3, -3)]
+    assert outcomes(judge(mixed, ASKED))["skipped_steps"] is Outcome.FAIL
+
+
+def test_an_optimizer_without_a_count_is_not_known_to_be_healthy() -> None:
+    unknown = [pair(run([2.0, 1.0], skipped_steps=None)), pair(run([2.0, 1.01]), 1)]
+    assert outcomes(judge(unknown, ASKED))["skipped_steps"] is Outcome.INCONCLUSIVE
+
+
+def test_training_on_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="no batches"):
+        train(SMALL.step(Precision.fp32, CPU, seed=0), [], HostClock())
+
+
+def test_a_plain_sgd_keeps_no_count() -> None:
+    model = build_model([[1, 2, 3, 1, 1]])
+    assert applied_steps(torch.optim.SGD(model.parameters(), lr=0.1)) is None
+
+
+def test_non_finite_names_parameters_and_buffers() -> None:
+    model = build_model([[1, 2, 3, 1, 1]])
+    assert non_finite(model) == ()
+    with torch.no_grad():
+        model[0].weight[0] = math.inf
+        model[1].running_var[0] = math.nan
+    assert non_finite(model) == ("0.weight", "1.running_var")
