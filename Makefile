@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 # A stamp newer than pyproject.toml says that the environment is whole.
 STAMP := $(VENV)/.installed
 
-.PHONY: bench test check install clean
+.PHONY: bench test check figures install clean
 .DEFAULT_GOAL := bench
 
 bench: $(STAMP)
@@ -22,6 +22,10 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The figures of README.md, from a run: make figures RUN=docs/runs/cpu.json
+figures: $(STAMP)
+	$(BIN)/python tools/figures.py $(RUN) README.md
 
 install: $(STAMP)
 

@@ -1,0 +1,79 @@
+"""Write the figures of a run into README.md: ``python tools/figures.py RUN.json README.md``.
+
+Everything between the two markers is replaced, so that no figure there is ever typed.
+"""
+
+import statistics
+import sys
+from pathlib import Path
+
+import msgspec
+
+from perfsuite.runs import RunError, read_run
+
+BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+
+
+def render(path: Path) -> str:
+    """Return the figures of a run as Markdown.
+
+    Raises:
+        RunError: the file is not a valid run, or one that failed.
+    """
+    run = read_run(path)
+    if faults := run.faults():
+        raise RunError(f"{path}: its figures are not worth showing: {faults[0]}")
+    document = msgspec.json.decode(run.content)
+    section = document["perfsuite"]
+    software, hardware = section["software"], section["hardware"]
+    records = [benchmark["extra_info"]["perfsuite"] for benchmark in document["benchmarks"]]
+    config = records[0]["config"]
+    lines = [
+        BEGIN,
+        f"One run on {hardware['count']} x {hardware['name']}, {section['started'][:10]}:"
+        f" torch {software['torch']}, Python {software['python']}, workload {config['workload']},"
+        f" {config['data']}, batches of {config['batch_size']}. Intervals are at 99 %"
+        " (mean loss: 98 %).",
+        "",
+        "| benchmark | gate | figure | asked | verdict |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for benchmark, record in zip(document["benchmarks"], records, strict=True):
+        name = record["key"].rpartition("::")[2].removeprefix("test_")
+        if not record["verdicts"]:
+            times = benchmark["stats"]["data"]
+            figure = f"{statistics.median(times):.3g} s, median of {len(times)}"
+            lines.append(f"| {name} | | {figure} | | |")
+        lines += [
+            f"| {name} | {v['gate']} | {v['figure']} | {v['threshold']} | {v['outcome']} |"
+            for v in record["verdicts"]
+        ]
+    return "\n".join([*lines, END])
+
+
+def replace(readme: str, figures: str) -> str:
+    """Return the text with what stands between the markers replaced."""
+    before, begin, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"no {BEGIN} … {END} to put the figures between")
+    return before + figures + after
+
+
+def main(arguments: list[str]) -> int:
+    """Rewrite the README; return 0, or 1 after one line that says what was wrong."""
+    if len(arguments) != 2:
+        print("usage: python tools/figures.py RUN.json README.md", file=sys.stderr)
+        return 2
+    run, readme = map(Path, arguments)
+    try:
+        text = replace(readme.read_text(encoding="utf-8"), render(run))
+    except (OSError, ValueError) as error:
+        print(f"figures: {error}", file=sys.stderr)
+        return 1
+    readme.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
