@@ -4,7 +4,6 @@ Registered as a plugin once such benchmarks have been collected. Whatever would 
 unevaluated is refused here, before anything is measured.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -25,7 +24,8 @@ from perfsuite.data import DataError, Digits
 from perfsuite.device import DeviceError
 from perfsuite.gates import Outcome, Verdict
 from perfsuite.progress import StatusLine
-from perfsuite.runs import SCHEMA, encode, next_free, save_numbered, write_new
+from perfsuite.runs import SCHEMA
+from perfsuite.saving import refuse_unwritable, save_run
 from perfsuite.summary import write_summary
 from perfsuite.thresholds import FILE_NAME, Thresholds, ThresholdsError, load_thresholds
 from perfsuite.workload import Workload
@@ -106,15 +106,15 @@ class PerfSession:
         self._rows: list[tuple[str, Verdict]] = []
         self._pages: list[str] = []
         self._saved: list[str] = []
+        self._selected: set[str] = set()
         self._started = datetime.now(UTC)
         self._status = StatusLine(config)
         self._own = config._benchmarksession  # type: ignore[attr-defined]  # pytest-benchmark's
         # Its wide table sorts arms of different kinds by their fastest block; ours ends the
         # session unless the wide one is asked for.
         self._own.quiet = not self._own.verbose
-        json_path = self._own.json
-        if json_path is not None and json_path.exists():
-            raise pytest.UsageError(f"--benchmark-json: {json_path} exists and is not overwritten")
+        if self._own.json is not None:
+            refuse_unwritable(self._own.json)
 
     def adopt(self, item: pytest.Item) -> None:
         """Prepare a benchmark: its key, and a timer that hands on the times we measured."""
@@ -212,47 +212,19 @@ class PerfSession:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Iterator[None]:
         """Save the run, whole and under a new name, before pytest-benchmark would."""
-        selected = {key for item in session.items if (key := self.key_of(item)) is not None}
-        self._complete = selected <= self._outcomes.keys()
-        self._selected = selected
-        self._save()
-        unjudged = [k for k in sorted(selected) if self._outcomes.get(k) == "skipped"]
-        if self._baseline is not None and unjudged and session.exitstatus == pytest.ExitCode.OK:
-            self._pages.append(f"not compared, and so not green: {', '.join(unjudged)} skipped")
+        self._selected = {key for item in session.items if (key := self.key_of(item)) is not None}
+        red = []
+        unjudged = [k for k in sorted(self._selected) if self._outcomes.get(k) == "skipped"]
+        if self._baseline is not None and unjudged:
+            red.append(f"not compared, and so not green: {', '.join(unjudged)} skipped")
+        try:
+            self._saved = save_run(self._config)
+        except OSError as error:
+            red.append(f"the run could not be saved: {error}")
+        self._pages += red
+        if red and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         return (yield)
-
-    def _save(self) -> None:
-        own = self._own
-        name, json_path = own.save or own.autosave, own.json
-        own.save = own.autosave = own.json = None
-        if not (name or json_path) or os.environ.get("PYTEST_XDIST_WORKER"):
-            return
-        if not own.benchmarks:
-            self._saved.append("nothing was saved: no benchmark was measured")
-            return
-        hook = self._config.hook
-        commit_info = hook.pytest_benchmark_generate_commit_info(config=self._config)
-        hook.pytest_benchmark_update_commit_info(config=self._config, commit_info=commit_info)
-        document = hook.pytest_benchmark_generate_json(
-            config=self._config,
-            benchmarks=own.benchmarks,
-            include_data=True,
-            machine_info=own.get_machine_info(),
-            commit_info=commit_info,
-        )
-        hook.pytest_benchmark_update_json(
-            config=self._config, benchmarks=own.benchmarks, output_json=document
-        )
-        content = encode(document)
-        if json_path is not None:
-            free = next_free(json_path)
-            write_new(free, content)
-            taken = f" ({json_path} was taken meanwhile)" if free != json_path else ""
-            self._saved.append(f"saved {free}{taken}")
-        if name:
-            folder = own.storage.get("x").parent
-            self._saved.append(f"saved {save_numbered(folder, name, content)}")
 
     def pytest_benchmark_update_json(self, output_json: dict[str, Any]) -> None:
         """Add what is known of the session as a whole."""
@@ -261,7 +233,7 @@ class PerfSession:
             "schema": SCHEMA,
             "started": self._started.isoformat(timespec="seconds"),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            "complete": self._complete,
+            "complete": self._selected <= self._outcomes.keys(),
             "hardware": hardware,
             "software": self._machine.software,
             "options": {

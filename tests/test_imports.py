@@ -22,6 +22,7 @@ ORDER = (
     "summary",
     "progress",
     "collected",
+    "saving",
     "model",
     "precision",
     "step",
@@ -39,7 +40,9 @@ ORDER = (
 )
 WITHOUT_TORCH = ORDER[: ORDER.index("model")]
 WITHOUT_PYTEST = tuple(
-    name for name in ORDER if name not in {"summary", "progress", "collected", "session", "plugin"}
+    name
+    for name in ORDER
+    if name not in {"summary", "progress", "collected", "saving", "session", "plugin"}
 )
 
 
