@@ -12,7 +12,7 @@ import torch
 
 from perfsuite.data import Digits, load_digits
 from perfsuite.device import Hardware, choose_device, hardware, machine_state, software
-from perfsuite.gates import Verdict
+from perfsuite.gates import Verdict, not_gated
 from perfsuite.precision import Precision, backend_flags, read_flags, supported
 from perfsuite.runs import Benchmark, Metric, VerdictRecord
 from perfsuite.thresholds import Thresholds
@@ -194,6 +194,13 @@ class Bench:
     def gate(self, *verdicts: Verdict) -> None:
         """Collect verdicts; what they mean for the benchmark is decided when it is done."""
         self.verdicts += verdicts
+
+    def ungated(self) -> tuple[Verdict, ...]:
+        """Return the figures as verdicts of their own, where no gate speaks of them."""
+        return tuple(
+            not_gated(name, f"{metric.value:.4g} {metric.unit}", "compared with a baseline only")
+            for name, metric in self._metrics.items()
+        )
 
     def show(self, page: str) -> None:
         """Show text at the end of the session."""

@@ -19,6 +19,7 @@ __all__ = [
     "equivalent",
     "finite",
     "missing",
+    "not_gated",
     "not_worse",
     "scale_within",
     "skipped_steps",
@@ -82,17 +83,16 @@ def _judge(gate: str, figure: str, threshold: str, *, low: float, high: float) -
     return Verdict(gate=gate, outcome=outcome, figure=figure, threshold=threshold, reason=reason)
 
 
-def _not_gated(gate: str, figure: str) -> Verdict:
-    return Verdict(
-        gate=gate, outcome=Outcome.NOT_GATED, figure=figure, threshold="no threshold is set"
-    )
+def not_gated(gate: str, figure: str, reason: str = "no threshold is set") -> Verdict:
+    """Return the verdict on a figure of which nothing was asked."""
+    return Verdict(gate=gate, outcome=Outcome.NOT_GATED, figure=figure, threshold=reason)
 
 
 def at_least(gate: str, estimate: Estimate, minimum: float | None, *, unit: str = "x") -> Verdict:
     """Judge a figure that must not fall below `minimum`."""
     figure = _figure(estimate, unit)
     if minimum is None:
-        return _not_gated(gate, figure)
+        return not_gated(gate, figure)
     threshold = f"at least {minimum:g}{unit}"
     low, high = minimum - estimate.high, minimum - estimate.low
     return _judge(gate, figure, threshold, low=low, high=high)
@@ -102,7 +102,7 @@ def at_most(gate: str, estimate: Estimate, maximum: float | None, *, unit: str =
     """Judge a figure that must not rise above `maximum`."""
     figure = _figure(estimate, unit)
     if maximum is None:
-        return _not_gated(gate, figure)
+        return not_gated(gate, figure)
     threshold = f"at most {maximum:g}{unit}"
     low, high = estimate.low - maximum, estimate.high - maximum
     return _judge(gate, figure, threshold, low=low, high=high)
@@ -116,7 +116,7 @@ def equivalent(gate: str, ratio: Estimate, margin: float | None) -> Verdict:
     """
     figure = _figure(ratio, "x")
     if margin is None:
-        return _not_gated(gate, figure)
+        return not_gated(gate, figure)
     width = math.log1p(margin)
     logs = [math.log(end) if end > 0 else math.nan for end in (ratio.low, ratio.high)]
     nearest = 0.0 if logs[0] <= 0 <= logs[1] else min(map(abs, logs))

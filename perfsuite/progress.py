@@ -43,12 +43,13 @@ class StatusLine:
         room = self._writer.fullwidth - self._writer.width_of_current_line - 2
         # Past the writer, which counts what it writes to know where pytest's line stands.
         file = self._writer._file
-        file.write(f"{_SAVE} {_ERASE}{text[: max(0, room)]}{_RESTORE}")
-        file.flush()
+        with self.uncaptured():
+            file.write(f"{_SAVE} {_ERASE}{text[: max(0, room)]}{_RESTORE}")
+            file.flush()
 
     @contextmanager
     def uncaptured(self) -> Iterator[None]:
-        """Let a download draw its own progress."""
+        """Let what is written reach the terminal, also from within a test."""
         if self._interactive and self._capture is not None:
             with self._capture.global_and_fixture_disabled():
                 yield

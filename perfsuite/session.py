@@ -174,6 +174,8 @@ class PerfSession:
         comparison: tuple[Verdict, ...] = ()
         if self._baseline is not None:
             comparison = compare(self._baseline, bench.comparable(), self._thresholds.compare)
+        if not (bench.verdicts or comparison):
+            bench.gate(*bench.ungated())
         self._hand_over(item, bench, comparison)
         verdicts = (*bench.verdicts, *comparison)
         self._rows += [(bench.key, verdict) for verdict in verdicts]

@@ -51,7 +51,7 @@ def write_summary(
         reporter.write_line(line, **_COLOURS[outcome])
     counts = Counter(verdict.outcome for _, verdict in rows)
     tally = ", ".join(f"{counts[outcome]} {outcome}" for outcome in Outcome if counts[outcome])
-    reporter.write_line(f"{len(rows)} gates: {tally}" if rows else "no gate was evaluated")
+    reporter.write_line(tally or "no gate was evaluated")
     for line in saved:
         reporter.write_line(line)
 
