@@ -118,17 +118,21 @@ def _compare_metric(
     if len(values) < len(before):
         absent = f"{name} is missing from a promoted run"
         return missing(gate, absent, "promote runs that have it")
-    if any(old.metrics[name].better != metric.better for old in before):
-        return missing(gate, f"{name}: better was {before[0].metrics[name].better}", "promote anew")
+    for old in before:
+        then = old.metrics[name]
+        if then.unit != metric.unit:
+            return missing(gate, f"{name}: unit was {then.unit}", "promote anew")
+        if then.better != metric.better:
+            return missing(gate, f"{name}: better was {then.better}", "promote anew")
     ratio = predicted_ratio(
         metric.value, values, assumed_spread=asked.assumed_spread, confidence=asked.confidence
     )
     verdict = not_worse(gate, ratio, asked.margin, better=metric.better, runs=len(values), unit="x")
-    then = f"{statistics.median(values):.4g} -> {metric.value:.4g} {metric.unit}"
+    change = f"{statistics.median(values):.4g} -> {metric.value:.4g} {metric.unit}"
     return Verdict(
         gate=gate,
         outcome=verdict.outcome,
-        figure=f"{verdict.figure} ({then})",
+        figure=f"{verdict.figure} ({change})",
         threshold=verdict.threshold,
         reason=verdict.reason,
     )
@@ -172,10 +176,20 @@ def promote(
             found = ", ".join(sorted(commit[:12] for commit in commits))
             raise BaselineError(f"{hardware}: runs of several commits ({found}): promote one's")
         superseded += _superseded(baseline_folder(suite, hardware), commits, replace=replace)
-    written = [_store(run, suite) for run in runs]
+    targets = {_target(run, suite): run for run in runs}
+    # The name holds a digest of the content: if it is taken, this very run was promoted before.
+    new = [path for path in targets if not path.exists()]
+    try:
+        for path in new:
+            with contextlib.suppress(FileExistsError):
+                write_new(path, targets[path].content)
+    except OSError:
+        for path in new:
+            path.unlink(missing_ok=True)
+        raise
     for path in superseded:
         path.unlink(missing_ok=True)
-    return written
+    return list(targets)
 
 
 def _superseded(folder: Path, commits: set[str], *, replace: bool) -> list[Path]:
@@ -198,12 +212,8 @@ def _commit_of(path: Path) -> str | None:
         return None
 
 
-def _store(run: Run, suite: Path) -> Path:
+def _target(run: Run, suite: Path) -> Path:
     stamp = re.sub(r"[^0-9T]", "", run.started.split("+")[0].split(".")[0])
     digest = hashlib.sha256(run.content).hexdigest()[:8]
     name = f"{stamp}-{run.commit[:12]}-{digest}.json"
-    path = baseline_folder(suite, run.hardware) / name
-    # The name holds a digest of the content: if it is taken, this very run was promoted before.
-    with contextlib.suppress(FileExistsError):
-        write_new(path, run.content)
-    return path
+    return baseline_folder(suite, run.hardware) / name

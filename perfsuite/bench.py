@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import msgspec
 import torch
 
 from perfsuite.data import Digits, load_digits
 from perfsuite.device import Hardware, choose_device, hardware, machine_state, software
 from perfsuite.gates import Verdict, not_gated
 from perfsuite.precision import Precision, backend_flags, read_flags, supported
-from perfsuite.runs import Benchmark, Metric, VerdictRecord
+from perfsuite.runs import Benchmark, Metric, VerdictRecord, encode
 from perfsuite.thresholds import Thresholds
 from perfsuite.timing import Block, Clock, Duet, clock_for, duet, time_blocks, warm_up
 from perfsuite.workload import WORKLOADS, Arm, Workload
@@ -210,7 +211,8 @@ class Bench:
         """Return what a baseline is compared by."""
         return Benchmark(
             key=self.key,
-            config=self._config,
+            # As it will be read from a baseline, where a tuple is a list.
+            config=msgspec.json.decode(encode(self._config)),
             metrics=self._metrics,
             verdicts=[VerdictRecord(gate=v.gate, outcome=v.outcome) for v in self.verdicts],
         )

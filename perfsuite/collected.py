@@ -5,7 +5,8 @@ added before pytest deselects, under the names that they had, so that -k, -m and
 treat them as they would have treated the benchmarks.
 """
 
-from collections.abc import Iterable, Sequence
+import importlib.util
+from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NoReturn
@@ -63,22 +64,53 @@ def _only_pytest_benchmark(item: pytest.Item) -> bool:
     return "benchmark" in names and "perf" not in names
 
 
-def suite_of(ours: Sequence[pytest.Item]) -> Path:
+def suite_of(config: pytest.Config, ours: Sequence[pytest.Item]) -> Path | None:
     """Return the folder of the one suite that the benchmarks belong to.
+
+    Where there are none, a suite with baselines that was asked for by its folder has lost its
+    last; None if none was asked for.
 
     Raises:
         UsageError: they belong to none, or to several.
     """
-    suites = {}
+    suites = set()
     for item in ours:
-        homes = [folder for folder in item.path.parents if (folder / FILE_NAME).is_file()]
-        if not homes:
+        home = _suite_above(item.path)
+        if home is None:
             raise pytest.UsageError(f"{item.path}: no {FILE_NAME} in its folder or above it")
-        suites[homes[0]] = item
+        suites.add(home)
+    if not ours:
+        asked = (_suite_above(place / FILE_NAME) for place, _ in _arguments(config))
+        suites = {home for home in asked if home is not None and (home / "baselines").is_dir()}
     if len(suites) > 1:
         found = ", ".join(sorted(map(str, suites)))
         raise pytest.UsageError(f"benchmarks of several suites ({found}): run one at a time")
-    return next(iter(suites))
+    return next(iter(suites), None)
+
+
+def _suite_above(path: Path) -> Path | None:
+    return next((folder for folder in path.parents if (folder / FILE_NAME).is_file()), None)
+
+
+def _arguments(config: pytest.Config) -> Iterator[tuple[Path, str]]:
+    """Yield the real place that each argument names, and the node id behind it."""
+    for argument in config.args:
+        place, _, node = argument.partition("::")
+        path = config.invocation_params.dir / place
+        if config.option.pyargs and not path.exists():
+            spec = importlib.util.find_spec(place)
+            if spec is not None and spec.origin is not None:
+                origin = Path(spec.origin)
+                path = origin.parent if origin.name == "__init__.py" else origin
+        yield path.resolve(), node
+
+
+class _RemovedFile(pytest.File):
+    """The file that a removed benchmark was in; it may be gone itself."""
+
+    def collect(self) -> list[pytest.Item]:
+        """Return nothing: what was in it is made here."""
+        return []
 
 
 class Removed(pytest.Item):
@@ -105,14 +137,12 @@ def removed_benchmarks(
     session: pytest.Session, suite: Path, keys: Iterable[str]
 ) -> list[pytest.Item]:
     """Return an item for each key that the session was asked for by its arguments."""
-    if session.config.getoption("lf", False):
-        return []  # pytest leaves whole files uncollected then
     items: list[pytest.Item] = []
     for key in sorted(keys):
         file, _, name = key.partition("::")
         path = suite / file
         if _asked_for(session.config, path, name):
-            parent = pytest.File.from_parent(session, path=path)
+            parent = _RemovedFile.from_parent(session, path=path)
             item = Removed.from_parent(parent, name=name)
             item.key = key
             items.append(item)
@@ -120,19 +150,15 @@ def removed_benchmarks(
 
 
 def _asked_for(config: pytest.Config, path: Path, name: str) -> bool:
-    start = config.invocation_params.dir
-    ignored = [start / folder for folder in config.getoption("ignore") or ()]
+    start, path = config.invocation_params.dir, path.resolve()
+    ignored = [(start / folder).resolve() for folder in config.getoption("ignore") or ()]
     if any(folder == path or folder in path.parents for folder in ignored):
         return False
     if any(fnmatch(str(path), str(start / glob)) for glob in config.getoption("ignore_glob") or ()):
         return False
-    for argument in config.args:
-        place, _, wanted = argument.partition("::")
-        folder = (start / place).resolve()
-        covers = folder == path or folder in path.parents
-        # A node id stands for all its parameters.
-        if covers and (
-            not wanted or name == wanted or name.startswith((f"{wanted}[", f"{wanted}::"))
-        ):
-            return True
-    return False
+    # A node id stands for all its parameters.
+    return any(
+        (place == path or place in path.parents)
+        and (not node or name == node or name.startswith((f"{node}[", f"{node}::")))
+        for place, node in _arguments(config)
+    )

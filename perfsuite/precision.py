@@ -79,15 +79,15 @@ class backend_flags:  # noqa: N801  # a context manager, used as a function is
 
     def __init__(self, precision: Precision) -> None:
         self._wanted = "tf32" if precision is Precision.tf32 else "ieee"
-        self._before: list[Any] = []
+        self._before: list[list[str]] = []  # one entry a level: it may be entered inside itself
 
     def __enter__(self) -> None:
-        self._before = [backend.fp32_precision for backend in _BACKENDS.values()]
+        self._before.append([backend.fp32_precision for backend in _BACKENDS.values()])
         for backend in _BACKENDS.values():
             backend.fp32_precision = self._wanted
 
     def __exit__(self, *_: object) -> None:
-        for backend, before in zip(_BACKENDS.values(), self._before, strict=True):
+        for backend, before in zip(_BACKENDS.values(), self._before.pop(), strict=True):
             backend.fp32_precision = before
 
 

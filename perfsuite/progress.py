@@ -17,11 +17,11 @@ class StatusLine:
 
     def __init__(self, config: pytest.Config) -> None:
         reporter = config.pluginmanager.get_plugin("terminalreporter")
-        self._writer = config.get_terminal_writer()
         self._capture = config.pluginmanager.get_plugin("capturemanager")
-        self._interactive = bool(
-            reporter is not None and reporter.isatty and self._writer.hasmarkup
-        )
+        self._interactive = False
+        if reporter is not None:
+            self._writer = config.get_terminal_writer()
+            self._interactive = bool(reporter.isatty and self._writer.hasmarkup)
         self._shown_at_s = -_EVERY_S
         self._shown = False
 

@@ -68,7 +68,7 @@ class Benchmark(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _HardwareRecord(msgspec.Struct, frozen=True, kw_only=True):
-    key: str
+    key: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]  # names a folder
     name: str
 
 
@@ -139,7 +139,7 @@ def read_run(path: Path) -> Run:
         document = msgspec.json.decode(content)
     except OSError as error:
         raise RunError(f"{path}: cannot be read: {error.strerror}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RunError(f"{path}: not valid JSON, damaged or cut short: {error}") from None
     if not isinstance(document, dict) or "perfsuite" not in document:
         raise RunError(f"{path}: no run of perfsuite: it has no section 'perfsuite'")

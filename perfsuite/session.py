@@ -18,7 +18,6 @@ from perfsuite.collected import (
     Removed,
     refuse_what_switches_gates_off,
     removed_benchmarks,
-    suite_of,
 )
 from perfsuite.data import DataError, Digits
 from perfsuite.device import DeviceError
@@ -26,6 +25,7 @@ from perfsuite.gates import Outcome, Verdict
 from perfsuite.progress import StatusLine
 from perfsuite.runs import SCHEMA
 from perfsuite.saving import refuse_unwritable, save_run
+from perfsuite.stats import SampleError, median_s
 from perfsuite.summary import write_summary
 from perfsuite.thresholds import FILE_NAME, Thresholds, ThresholdsError, load_thresholds
 from perfsuite.workload import Workload
@@ -48,12 +48,17 @@ def machine_of(config: pytest.Config) -> Machine:
 
 
 def start_session(
-    session: pytest.Session, items: list[pytest.Item], ours: Sequence[pytest.Item], compare: Any
+    session: pytest.Session,
+    suite: Path,
+    items: list[pytest.Item],
+    ours: Sequence[pytest.Item],
+    compare: Any,
 ) -> "PerfSession":
     """Check the session's options, load thresholds and baseline, and register the session.
 
     Args:
         session: pytest's.
+        suite: the folder of the suite.
         items: all that was collected; benchmarks that the baseline has and the suite no
             longer has are added, so that they fail.
         ours: those that use the fixture `perf`.
@@ -65,7 +70,6 @@ def start_session(
     """
     config = session.config
     refuse_what_switches_gates_off(config, items, compare)
-    suite = suite_of(ours)
     machine = machine_of(config)
     try:
         thresholds = load_thresholds(suite / FILE_NAME, machine.hardware.key)
@@ -123,6 +127,9 @@ class PerfSession:
         marker = item.get_closest_marker("benchmark")
         options = dict(marker.kwargs) if marker else {}
         item.add_marker(pytest.mark.benchmark(**options | {"timer": _Replay()}), append=False)
+        # It fails for a reason of its own if it gets no further; this would only add to that.
+        unused = "ignore:Benchmark fixture was not used at all"
+        item.add_marker(pytest.mark.filterwarnings(unused))
 
     def key_of(self, item: pytest.Item) -> str | None:
         """Return an item's key, or None if it is no benchmark of ours."""
@@ -169,8 +176,8 @@ class PerfSession:
         bench = item.stash.get(_BENCH, None)
         if bench is None:
             return
-        if not bench.times_s:
-            pytest.fail(f"{bench.key} measured nothing", pytrace=False)
+        if (fault := _unusable(bench.times_s)) is not None:
+            pytest.fail(f"{bench.key} measured nothing: {fault}", pytrace=False)
         comparison: tuple[Verdict, ...] = ()
         if self._baseline is not None:
             comparison = compare(self._baseline, bench.comparable(), self._thresholds.compare)
@@ -216,9 +223,15 @@ class PerfSession:
         """Save the run, whole and under a new name, before pytest-benchmark would."""
         self._selected = {key for item in session.items if (key := self.key_of(item)) is not None}
         red = []
-        unjudged = [k for k in sorted(self._selected) if self._outcomes.get(k) == "skipped"]
-        if self._baseline is not None and unjudged:
-            red.append(f"not compared, and so not green: {', '.join(unjudged)} skipped")
+        if self._baseline is not None:
+            unjudged = [k for k in self._selected if self._outcomes.get(k, "skipped") == "skipped"]
+            fault = "not compared, and so not green: {} skipped"
+        else:
+            listing = self._config.option.collectonly
+            unjudged = [] if listing else list(self._selected - self._outcomes.keys())
+            fault = "not measured, and so not green: {}"
+        if unjudged:
+            red.append(fault.format(", ".join(sorted(unjudged))))
         try:
             self._saved = save_run(self._config)
         except OSError as error:
@@ -253,6 +266,14 @@ class PerfSession:
         if self._baseline is not None:
             lines += self._baseline.summary(versions)
         write_summary(terminalreporter, lines, self._pages, self._rows, self._saved)
+
+
+def _unusable(times_s: Sequence[float]) -> str | None:
+    try:
+        median_s(times_s)
+    except SampleError as error:
+        return str(error)
+    return None
 
 
 class _Replay:

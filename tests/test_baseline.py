@@ -111,7 +111,7 @@ def test_identical_code_is_not_called_slower() -> None:
         (benchmark(step_s=1.0), benchmark(), "no longer measured"),
         (benchmark(), benchmark(step_s=1.0), "missing from a promoted run"),
         (
-            benchmark(step_s=Metric(value=1.0, unit="x", better="higher")),
+            benchmark(step_s=Metric(value=1.0, unit="s", better="higher")),
             benchmark(step_s=1.0),
             "better was higher",
         ),

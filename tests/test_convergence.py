@@ -198,6 +198,6 @@ def test_non_finite_names_parameters_and_buffers() -> None:
     model = build_model([[1, 2, 3, 1, 1]])
     assert non_finite(model) == ()
     with torch.no_grad():
-        model[0].weight[0] = math.inf
-        model[1].running_var[0] = math.nan
+        dict(model.named_parameters())["0.weight"][0] = math.inf
+        dict(model.named_buffers())["1.running_var"][0] = math.nan
     assert non_finite(model) == ("0.weight", "1.running_var")

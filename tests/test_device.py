@@ -89,7 +89,7 @@ def test_what_nvml_tells_is_kept(two_gpus: None, monkeypatch: pytest.MonkeyPatch
     asked: list[str] = []
     monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
     monkeypatch.setattr(pynvml, "nvmlShutdown", lambda: None)
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", lambda uuid: asked.append(uuid))
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", asked.append)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetClockInfo", lambda _, kind: 1980 + kind)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetTemperature", lambda _, __: 41)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetPowerUsage", lambda _: 123_000)

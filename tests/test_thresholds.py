@@ -29,7 +29,7 @@ def write(folder: Path, text: str) -> Path:
 @pytest.mark.parametrize("hardware", ["nvidia-h200-x1-140gib", "cpu-amd-epyc-x2", "unheard-of"])
 def test_the_suite_has_thresholds_for_every_hardware(hardware: str) -> None:
     found = load_thresholds(SUITE, hardware)
-    assert found.convergence.margin == 0.03
+    assert 0 < found.convergence.margin <= 0.03
     assert (found.amp_speedup.minimum("fp16", "fp32") is None) is not hardware.startswith("nvidia")
 
 
