@@ -33,9 +33,9 @@ class Baseline:
     folder: Path
     runs: tuple[Run, ...]
 
-    def keys(self) -> set[str]:
-        """Return the benchmarks that a session is expected to have."""
-        return {key for run in self.runs for key in run.benchmarks}
+    def markers(self) -> dict[str, list[str]]:
+        """Return the benchmarks that a session is expected to have, with their markers' names."""
+        return {key: each.markers for run in self.runs for key, each in run.benchmarks.items()}
 
     def software_changes(self, now: dict[str, Any]) -> list[str]:
         """Return what differs between the newest promoted run's software and `now`."""

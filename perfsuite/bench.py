@@ -73,6 +73,7 @@ class Bench:
 
     Args:
         key: the benchmark's name in baselines.
+        markers: names of its pytest markers.
         machine: what it runs on.
         workload: what it trains.
         digits: what it trains on.
@@ -90,6 +91,7 @@ class Bench:
         self,
         *,
         key: str,
+        markers: Sequence[str],
         machine: Machine,
         workload: Workload,
         digits: Digits,
@@ -98,6 +100,7 @@ class Bench:
         clock: Clock | None = None,
     ) -> None:
         self.key = key
+        self._markers = list(markers)
         self.machine = machine
         self.workload = workload
         self.digits = digits
@@ -221,6 +224,7 @@ class Bench:
         """Return everything that is known of this benchmark, for the run's JSON."""
         return {
             "key": self.key,
+            "markers": self._markers,
             "config": self._config,
             "metrics": {
                 name: {"value": m.value, "unit": m.unit, "better": m.better}

@@ -6,7 +6,9 @@ treat them as they would have treated the benchmarks.
 """
 
 import importlib.util
-from collections.abc import Iterable, Iterator, Sequence
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NoReturn
@@ -80,8 +82,10 @@ def suite_of(config: pytest.Config, ours: Sequence[pytest.Item]) -> Path | None:
             raise pytest.UsageError(f"{item.path}: no {FILE_NAME} in its folder or above it")
         suites.add(home)
     if not ours:
-        asked = (_suite_above(place / FILE_NAME) for place, _ in _arguments(config))
-        suites = {home for home in asked if home is not None and (home / "baselines").is_dir()}
+        for place, _ in _arguments(config):
+            above = _suite_above(place / FILE_NAME)
+            asked = [above] if above is not None else _suites_below(config, place)
+            suites.update(home for home in asked if (home / "baselines").is_dir())
     if len(suites) > 1:
         found = ", ".join(sorted(map(str, suites)))
         raise pytest.UsageError(f"benchmarks of several suites ({found}): run one at a time")
@@ -90,6 +94,17 @@ def suite_of(config: pytest.Config, ours: Sequence[pytest.Item]) -> Path | None:
 
 def _suite_above(path: Path) -> Path | None:
     return next((folder for folder in path.parents if (folder / FILE_NAME).is_file()), None)
+
+
+def _suites_below(config: pytest.Config, folder: Path) -> Iterator[Path]:
+    """Yield the suites in a folder, where pytest itself would look for tests."""
+    unwanted = config.getini("norecursedirs")
+    for home, folders, files in os.walk(folder):
+        if FILE_NAME in files:
+            yield Path(home)
+        if "pyvenv.cfg" in files:
+            folders.clear()
+        folders[:] = [f for f in folders if not any(fnmatch(f, glob) for glob in unwanted)]
 
 
 def _arguments(config: pytest.Config) -> Iterator[tuple[Path, str]]:
@@ -134,17 +149,27 @@ class Removed(pytest.Item):
 
 
 def removed_benchmarks(
-    session: pytest.Session, suite: Path, keys: Iterable[str]
+    session: pytest.Session, suite: Path, gone: Mapping[str, Sequence[str]]
 ) -> list[pytest.Item]:
-    """Return an item for each key that the session was asked for by its arguments."""
+    """Return an item for each benchmark that the session was asked for by its arguments.
+
+    Args:
+        session: pytest's.
+        suite: the folder of the suite.
+        gone: keys of benchmarks that were not collected, and the names of their markers.
+    """
     items: list[pytest.Item] = []
-    for key in sorted(keys):
+    # A marker that is no longer registered cannot be asked for with -m either.
+    registered = {re.split(r"[:(]", line)[0].strip() for line in session.config.getini("markers")}
+    for key in sorted(gone):
         file, _, name = key.partition("::")
         path = suite / file
         if _asked_for(session.config, path, name):
             parent = _RemovedFile.from_parent(session, path=path)
             item = Removed.from_parent(parent, name=name)
             item.key = key
+            for marker in registered.intersection(gone[key]):
+                item.add_marker(marker)
             items.append(item)
     return items
 

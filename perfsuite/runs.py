@@ -59,12 +59,14 @@ class Benchmark(msgspec.Struct, frozen=True, kw_only=True):
         config: what was measured; figures of different configs are not compared.
         metrics: the figures, by name.
         verdicts: of all its gates.
+        markers: names of the pytest markers that it had.
     """
 
     key: str
     config: dict[str, Any]
     metrics: dict[str, Metric]
     verdicts: list[VerdictRecord]
+    markers: list[str] = []
 
 
 class _HardwareRecord(msgspec.Struct, frozen=True, kw_only=True):

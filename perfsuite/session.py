@@ -34,6 +34,7 @@ __all__ = ["PerfSession", "machine_of", "start_session"]
 
 _MACHINE = pytest.StashKey[Machine]()
 _BENCH = pytest.StashKey[Bench]()
+_OUR_MARKERS = {"benchmark", "filterwarnings", "parametrize"}
 
 
 def machine_of(config: pytest.Config) -> Machine:
@@ -82,7 +83,8 @@ def start_session(
     for item in ours:
         perf_session.adopt(item)
     if baseline is not None:
-        items += removed_benchmarks(session, suite, baseline.keys() - set(perf_session.keys))
+        gone = {k: names for k, names in baseline.markers().items() if k not in perf_session.keys}
+        items += removed_benchmarks(session, suite, gone)
     config.pluginmanager.register(perf_session, "perfsuite-session")
     return perf_session
 
@@ -145,6 +147,7 @@ class PerfSession:
         bench = item.stash[_BENCH] = Bench(
             key=key,
             machine=self._machine,
+            markers=sorted({marker.name for marker in item.iter_markers()} - _OUR_MARKERS),
             workload=workload,
             digits=self._load(),
             thresholds=self._thresholds,
@@ -222,16 +225,10 @@ class PerfSession:
     def pytest_sessionfinish(self, session: pytest.Session) -> Iterator[None]:
         """Save the run, whole and under a new name, before pytest-benchmark would."""
         self._selected = {key for item in session.items if (key := self.key_of(item)) is not None}
+        option = self._config.option
         red = []
-        if self._baseline is not None:
-            unjudged = [k for k in self._selected if self._outcomes.get(k, "skipped") == "skipped"]
-            fault = "not compared, and so not green: {} skipped"
-        else:
-            listing = self._config.option.collectonly
-            unjudged = [] if listing else list(self._selected - self._outcomes.keys())
-            fault = "not measured, and so not green: {}"
-        if unjudged:
-            red.append(fault.format(", ".join(sorted(unjudged))))
+        if not (option.collectonly or option.showfixtures or option.show_fixtures_per_test):
+            red = self._unevaluated()
         try:
             self._saved = save_run(self._config)
         except OSError as error:
@@ -240,6 +237,17 @@ class PerfSession:
         if red and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         return (yield)
+
+    def _unevaluated(self) -> list[str]:
+        """Return what keeps a session without a failure from being green."""
+        if self._baseline is None:
+            unmeasured = sorted(self._selected - self._outcomes.keys())
+            return [f"not measured, and so not green: {', '.join(unmeasured)}"] * bool(unmeasured)
+        faults = [] if self._rows else ["no figure was compared, and so nothing is green"]
+        skipped = [k for k in self._selected if self._outcomes.get(k, "skipped") == "skipped"]
+        if skipped:
+            faults.append(f"not compared, and so not green: {', '.join(sorted(skipped))} skipped")
+        return faults
 
     def pytest_benchmark_update_json(self, output_json: dict[str, Any]) -> None:
         """Add what is known of the session as a whole."""
