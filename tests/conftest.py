@@ -5,6 +5,10 @@ import torch
 
 pytest_plugins = ["pytester"]
 
+# The models here are small: a second thread costs more than it brings, above all where other
+# work takes a core and the two wait for each other.
+torch.set_num_threads(1)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip CUDA tests where there is no GPU, and say why."""
