@@ -1,0 +1,209 @@
+"""Suites for pytester: benchmarks that measure nothing, so that what they report is known."""
+
+import json
+import subprocess
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_benchmark.plugin
+from pytest_benchmark.utils import get_machine_id
+
+import perfsuite.data
+import perfsuite.session  # pytester forgets what is first imported inside a run
+from perfsuite.baseline import promote
+from perfsuite.device import choose_device, hardware
+
+HARDWARE = hardware(choose_device("cpu")).key
+
+# One promoted run and this spread give an interval of 3.7 % on either side: the same figure
+# passes, twice the figure fails, and 1.05 times the figure is inconclusive.
+THRESHOLDS = """
+[defaults]
+warn = []
+[defaults.convergence]
+margin = 0.03
+max_skipped = 0.02
+min_scale = 1024.0
+max_scale = 16777216.0
+[defaults.compare]
+margin = 0.05
+assumed_spread = 0.01
+"""
+
+HEAD = """
+import os
+
+STEP_S = float(os.environ.get("STEP_S", "0.01"))
+
+
+def measure(perf):
+    perf.timed([STEP_S] * 5)
+    perf.metric("step_s", STEP_S, unit="s", better="lower")
+
+"""
+
+# pytest-benchmark alone, with a clock that moves on by $STEP_S whenever it is read.
+PLAIN = """
+import itertools
+import os
+
+import pytest
+
+STEP_S = float(os.environ.get("STEP_S", "0.01"))
+READINGS = itertools.count()
+pytestmark = pytest.mark.benchmark(timer=lambda: next(READINGS) * STEP_S)
+
+
+def measure(benchmark):
+    benchmark.pedantic(lambda: None, rounds=5)
+
+"""
+
+
+def timed(*names: str) -> str:
+    """Return a file of benchmarks that report $STEP_S."""
+    return HEAD + "".join(f"\ndef {name}(perf):\n    measure(perf)\n" for name in names)
+
+
+def plain(*names: str) -> str:
+    """Return a file of benchmarks of pytest-benchmark that measure $STEP_S."""
+    return PLAIN + "".join(f"\ndef {name}(benchmark):\n    measure(benchmark)\n" for name in names)
+
+
+class Suite:
+    """A suite in pytester's folder.
+
+    Args:
+        pytester: pytest's.
+        monkeypatch: pytest's.
+    """
+
+    def __init__(self, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder = pytester.path
+        self.pytester = pytester
+        self._monkeypatch = monkeypatch
+        # It starts a process each time; nothing here is about the name of the CPU.
+        monkeypatch.setattr(pytest_benchmark.plugin, "get_cpu_info", dict)
+        # Nor is anything learnt: a hundredth of the noise is made in a fifth less time.
+        monkeypatch.setattr(perfsuite.data, "_SYNTHETIC_IMAGES", 64)
+        # Files are rewritten within a second, which is all that a .pyc tells apart.
+        monkeypatch.setattr(sys, "dont_write_bytecode", True)
+        # The tests may themselves run under xdist.
+        monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
+        self.write("thresholds.toml", THRESHOLDS)
+
+    def write(self, name: str, text: str) -> Path:
+        """Write a file of the suite."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    def remove(self, name: str) -> None:
+        """Remove a file of the suite."""
+        (self.folder / name).unlink()
+
+    def step_s(self, value: float) -> None:
+        """Let benchmarks report `value` from now on."""
+        self._monkeypatch.setenv("STEP_S", str(value))
+
+    def run(self, *arguments: str | Path) -> pytest.RunResult:
+        """Run pytest with perfsuite, in this process."""
+        return self._run("--perf-device=cpu", "--perf-data=synthetic", *arguments)
+
+    def run_plain(self, *arguments: str | Path) -> pytest.RunResult:
+        """Run pytest with pytest-benchmark and without perfsuite, in this process."""
+        return self._run("-p", "no:perfsuite", *arguments)
+
+    def _run(self, *arguments: str | Path) -> pytest.RunResult:
+        with warnings.catch_warnings():
+            # As in a session of its own: that warnings are errors holds for these tests only.
+            warnings.resetwarnings()
+            warnings.showwarning = _warn_on_stderr
+            return self.pytester.runpytest_inprocess(
+                *("-p", "no:cacheprovider"),
+                *("-p", "no:hypothesispytest"),  # at each end it imports hypothesis anew: 1 s
+                *arguments,
+                no_reraise_ctrlc=True,  # a benchmark may raise KeyboardInterrupt
+            )
+
+    def record(self, *arguments: str | Path, name: str = "run.json") -> Path:
+        """Run the suite, which must be green, and return its saved run."""
+        path = self.folder / "runs" / name
+        result = self.run(f"--benchmark-json={path}", *arguments)
+        if result.ret != 0:
+            pytest.fail(f"no run to go by: pytest exits with {result.ret}")
+        return path
+
+    def promote(self, *paths: Path, **options: bool) -> list[Path]:
+        """Make runs the baseline."""
+        return promote(paths, self.folder, **{"allow_dirty": True} | options)
+
+    def baseline(self) -> Path:
+        """Run the suite as it is and make that run the baseline; return the promoted file."""
+        path = self.record(name="baseline.json")
+        (promoted,) = self.promote(path)
+        path.unlink()
+        return promoted
+
+    def compare(self, *arguments: str | Path) -> pytest.RunResult:
+        """Run pytest with perfsuite and --benchmark-compare, in this process."""
+        return self.run(*arguments, "--benchmark-compare")
+
+    def saved(self) -> list[Path]:
+        """Return what --benchmark-save and --benchmark-autosave wrote."""
+        return sorted((self.folder / ".benchmarks" / get_machine_id()).glob("*.json"))
+
+    def git(self, *arguments: str) -> None:
+        """Run git in the suite's folder."""
+        who = ("-c", "user.name=tests", "-c", "user.email=tests@example.invalid")
+        subprocess.run(["git", *who, *arguments], cwd=self.folder, check=True, capture_output=True)
+
+    def commit(self) -> None:
+        """Commit the suite as it is, in a repository of its own."""
+        if not (self.folder / ".git").exists():
+            self.write(".gitignore", ".benchmarks/\n__pycache__/\nruns/\nbaselines/\n")
+            self.git("init", "--quiet")
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--allow-empty", "--message=suite")
+
+
+def _warn_on_stderr(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    print(f"{category.__name__}: {message}", file=sys.stderr)
+
+
+def load(path: Path) -> Any:
+    """Return a JSON file's content; NaN and Infinity, which JSON has not, are errors."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{path}: {constant} is no JSON")
+
+    return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+
+
+def edit(path: Path, where: Sequence[str | int], value: Any) -> None:
+    """Replace a value in a JSON file."""
+    document = load(path)
+    inner = document
+    for step in where[:-1]:
+        inner = inner[step]
+    inner[where[-1]] = value
+    path.write_text(json.dumps(document), encoding="utf-8")
+
+
+def usage_error(result: pytest.RunResult) -> str:
+    """Return the one line of a session that ends before anything is measured."""
+    if result.ret != pytest.ExitCode.USAGE_ERROR:
+        pytest.fail(f"pytest exits with {result.ret}, not with a usage error")
+    text = result.stdout.str() + result.stderr.str()
+    if "Traceback" in text or "INTERNALERROR" in text:
+        pytest.fail("a traceback instead of one line")
+    lines = [line for line in result.errlines if line.startswith("ERROR: ")]
+    measured = [line for line in result.outlines if " passed" in line or " failed" in line]
+    if len(lines) != 1 or measured:
+        pytest.fail(f"not one line, before anything is measured: {lines or measured}")
+    return lines[0]
