@@ -5,7 +5,7 @@ from perfsuite.gates import at_least
 from perfsuite.precision import Precision
 from perfsuite.stats import paired_ratio
 
-QUADS = 10
+QUADS = 8
 
 
 def test_amp_speedup(perf: Bench, amp: Precision, reference: Precision) -> None:

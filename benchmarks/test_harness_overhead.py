@@ -10,7 +10,7 @@ from perfsuite.step import TrainStep
 from perfsuite.timing import duet
 from perfsuite.workload import Arm
 
-BLOCKS, QUADS, MICRO_STEPS = 10, 100, 20
+BLOCKS, QUADS, MICRO_STEPS = 10, 60, 20
 
 
 def test_harness_overhead(perf: Bench) -> None:

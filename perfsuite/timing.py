@@ -161,7 +161,7 @@ class WarmUp:
     steady: bool
 
 
-def warm_up(arm: Timeable, clock: Clock, *, steps: int, max_blocks: int = 20) -> WarmUp:
+def warm_up(arm: Timeable, clock: Clock, *, steps: int, max_blocks: int = 12) -> WarmUp:
     """Run blocks until their times agree, then restore the arm's state.
 
     Steady means that the medians of the last three blocks and the three before agree within

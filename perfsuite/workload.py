@@ -126,7 +126,7 @@ WORKLOADS = {
         batch_size=16,
         block_steps=2,
         convergence_steps=40,
-        convergence_seeds=8,
-        table_images=512,
+        convergence_seeds=6,
+        table_images=256,
     ),
 }
