@@ -5,7 +5,8 @@ one row a block of Conv2d (no bias), BatchNorm2d and ReLU. After the blocks come
 global average pooling and three linear layers, last channels → 1000 → 1000 → classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import TypeGuard
 
@@ -69,6 +70,12 @@ class CfgError(ValueError):
         where = "cfg" if row is None else f"cfg row {row}"
         what = f"{field} = {value!r}" if field is not None else f"{value!r}"
         super().__init__(f"{where}: {what}: {rule}")
+
+    def __reduce__(self) -> tuple[Callable[[], "CfgError"], tuple[()]]:
+        """Let a worker process hand it on: exceptions are pickled by position otherwise."""
+        return partial(
+            CfgError, row=self.row, field=self.field, value=self.value, rule=self.rule
+        ), ()
 
 
 def check_cfg(cfg: Cfg) -> tuple[Row, ...]:
@@ -184,9 +191,13 @@ def scale_width(cfg: Cfg, divisor: int) -> tuple[Row, ...]:
     """Return the cfg with every hidden width divided, the image's own channels kept.
 
     Raises:
-        CfgError: the cfg is invalid, or a width is not a multiple of the divisor.
+        CfgError: the cfg is invalid, the divisor is no positive integer, or a width is not a
+            multiple of it.
     """
     rows = check_cfg(cfg)
+    if not _is_int(divisor) or divisor < 1:
+        rule = "must be a positive integer"
+        raise CfgError(row=None, field="divisor", value=divisor, rule=rule)
     for index, row in enumerate(rows):
         if row[1] % divisor:
             rule = f"must be a multiple of {divisor} to be divided by it"

@@ -7,6 +7,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.client import HTTPException
 from importlib import metadata
 from pathlib import Path
 
@@ -52,13 +53,16 @@ class Digits:
         return len(self.labels)
 
     def batches(self, batch_size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield full batches without end, each epoch in a new order that `seed` decides.
+        """Return full batches without end, each epoch in a new order that `seed` decides.
 
         Raises:
-            ValueError: there are fewer images than one batch takes.
+            ValueError: a batch would take no image, or more than there are.
         """
-        if batch_size > len(self):
+        if not 0 < batch_size <= len(self):
             raise ValueError(f"a batch of {batch_size} from {len(self)} images of {self.source}")
+        return self._batches(batch_size, seed)
+
+    def _batches(self, batch_size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
         order = torch.Generator().manual_seed(seed)
         while True:
             shuffled = torch.randperm(len(self), generator=order).to(self.labels.device)
@@ -151,7 +155,7 @@ def _read_mnist5k() -> tuple[Bytes, Bytes]:
         ) from error
     if table.shape != (5000, 785) or table[:, -1].max() > 9:
         raise DataError(
-            f"mnist5k: {path} holds {table.shape}, not 5,000 rows of 784 pixels and a label;"
+            f"mnist5k: {path} does not hold 5,000 rows of 784 pixels and a digit's label;"
             " use --perf-data synthetic (timing only)"
         )
     return np.ascontiguousarray(table[:, :-1]).reshape(-1, 28, 28), table[:, -1].copy()
@@ -163,9 +167,9 @@ def _open_mnist() -> datasets.MNIST:
     downloads = not all((raw / name).exists() for name in _MNIST_FILES)
     try:
         digits = datasets.MNIST(str(root), train=True, download=downloads)
-    except (OSError, RuntimeError, ValueError, AssertionError, EOFError, KeyError) as error:
+    except Exception as error:  # torchvision raises a dozen kinds, by what is damaged
         reason = (str(error).splitlines() or [type(error).__name__])[-1]
-        if downloads and isinstance(error, OSError | RuntimeError):
+        if downloads and isinstance(error, OSError | RuntimeError | HTTPException):
             failed = f"mnist: cannot be downloaded to {root} ({reason}); {_INSTEAD}"
             raise DataError(failed) from error
         raise DataError(_damaged(raw, reason)) from error

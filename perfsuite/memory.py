@@ -1,6 +1,7 @@
 """Memory of a training step: what autograd keeps for backward, and the device's peak."""
 
 import gc
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,27 +17,48 @@ __all__ = ["PeakMemory", "activation_bytes", "peak_memory"]
 Batches = Sequence[tuple[Tensor, Tensor]]
 
 
+class _Saved:
+    """A tensor that autograd keeps, for as long as it keeps it."""
+
+    __slots__ = ("__weakref__", "tensor")
+
+    def __init__(self, tensor: Tensor) -> None:
+        # Detached, or an output would keep its own graph, and that the output, for ever.
+        self.tensor = tensor.detach()
+
+
 def activation_bytes(step: TrainStep, images: Tensor, labels: Tensor) -> int:
     """Take one step and return the bytes that its forward pass kept for its backward pass.
 
-    Each storage counts once, parameters and buffers do not; the copies of the weights that
-    autocast makes do, since they live as long. The same on every device.
+    They are counted as the backward pass begins, so that a branch dropped on the way does not
+    count. Each storage counts once, parameters and buffers do not; the copies of the weights
+    that autocast makes do, since they live as long. The same on every device.
     """
     model = step.model
     own = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
-    kept: dict[int, int] = {}
-    alive: list[Tensor] = []  # a freed storage's address could come again and hide the next
+    saved: weakref.WeakSet[_Saved] = weakref.WeakSet()
+    counted: list[int] = []
 
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
-            alive.append(tensor.detach())
-        return tensor
+    def count() -> None:
+        storages = [each.tensor.untyped_storage() for each in saved]
+        kept = {storage.data_ptr(): storage.nbytes() for storage in storages}
+        counted.append(sum(nbytes for address, nbytes in kept.items() if address not in own))
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+    def pack(tensor: Tensor) -> _Saved:
+        each = _Saved(tensor)
+        saved.add(each)
+        return each
+
+    def unpack(each: _Saved) -> Tensor:
+        if not counted:
+            count()
+        return each.tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
         step(images, labels)
-    return sum(kept.values())
+    if not counted:
+        count()  # nothing was unpacked: there was no backward pass
+    return counted[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -56,6 +56,7 @@ class Precision(StrEnum):
 _BACKENDS: dict[str, Any] = {
     "cuda.matmul": torch.backends.cuda.matmul,
     "cudnn.conv": torch.backends.cudnn.conv,  # type: ignore[attr-defined]  # made at import
+    "cudnn.rnn": torch.backends.cudnn.rnn,
 }
 
 

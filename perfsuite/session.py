@@ -23,6 +23,7 @@ from perfsuite.data import DataError, Digits
 from perfsuite.device import DeviceError
 from perfsuite.gates import Outcome, Verdict
 from perfsuite.progress import StatusLine
+from perfsuite.replay import Replay
 from perfsuite.runs import SCHEMA
 from perfsuite.saving import refuse_unwritable, save_run
 from perfsuite.stats import SampleError, median_s
@@ -34,7 +35,16 @@ __all__ = ["PerfSession", "machine_of", "start_session"]
 
 _MACHINE = pytest.StashKey[Machine]()
 _BENCH = pytest.StashKey[Bench]()
-_OUR_MARKERS = {"benchmark", "filterwarnings", "parametrize"}
+# What these do must not be done to an item that says that a benchmark is gone.
+_MARKERS_THAT_ACT = {
+    "benchmark",
+    "filterwarnings",
+    "parametrize",
+    "skip",
+    "skipif",
+    "usefixtures",
+    "xfail",
+}
 
 
 def machine_of(config: pytest.Config) -> Machine:
@@ -128,7 +138,7 @@ class PerfSession:
         self.keys[key] = item.nodeid
         marker = item.get_closest_marker("benchmark")
         options = dict(marker.kwargs) if marker else {}
-        item.add_marker(pytest.mark.benchmark(**options | {"timer": _Replay()}), append=False)
+        item.add_marker(pytest.mark.benchmark(**options | {"timer": Replay()}), append=False)
         # It fails for a reason of its own if it gets no further; this would only add to that.
         unused = "ignore:Benchmark fixture was not used at all"
         item.add_marker(pytest.mark.filterwarnings(unused))
@@ -147,7 +157,7 @@ class PerfSession:
         bench = item.stash[_BENCH] = Bench(
             key=key,
             machine=self._machine,
-            markers=sorted({marker.name for marker in item.iter_markers()} - _OUR_MARKERS),
+            markers=sorted({marker.name for marker in item.iter_markers()} - _MARKERS_THAT_ACT),
             workload=workload,
             digits=self._load(),
             thresholds=self._thresholds,
@@ -282,18 +292,3 @@ def _unusable(times_s: Sequence[float]) -> str | None:
     except SampleError as error:
         return str(error)
     return None
-
-
-class _Replay:
-    """A timer for pytest-benchmark whose differences are the times that we measured."""
-
-    __name__ = "perfsuite"
-
-    def __init__(self) -> None:
-        self._readings: Iterator[float] = iter(())
-
-    def load(self, times_s: Sequence[float]) -> None:
-        self._readings = iter([reading for time_s in times_s for reading in (0.0, time_s)])
-
-    def __call__(self) -> float:
-        return next(self._readings)

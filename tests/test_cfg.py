@@ -1,5 +1,6 @@
 """A cfg: what it describes is counted right, and what describes nothing is named."""
 
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -228,3 +229,17 @@ def test_the_cfg_module_needs_no_torch() -> None:
         "import perfsuite.cfg as c; c.conv_flops(c.TUTORIAL_CFG)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("divisor", [0, -8, 2.0, True])
+def test_a_divisor_that_is_no_positive_integer_is_named(divisor: int) -> None:
+    with pytest.raises(CfgError, match=r"divisor = .*: must be a positive integer"):
+        scale_width(TUTORIAL_CFG, divisor)
+
+
+def test_an_error_crosses_a_process() -> None:
+    with pytest.raises(CfgError) as caught:
+        check_cfg([[1, 2, 3, 1, -1]])
+    copy = pickle.loads(pickle.dumps(caught.value))
+    assert str(copy) == str(caught.value)
+    assert (copy.row, copy.field, copy.value) == (0, "padding", -1)

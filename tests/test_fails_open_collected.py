@@ -1,6 +1,6 @@
-"""Where pytest-benchmark's own comparison lets a regression through: what is compared with what.
+"""Where pytest-benchmark's own comparison lets a regression through: what was collected.
 
-A benchmark or a figure that stands on one side alone was not compared, and so is not green.
+A benchmark that stands on one side alone was not compared, and so is not green.
 """
 
 import shlex
@@ -66,6 +66,18 @@ def test_benchmarks_that_are_not_those_of_the_baseline(
         ours.stdout.fnmatch_lines([f"FAILED test_steps.py::{name} - *"])
     for message in named:
         assert message in " ".join(report.values())
+
+
+def test_a_node_id_stands_for_all_its_parameters(suite: Suite) -> None:
+    parametrized = (
+        f"import pytest\n{HEAD}\n@pytest.mark.parametrize('n', %s)\n"
+        "def test_b(perf, n):\n    measure(perf)\n"
+    )
+    suite.write("test_one.py", parametrized % "[1, 2]")
+    suite.baseline()
+    suite.write("test_one.py", parametrized % "[1]")
+    suite.compare("test_one.py::test_b").assert_outcomes(passed=1, failed=1)
+    suite.compare("test_one.py::test_b[1]").assert_outcomes(passed=1)
 
 
 @pytest.mark.parametrize(
@@ -174,6 +186,20 @@ def test_a_removed_benchmark_is_selected_by_its_marker(
     assert result.ret == removed
 
 
+@pytest.mark.parametrize(
+    "marker", ["skipif(False, reason='never')", "xfail(False, reason='never')", "usefixtures()"]
+)
+def test_a_removed_benchmark_fails_whatever_it_was_marked_with(suite: Suite, marker: str) -> None:
+    """Without its condition such a marker would mean another thing."""
+    marked = f"\n@pytest.mark.{marker}\ndef test_b(perf):\n    measure(perf)\n"
+    suite.write("test_steps.py", f"import pytest\n{timed('test_a')}{marked}")
+    suite.baseline()
+    suite.write("test_steps.py", timed("test_a"))
+    result = suite.compare()
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["FAILED test_steps.py::test_b - *"])
+
+
 def test_what_failed_last_is_still_missed(without_b: Suite) -> None:
     """Else the second attempt is green: pytest runs all if it finds none of the last failures."""
     cached = ("-p", "cacheprovider")
@@ -198,101 +224,3 @@ def test_a_suite_asked_for_as_a_package(
     monkeypatch.syspath_prepend(suite.folder)
     monkeypatch.chdir(tmp_path)
     suite.compare("--pyargs", "steps").assert_outcomes(passed=1, failed=1)
-
-
-def source(line: str) -> str:
-    return f"{HEAD}\ndef test_a(perf):\n    measure(perf)\n    {line}\n"
-
-
-@pytest.mark.parametrize(
-    ("before", "now", "named"),
-    [
-        ("perf.metric('m', 1, unit='B', better='lower')", "", "m is no longer measured"),
-        ("", "perf.metric('m', 1, unit='B', better='lower')", "m is missing from a promoted run"),
-        (
-            "perf.metric('m', 1, unit='x', better='higher')",
-            "perf.metric('m', 1, unit='x', better='lower')",
-            "m: better was higher",
-        ),
-        (
-            "perf.metric('m', 10, unit='s', better='lower')",
-            "perf.metric('m', 1, unit='min', better='lower')",
-            "m",
-        ),
-        ("perf.configure(steps=1)", "perf.configure(steps=2)", "steps 1 -> 2"),
-        ("perf.configure(steps=1)", "", "steps 1 -> None"),
-        ("", "perf.configure(steps=1)", "steps None -> 1"),
-    ],
-    ids=["gone", "new", "better-flipped", "other-unit", "other-config", "no-config", "new-config"],
-)
-def test_figures_that_cannot_be_compared(suite: Suite, before: str, now: str, named: str) -> None:
-    suite.write("test_steps.py", source(before or "pass"))
-    suite.baseline()
-    suite.write("test_steps.py", source(now or "pass"))
-    result = suite.compare()
-    assert result.ret == 1
-    result.stdout.fnmatch_lines([f"FAIL compare*{named}*promote*"])
-
-
-@pytest.mark.parametrize("other", ["--perf-workload=tutorial", "--perf-data=mnist5k"])
-def test_another_workload_or_other_data_is_not_compared(suite: Suite, other: str) -> None:
-    suite.write("test_steps.py", timed("test_a"))
-    suite.baseline()
-    result = suite.compare(other)
-    assert result.ret == 1
-    result.stdout.fnmatch_lines(["FAIL compare*measured otherwise than the baseline*"])
-
-
-@pytest.mark.parametrize(
-    "settings",
-    ["steps=1, lr=0.1", "shape=(3, 4)", "by_size={1: 2}", "where=__import__('pathlib').Path()"],
-    ids=["scalars", "tuple", "number-as-key", "no-json"],
-)
-def test_the_same_settings_are_compared(suite: Suite, settings: str) -> None:
-    """Also after they were written to a file and read from it."""
-    suite.write("test_steps.py", source(f"perf.configure({settings})"))
-    suite.baseline()
-    result = suite.compare()
-    assert result.ret == 0
-    result.stdout.fnmatch_lines(["PASS *compare step_s*1.000x*"])
-
-
-@pytest.mark.parametrize("better", ["lower", "higher"])
-@pytest.mark.parametrize(
-    ("factor", "word", "status"),
-    [
-        (1.0, "PASS", 0),
-        (1.01, "PASS", 0),
-        (0.2, "PASS", 0),
-        (1.05, "INCONCLUSIVE", 1),
-        (2, "FAIL", 1),
-    ],
-    ids=["same", "within", "better", "straddles", "worse"],
-)
-def test_figures_that_can(suite: Suite, better: str, factor: float, word: str, status: int) -> None:
-    line = "perf.metric('speedup', 1 / STEP_S, unit='x', better='higher')"
-    suite.write("test_steps.py", source(line if better == "higher" else "pass"))
-    suite.baseline()
-    suite.step_s(0.01 * factor)
-    result = suite.compare()
-    assert result.ret == status
-    gate = "speedup" if better == "higher" else "step_s"
-    result.stdout.fnmatch_lines([f"{word} *compare {gate}*"])
-
-
-@pytest.mark.parametrize(
-    ("warn", "factor", "status"),
-    [("", 1.05, 1), ('"mean_loss"', 1.05, 1), ('"compare"', 1.05, 0), ('"compare"', 2, 1)],
-    ids=["none", "another-gate", "this-gate", "a-fail-stays-a-fail"],
-)
-def test_inconclusive_is_red_unless_listed(
-    suite: Suite, warn: str, factor: float, status: int
-) -> None:
-    suite.write("thresholds.toml", THRESHOLDS.replace("warn = []", f"warn = [{warn}]"))
-    suite.write("test_steps.py", timed("test_a"))
-    suite.baseline()
-    suite.step_s(0.01 * factor)
-    result = suite.compare()
-    assert result.ret == status
-    word = "INCONCLUSIVE" if factor < 2 else "FAIL"
-    result.stdout.fnmatch_lines([f"{word}  a compare step_s *", f"1 {word}"])

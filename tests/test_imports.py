@@ -21,6 +21,7 @@ ORDER = (
     "baseline",
     "summary",
     "progress",
+    "replay",
     "collected",
     "saving",
     "model",

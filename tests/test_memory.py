@@ -123,3 +123,27 @@ def test_the_peak_holds_what_is_kept_and_all_of_it_is_freed(precision: Precision
     assert torch.cuda.memory_allocated(device) == before
     assert peak.allocated_bytes > needed
     assert peak.alloc_retries == 0
+
+
+class DropsBranches(nn.Module):
+    """Computes branches of which nothing is kept for the backward pass."""
+
+    def __init__(self, branches: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+        self.branches = branches
+
+    def forward(self, images: Tensor) -> Tensor:
+        for _ in range(self.branches):
+            self.layer(images).sigmoid()
+        return torch.as_tensor(self.layer(images))
+
+
+def test_what_is_dropped_on_the_way_does_not_count() -> None:
+    images, labels = torch.ones(1000, 3), torch.zeros(1000, dtype=torch.int64)
+    kept = set()
+    for branches in (0, 20):
+        model = DropsBranches(branches)
+        step = TrainStep(model, torch.optim.SGD(model.parameters(), lr=0.1))
+        kept.add(activation_bytes(step, images, labels))
+    assert len(kept) == 1

@@ -120,6 +120,7 @@ def test_flags_that_are_read_are_torchs_own(on: bool, monkeypatch: pytest.Monkey
         assert read_flags() == {
             MATMUL: "tf32",
             CONV: "tf32",
+            "cudnn.rnn.fp32_precision": "tf32",
             "cudnn.benchmark": on,
             "cudnn.deterministic": not on,
         }

@@ -1,6 +1,8 @@
 """Progress is drawn on an interactive terminal, and leaves nothing behind."""
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import cast
 
@@ -41,12 +43,22 @@ class Screen:
         self.writer.write(line)
         self.file.truncate(0)
         self.file.seek(0)
-        plugins = {"terminalreporter": SimpleNamespace(isatty=isatty)}
+        self.uncaptured = ""
+        plugins = {
+            "terminalreporter": SimpleNamespace(isatty=isatty),
+            "capturemanager": SimpleNamespace(global_and_fixture_disabled=self._disabled),
+        }
         config = SimpleNamespace(
             pluginmanager=SimpleNamespace(get_plugin=plugins.get),
             get_terminal_writer=lambda: self.writer,
         )
         self.status = StatusLine(cast("pytest.Config", config))
+
+    @contextmanager
+    def _disabled(self) -> Iterator[None]:
+        before = len(self.file.getvalue())
+        yield
+        self.uncaptured += self.file.getvalue()[before:]
 
     @property
     def drawn(self) -> list[str]:
@@ -77,6 +89,8 @@ def test_it_is_drawn_and_erased(clock: Clock) -> None:
     screen.status.clear()
     screen.status.clear()
     assert screen.drawn == ["timing fp32 1/20", ""]
+    # What is drawn from within a test is captured otherwise, and shown if the test fails.
+    assert screen.uncaptured == screen.file.getvalue()
     # pytest goes on where it was: its writer must not have counted what was drawn.
     assert screen.writer.width_of_current_line == len("test_a.py ")
 
