@@ -12,7 +12,7 @@ def test_amp_convergence(perf: Bench, amp: Precision) -> None:
     workload, asked = perf.workload, perf.thresholds.convergence
     pairs = train_pairs(
         workload,
-        perf.digits,
+        perf.real_digits,
         Precision.fp32,
         amp,
         seeds=range(workload.convergence_seeds),

@@ -19,7 +19,7 @@ def test_tutorial(perf: Bench, amp: Precision) -> None:
     epochs: dict[Precision, list[Training]] = {}
     for precision in (Precision.fp32, amp):
         step = workload.step(precision, perf.device, seed=0)
-        batches = perf.digits.batches(workload.batch_size, seed=0)
+        batches = perf.real_digits.batches(workload.batch_size, seed=0)
         epochs[precision] = []
         for epoch in range(EPOCHS):
             epochs[precision].append(train(step, list(islice(batches, steps)), perf.clock))

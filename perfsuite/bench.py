@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import torch
 
-from perfsuite.data import Digits, load_digits
+from perfsuite.data import DataError, Digits, load_digits
 from perfsuite.device import Hardware, choose_device, hardware, machine_state, software
 from perfsuite.gates import Verdict, not_gated
 from perfsuite.precision import Precision, backend_flags, read_flags, supported
@@ -125,6 +125,20 @@ class Bench:
     def device(self) -> torch.device:
         """The device under test."""
         return self.machine.device
+
+    @property
+    def real_digits(self) -> Digits:
+        """The digits, where something is to be learnt from them.
+
+        Raises:
+            DataError: they are synthetic.
+        """
+        if self.digits.source == "synthetic":
+            raise DataError(
+                f"{self.key}: nothing can be learnt from --perf-data synthetic; use mnist5k, or"
+                " leave this benchmark out with -k"
+            )
+        return self.digits
 
     def progress(self, what: str) -> Callable[[int, int], None]:
         """Return a callback that shows how much of `what` is done."""

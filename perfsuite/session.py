@@ -185,7 +185,10 @@ class PerfSession:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
         """Judge a benchmark once its body has run: here, so that the item itself fails."""
-        yield
+        try:
+            yield
+        except DataError as error:
+            raise pytest.fail.Exception(str(error), pytrace=False) from None
         bench = item.stash.get(_BENCH, None)
         if bench is None:
             return

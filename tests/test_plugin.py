@@ -206,3 +206,12 @@ def test_what_fails_before_it_has_figures_fails_once(suite: Suite, body: str) ->
     suite.write("pytest.ini", "[pytest]\nfilterwarnings = error\n")
     suite.write("test_steps.py", f"def test_a(perf):\n    {body}\n")
     suite.run().assert_outcomes(failed=1)
+
+
+def test_nothing_is_learnt_from_noise(suite: Suite) -> None:
+    """Synthetic digits are for timing: what is to learn fails in one line, and the rest runs."""
+    suite.write("test_steps.py", f"{timed('test_a')}\ndef test_b(perf):\n    perf.real_digits\n")
+    result = suite.run("--perf-data=synthetic")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["test_steps.py::test_b: nothing can be learnt from*use mnist5k*"])
+    assert "Traceback" not in result.stdout.str()
