@@ -37,6 +37,7 @@ Gate = Literal[
     "peak_ratio",
     "harness_overhead",
     "compare",
+    "probe",
 ]
 
 

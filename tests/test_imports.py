@@ -33,6 +33,8 @@ ORDER = (
     "workload",
     "memory",
     "convergence",
+    "hostreads",
+    "probes",
     "bench",
     "session",
     "plugin",

@@ -1,0 +1,20 @@
+"""Is mixed precision really on, and applied rightly? Asked before any speed-up is believed."""
+
+from dataclasses import asdict
+
+from perfsuite.bench import Bench
+from perfsuite.precision import Precision
+from perfsuite.probes import PROBES, judge
+
+
+def test_amp_probes(perf: Bench, precision: Precision) -> None:
+    """A few steps on one batch, looked into from nine sides."""
+    batch = next(perf.digits.batches(perf.workload.batch_size, seed=0))
+    perf.clock.start()
+    verdicts = [
+        probe(lambda each: perf.workload.step(each, perf.device, seed=0), precision, batch)
+        for probe in PROBES
+    ]
+    perf.timed([perf.clock.stop()[0]])
+    perf.keep("probes", [asdict(verdict) for verdict in verdicts])
+    perf.gate(*judge(verdicts))

@@ -1,0 +1,181 @@
+"""Training steps that are wrong in one way. Each differs from TrainStep's body by its fault."""
+
+import torch
+from torch import Tensor, nn
+
+from perfsuite.precision import Precision, backend_flags
+from perfsuite.step import TrainStep
+
+
+class WithoutAutocast(TrainStep):
+    """Autocast is left out."""
+
+    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+        with backend_flags(self.precision):
+            self.optimizer.zero_grad(set_to_none=True)
+            loss = self.criterion(self.model(images), labels)
+            self.scaler.scale(loss).backward()
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        return loss.detach()
+
+
+class BackwardUnderAutocast(TrainStep):
+    """The backward pass runs under autocast."""
+
+    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+        with backend_flags(self.precision):
+            self.optimizer.zero_grad(set_to_none=True)
+            with self._autocast:
+                loss = self.criterion(self.model(images), labels)
+                self.scaler.scale(loss).backward()
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        return loss.detach()
+
+
+class WithoutScaler(TrainStep):
+    """Float16 without scaling the loss."""
+
+    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+        with backend_flags(self.precision):
+            self.optimizer.zero_grad(set_to_none=True)
+            with self._autocast:
+                loss = self.criterion(self.model(images), labels)
+            loss.backward()
+            self.optimizer.step()
+        return loss.detach()
+
+
+class StepOnScaledGradients(TrainStep):
+    """The optimizer steps by itself, on gradients that are still scaled."""
+
+    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+        with backend_flags(self.precision):
+            self.optimizer.zero_grad(set_to_none=True)
+            with self._autocast:
+                loss = self.criterion(self.model(images), labels)
+            self.scaler.scale(loss).backward()
+            self.optimizer.step()
+        return loss.detach()
+
+
+class WithoutScale(TrainStep):
+    """The scaler steps, but the loss was never scaled by it."""
+
+    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+        with backend_flags(self.precision):
+            self.optimizer.zero_grad(set_to_none=True)
+            with self._autocast:
+                loss = self.criterion(self.model(images), labels)
+            loss.backward()
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        return loss.detach()
+
+
+class WithoutUpdate(TrainStep):
+    """The scaler is never updated."""
+
+    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+        with backend_flags(self.precision):
+            self.optimizer.zero_grad(set_to_none=True)
+            with self._autocast:
+                loss = self.criterion(self.model(images), labels)
+            self.scaler.scale(loss).backward()
+            self.scaler.step(self.optimizer)
+        return loss.detach()
+
+
+class ClippingScaledGradients(TrainStep):
+    """Gradients are clipped before they are unscaled."""
+
+    unscales = False
+
+    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+        with backend_flags(self.precision):
+            self.optimizer.zero_grad(set_to_none=True)
+            with self._autocast:
+                loss = self.criterion(self.model(images), labels)
+            self.scaler.scale(loss).backward()
+            if self.unscales:
+                self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), 0.5)
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        return loss.detach()
+
+
+class ClippingUnscaledGradients(ClippingScaledGradients):
+    """Clips and is right: the healthy twin of clipping scaled gradients."""
+
+    unscales = True
+
+
+class DoubleStep(TrainStep):
+    """Every step is taken twice."""
+
+    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+        loss = super().__call__(images, labels)
+        self.optimizer.step()
+        return loss
+
+
+class WithoutZeroGrad(TrainStep):
+    """Gradients pile up from step to step."""
+
+    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+        with backend_flags(self.precision):
+            with self._autocast:
+                loss = self.criterion(self.model(images), labels)
+            self.scaler.scale(loss).backward()
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        return loss.detach()
+
+
+class HalfModel(TrainStep):
+    """The model itself is cast, and nothing is scaled."""
+
+    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+        dtype = self.precision.autocast_dtype
+        if dtype is not None and next(self.model.parameters()).dtype is not dtype:
+            self.model.to(dtype)
+        with backend_flags(self.precision):
+            self.optimizer.zero_grad(set_to_none=True)
+            loss = self.criterion(self.model(images.to(dtype or torch.float32)), labels)
+            loss.backward()
+            self.optimizer.step()
+        return loss.detach()
+
+
+class LossOutsideAutocast(TrainStep):
+    """The loss is computed outside autocast, in the logits' dtype."""
+
+    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+        with backend_flags(self.precision):
+            self.optimizer.zero_grad(set_to_none=True)
+            with self._autocast:
+                logits = self.model(images)
+            loss = self.criterion(logits, labels)
+            self.scaler.scale(loss).backward()
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        return loss.detach()
+
+
+class LossOnTheHost(TrainStep):
+    """The loss is read every step."""
+
+    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+        loss = super().__call__(images, labels)
+        loss.item()
+        return loss
+
+
+class TF32InAnFp32Arm(TrainStep):
+    """The fp32 arm is TF32 in truth."""
+
+    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+        self._flags = backend_flags(Precision.tf32)
+        return super().__call__(images, labels)
