@@ -113,7 +113,7 @@ def test_eight_that_save_at_once_lose_nothing(
         saved = []
         for number in range(rounds):
             content = f"{writer} {number} ".encode() * 10_000
-            together.wait(timeout=60)
+            together.wait(timeout=15)
             saved.append((save_numbered(tmp_path, "run", content), content))
         return saved
 
