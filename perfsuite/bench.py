@@ -193,7 +193,7 @@ class Bench:
 
     def timed(self, seconds: Iterable[float]) -> None:
         """Give seconds to pytest-benchmark's statistics, where no blocks were timed."""
-        self.times_s = list(seconds)
+        self.times_s = [float(second) for second in seconds]
 
     def metric(self, name: str, value: float, *, unit: str, better: str) -> None:
         """Note a positive figure that is to be compared with the baseline's.

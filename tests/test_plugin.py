@@ -200,6 +200,19 @@ def test_a_benchmark_without_figures_fails(suite: Suite, body: str, reason: str)
     }
 
 
+@pytest.mark.parametrize(
+    "times",
+    ["numpy.array([0.5, 0.5])", "[numpy.float64(0.5)] * 2", "[torch.tensor(0.5)] * 2"],
+    ids=["array", "numpy-scalars", "tensors"],
+)
+def test_times_of_any_kind_of_number_are_kept_as_numbers(suite: Suite, times: str) -> None:
+    body = f"    perf.timed({times})\n"
+    suite.write("test_steps.py", f"import numpy\nimport torch\n\ndef test_a(perf):\n{body}")
+    (entry,) = load(suite.record())["benchmarks"]
+    assert entry["stats"]["data"] == [0.5, 0.5]
+    assert (entry["stats"]["mean"], entry["stats"]["min"]) == (0.5, 0.5)
+
+
 @pytest.mark.parametrize("body", ["pass", "assert False"])
 def test_what_fails_before_it_has_figures_fails_once(suite: Suite, body: str) -> None:
     """pytest-benchmark warns that its fixture was not used: an error more, under such filters."""
