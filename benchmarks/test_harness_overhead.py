@@ -1,16 +1,18 @@
 """What does measuring cost? Our step against a bare loop that anyone would write by hand."""
 
+from dataclasses import replace
+
 from torch import Tensor, nn
 
 from perfsuite.bench import Bench
-from perfsuite.gates import at_most
+from perfsuite.duet import Duet, duet
+from perfsuite.gates import Outcome, Verdict, at_most
 from perfsuite.precision import Precision
-from perfsuite.stats import Estimate, median_s, paired_ratio
+from perfsuite.stats import median_s
 from perfsuite.step import TrainStep
-from perfsuite.timing import duet
 from perfsuite.workload import Arm
 
-BLOCKS, QUADS, MICRO_STEPS = 10, 60, 20
+BLOCKS, MICRO_STEPS = 10, 20
 
 
 def test_harness_overhead(perf: Bench) -> None:
@@ -37,19 +39,25 @@ def test_harness_overhead(perf: Bench) -> None:
     )
     perf.warm("by hand", by_hand)
     perf.warm("harness", ours)
-    show = perf.progress("harness and bare loop in turns")
-    turns = duet(by_hand, ours, perf.clock, quads=QUADS, steps=MICRO_STEPS, progress=show)
-
     asked = perf.thresholds.harness_overhead
-    bare_s = turns.quad_times_s("A")
-    ratio = paired_ratio(turns.quad_times_s("B"), bare_s, confidence=asked.confidence)
-    share = median_s(bare_s) / step_s
-    perf.keep("micro", {"bare_s": bare_s, "harness_s": turns.quad_times_s("B"), "step_s": step_s})
-    overhead = Estimate(
-        value=(ratio.value - 1) * share,
-        low=(ratio.low - 1) * share,
-        high=(ratio.high - 1) * share,
-        confidence=ratio.confidence,
-        n=ratio.n,
+
+    def judge(turns: Duet) -> Verdict:
+        ratio = turns.ratio("B", over="A", confidence=asked.confidence)
+        share = median_s([block.step_s for each in turns.quads for block in each.of("A")]) / step_s
+        overhead = replace(
+            ratio,
+            value=(ratio.value - 1) * share,
+            low=(ratio.low - 1) * share,
+            high=(ratio.high - 1) * share,
+        )
+        return at_most("harness_overhead", overhead, asked.max, unit=" of a step")
+
+    turns = duet(
+        *(perf.turn(arm, MICRO_STEPS) for arm in (by_hand, ours)),
+        clear=lambda so_far: judge(so_far).outcome is not Outcome.INCONCLUSIVE,
+        budget_s=perf.budget_s,
+        progress=perf.progress("harness and bare loop in turns"),
     )
-    perf.gate(at_most("harness_overhead", overhead, asked.max, unit=" of a step"))
+    times_s = {"bare_s": turns.times_s("A"), "harness_s": turns.times_s("B")}
+    perf.keep("micro", times_s | {"step_s": step_s})
+    perf.gate(judge(turns))

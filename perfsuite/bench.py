@@ -12,12 +12,23 @@ import msgspec
 import torch
 
 from perfsuite.data import DataError, Digits, load_digits
-from perfsuite.device import Hardware, choose_device, hardware, machine_state, software
-from perfsuite.gates import Verdict, not_gated
+from perfsuite.device import Hardware, choose_device, hardware, software
+from perfsuite.duet import Duet, duet
+from perfsuite.gates import Outcome, Verdict, not_gated, throttling
 from perfsuite.precision import Precision, backend_flags, read_flags, supported
 from perfsuite.runs import Benchmark, Metric, VerdictRecord, encode
+from perfsuite.state import Sensor, sensor_for
 from perfsuite.thresholds import Thresholds
-from perfsuite.timing import Block, Clock, Duet, clock_for, duet, time_blocks, warm_up
+from perfsuite.timing import (
+    Block,
+    Clock,
+    Turn,
+    clock_for,
+    time_block,
+    time_blocks,
+    warm_up,
+    watched,
+)
 from perfsuite.workload import WORKLOADS, Arm, Workload
 
 __all__ = ["Bench", "Machine", "machine"]
@@ -79,7 +90,9 @@ class Bench:
         digits: what it trains on.
         thresholds: what is asked of this hardware.
         report: shows progress.
+        budget_s: seconds that sampling may take if its verdict stays unclear.
         clock: measures the device, unless another is given.
+        sensor: reads the machine's state, unless another is given.
 
     Attributes:
         times_s: the seconds that go into pytest-benchmark's statistics.
@@ -97,7 +110,9 @@ class Bench:
         digits: Digits,
         thresholds: Thresholds,
         report: Report,
+        budget_s: float,
         clock: Clock | None = None,
+        sensor: Sensor | None = None,
     ) -> None:
         self.key = key
         self._markers = list(markers)
@@ -105,7 +120,9 @@ class Bench:
         self.workload = workload
         self.digits = digits
         self.thresholds = thresholds
+        self.budget_s = budget_s
         self.clock = clock if clock is not None else clock_for(machine.device)
+        self.sensor = sensor if sensor is not None else sensor_for(machine.device)
         self.times_s: list[float] = []
         self.verdicts: list[Verdict] = []
         self.pages: list[str] = []
@@ -119,7 +136,7 @@ class Bench:
         }
         self._arms: dict[str, Any] = {}
         self._raw: dict[str, Any] = {}
-        self._state_before = machine_state(machine.device)
+        self._state_before = self.sensor()
 
     @property
     def device(self) -> torch.device:
@@ -163,25 +180,51 @@ class Bench:
         }
         return arm
 
+    def turn(self, arm: Arm, steps: int | None = None) -> Turn:
+        """Return what times a block of a warm arm, and reads the machine's state around it."""
+        steps = self.workload.block_steps if steps is None else steps
+        return watched(lambda: time_block(arm, self.clock, steps), self.sensor)
+
     def time(self, arm: Arm, *, blocks: int) -> tuple[Block, ...]:
-        """Time a fixed number of blocks of a warm arm, and keep them."""
-        steps = self.workload.block_steps
+        """Time a fixed number of blocks of a warm arm, keep them, and return those to go by.
+
+        Blocks in which the device was throttled are set aside, and that is said. Where they
+        are most, all are returned and the benchmark is INCONCLUSIVE.
+        """
         show = self.progress(f"timing {arm.precision}")
-        timed = time_blocks(arm, self.clock, blocks=blocks, steps=steps, progress=show)
-        self.configure(blocks=blocks, block_steps=steps)
-        self.times_s = [block.step_s for block in timed]
+        timed = time_blocks(self.turn(arm), blocks=blocks, progress=show)
+        self.configure(blocks=blocks, block_steps=self.workload.block_steps)
         self.keep("blocks", [asdict(block) for block in timed])
+        self._tell_throttling(timed)
+        free = tuple(block for block in timed if not block.throttled)
+        going_by = free if 2 * len(free) >= len(timed) else timed
+        self.times_s = [block.step_s for block in going_by]
+        return going_by
+
+    def duet(self, first: Arm, second: Arm, judge: Callable[[Duet], Verdict]) -> Duet:
+        """Time two warm arms in ABBA turns until `judge` can say, and keep the blocks of both.
+
+        Sampling ends once its verdict is not INCONCLUSIVE, or after `budget_s`.
+        """
+        timed = duet(
+            self.turn(first),
+            self.turn(second),
+            clear=lambda so_far: judge(so_far).outcome is not Outcome.INCONCLUSIVE,
+            budget_s=self.budget_s,
+            progress=self.progress(f"{first.precision} and {second.precision} in turns"),
+        )
+        self.configure(block_steps=self.workload.block_steps)
+        self.keep("duet", {"order": timed.order, "blocks": [asdict(b) for b in timed.blocks]})
+        self._tell_throttling(timed.blocks)
+        quads = timed.kept or timed.quads
+        self.times_s = [block.step_s for each in quads for block in each.of("B")]
         return timed
 
-    def duet(self, first: Arm, second: Arm, *, quads: int) -> Duet:
-        """Time two warm arms in ABBA turns, and keep the blocks of both."""
-        steps = self.workload.block_steps
-        show = self.progress(f"{first.precision} and {second.precision} in turns")
-        timed = duet(first, second, self.clock, quads=quads, steps=steps, progress=show)
-        self.configure(quads=quads, block_steps=steps)
-        self.times_s = [block.step_s for block in timed.of("B")]
-        self.keep("duet", {"order": timed.order, "blocks": [asdict(b) for b in timed.blocks]})
-        return timed
+    def _tell_throttling(self, blocks: Sequence[Block]) -> None:
+        reasons = sorted({reason for block in blocks for reason in block.throttled})
+        if reasons:
+            held = sum(bool(block.throttled) for block in blocks)
+            self.gate(throttling("throttling", held, len(blocks), reasons))
 
     def configure(self, **settings: Any) -> None:
         """Note settings without which two figures must not be compared."""
@@ -247,5 +290,5 @@ class Bench:
             "verdicts": [asdict(verdict) for verdict in (*self.verdicts, *comparison)],
             "arms": self._arms,
             "raw": self._raw,
-            "state": {"before": self._state_before, "after": machine_state(self.device)},
+            "state": {"before": asdict(self._state_before), "after": asdict(self.sensor())},
         }

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from perfsuite.data import Digits
 from perfsuite.gates import Verdict, equivalent, finite, scale_within, skipped_steps
 from perfsuite.precision import Precision
+from perfsuite.sampling import Progress
 from perfsuite.stats import Estimate, SampleError, mean_ratio
 from perfsuite.step import TrainStep
 from perfsuite.thresholds import Convergence
-from perfsuite.timing import Clock, Progress
+from perfsuite.timing import Clock
 from perfsuite.workload import Workload
 
 __all__ = [

@@ -1,22 +1,20 @@
-"""The device: choosing it, naming its hardware and software, and looking at its state.
+"""The device: choosing it, and naming its hardware and software.
 
-Nothing here changes a setting of the machine. What a machine cannot tell is None.
+What a machine cannot tell is None.
 """
 
 import os
 import platform
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pynvml
 import torch
 
-__all__ = ["DeviceError", "Hardware", "choose_device", "hardware", "machine_state", "software"]
+__all__ = ["DeviceError", "Hardware", "choose_device", "hardware", "software"]
 
 _PACKAGES = ("perfsuite", "torch", "torchvision", "numpy", "pytest", "pytest-benchmark")
 
@@ -89,45 +87,18 @@ def software(device: torch.device) -> dict[str, Any]:
     versions["system"] = f"{platform.system()} {platform.release()}"
     versions["cuda"] = torch.version.cuda
     versions["cudnn"] = torch.backends.cudnn.version() if device.type == "cuda" else None
-    versions["driver"] = _nvml(pynvml.nvmlSystemGetDriverVersion) if device.type == "cuda" else None
+    versions["driver"] = _driver() if device.type == "cuda" else None
     versions["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
     versions["threads"] = torch.get_num_threads()
     return versions
 
 
-def machine_state(device: torch.device) -> dict[str, Any]:
-    """Return clocks, temperature and load as they are now; cheap, but not for a timed region."""
-    state: dict[str, Any] = {"load_1min": psutil.getloadavg()[0], "cpu_mhz": _cpu_mhz()}
-    if device.type != "cuda":
-        return state
-    uuid = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
-    return state | {
-        "sm_mhz": _nvml(_of(uuid, pynvml.nvmlDeviceGetClockInfo, pynvml.NVML_CLOCK_SM)),
-        "memory_mhz": _nvml(_of(uuid, pynvml.nvmlDeviceGetClockInfo, pynvml.NVML_CLOCK_MEM)),
-        "temperature_c": _nvml(
-            _of(uuid, pynvml.nvmlDeviceGetTemperature, pynvml.NVML_TEMPERATURE_GPU)
-        ),
-        "power_mw": _nvml(_of(uuid, pynvml.nvmlDeviceGetPowerUsage)),
-        "clock_event_reasons": _nvml(_of(uuid, pynvml.nvmlDeviceGetCurrentClocksEventReasons)),
-    }
-
-
-def _of(uuid: str, query: Callable[..., Any], *arguments: int) -> Callable[[], Any]:
-    return lambda: query(pynvml.nvmlDeviceGetHandleByUUID(uuid), *arguments)
-
-
-def _nvml(query: Callable[[], Any]) -> Any:
-    """Return what NVML answers, or None where it cannot."""
+def _driver() -> str | None:
     try:
         pynvml.nvmlInit()
+        return str(pynvml.nvmlSystemGetDriverVersion())
     except pynvml.NVMLError:
         return None
-    try:
-        return query()
-    except pynvml.NVMLError:
-        return None
-    finally:
-        pynvml.nvmlShutdown()
 
 
 def _cpu_name() -> str:
@@ -136,14 +107,6 @@ def _cpu_name() -> str:
     except OSError:
         found = None
     return found.group(1).strip() if found else platform.processor() or platform.machine()
-
-
-def _cpu_mhz() -> float | None:
-    try:
-        frequency = psutil.cpu_freq()
-    except (OSError, NotImplementedError):
-        return None
-    return float(frequency.current) if frequency is not None else None
 
 
 def _usable_cpus() -> int:

@@ -23,6 +23,7 @@ __all__ = [
     "not_worse",
     "scale_within",
     "skipped_steps",
+    "throttling",
 ]
 
 
@@ -59,6 +60,8 @@ class Verdict:
 
 
 def _figure(estimate: Estimate, unit: str) -> str:
+    if estimate.unknown:
+        return "unknown"
     if not all(map(math.isfinite, (estimate.value, estimate.low, estimate.high))):
         return f"{estimate.value}{unit}"
     if estimate.confidence == 1.0:
@@ -66,20 +69,24 @@ def _figure(estimate: Estimate, unit: str) -> str:
     return f"{estimate.value:.3f}{unit} [{estimate.low:.3f}, {estimate.high:.3f}]"
 
 
-def _judge(gate: str, figure: str, threshold: str, *, low: float, high: float) -> Verdict:
-    """Judge an excess over the threshold: PASS at or below zero, FAIL above it."""
+def _judge(
+    gate: str, estimate: Estimate, threshold: str, *, low: float, high: float, unit: str
+) -> Verdict:
+    """Judge by the ends of an excess over the threshold: PASS at or below zero, FAIL above it."""
     reason = ""
-    if not (math.isfinite(low) and math.isfinite(high)):
+    if estimate.unknown:
+        outcome, reason = Outcome.INCONCLUSIVE, estimate.unknown
+    elif not (math.isfinite(low) and math.isfinite(high)):
         outcome, reason = Outcome.FAIL, "not a finite number"
     elif high <= 0:
         outcome = Outcome.PASS
     elif low > 0:
         outcome = Outcome.FAIL
     else:
-        outcome, reason = (
-            Outcome.INCONCLUSIVE,
-            "its interval straddles the threshold: too noisy",
-        )
+        outcome = Outcome.INCONCLUSIVE
+        noise = f"{estimate.n} values that scatter by {estimate.scatter:.1%}"
+        reason = f"the threshold lies inside the interval of {noise}: too noisy to say"
+    figure = _figure(estimate, unit)
     return Verdict(gate=gate, outcome=outcome, figure=figure, threshold=threshold, reason=reason)
 
 
@@ -90,22 +97,20 @@ def not_gated(gate: str, figure: str, reason: str = "no threshold is set") -> Ve
 
 def at_least(gate: str, estimate: Estimate, minimum: float | None, *, unit: str = "x") -> Verdict:
     """Judge a figure that must not fall below `minimum`."""
-    figure = _figure(estimate, unit)
     if minimum is None:
-        return not_gated(gate, figure)
+        return not_gated(gate, _figure(estimate, unit))
     threshold = f"at least {minimum:g}{unit}"
     low, high = minimum - estimate.high, minimum - estimate.low
-    return _judge(gate, figure, threshold, low=low, high=high)
+    return _judge(gate, estimate, threshold, low=low, high=high, unit=unit)
 
 
 def at_most(gate: str, estimate: Estimate, maximum: float | None, *, unit: str = "x") -> Verdict:
     """Judge a figure that must not rise above `maximum`."""
-    figure = _figure(estimate, unit)
     if maximum is None:
-        return not_gated(gate, figure)
+        return not_gated(gate, _figure(estimate, unit))
     threshold = f"at most {maximum:g}{unit}"
     low, high = estimate.low - maximum, estimate.high - maximum
-    return _judge(gate, figure, threshold, low=low, high=high)
+    return _judge(gate, estimate, threshold, low=low, high=high, unit=unit)
 
 
 def equivalent(gate: str, ratio: Estimate, margin: float | None) -> Verdict:
@@ -114,15 +119,14 @@ def equivalent(gate: str, ratio: Estimate, margin: float | None) -> Verdict:
     Better than the reference fails too: a training that takes every step twice converges
     faster, and is wrong.
     """
-    figure = _figure(ratio, "x")
     if margin is None:
-        return not_gated(gate, figure)
+        return not_gated(gate, _figure(ratio, "x"))
     width = math.log1p(margin)
     logs = [math.log(end) if end > 0 else math.nan for end in (ratio.low, ratio.high)]
     nearest = 0.0 if logs[0] <= 0 <= logs[1] else min(map(abs, logs))
     farthest = max(map(abs, logs)) if all(map(math.isfinite, logs)) else math.nan
     threshold = f"within {margin:.1%} of 1"
-    return _judge(gate, figure, threshold, low=nearest - width, high=farthest - width)
+    return _judge(gate, ratio, threshold, low=nearest - width, high=farthest - width, unit="x")
 
 
 def not_worse(
@@ -138,16 +142,11 @@ def not_worse(
         runs: how many promoted runs the baseline has.
         unit: printed behind the ratio.
     """
-    worse = (ratio.low, ratio.high) if better == "lower" else (1 / ratio.high, 1 / ratio.low)
+    logs = [math.log(end) if end > 0 else math.nan for end in (ratio.low, ratio.high)]
+    low, high = logs if better == "lower" else (-logs[1], -logs[0])
     width = math.log1p(margin)
     threshold = f"at most {margin:.1%} worse than {runs} run{'s' if runs > 1 else ''}"
-    verdict = _judge(
-        gate,
-        _figure(ratio, unit),
-        threshold,
-        low=math.log(worse[0]) - width,
-        high=math.log(worse[1]) - width,
-    )
+    verdict = _judge(gate, ratio, threshold, low=low - width, high=high - width, unit=unit)
     if runs >= 3 or verdict.outcome is Outcome.PASS:
         return verdict
     few = "fewer than 3 runs: their spread is assumed; promote more"
@@ -209,4 +208,16 @@ def scale_within(gate: str, scale: float, low: float, high: float) -> Verdict:
         outcome=Outcome.PASS if good else Outcome.FAIL,
         figure=f"scale {scale:g}",
         threshold=f"within {low:g} and {high:g}",
+    )
+
+
+def throttling(gate: str, held: int, blocks: int, reasons: Sequence[str]) -> Verdict:
+    """Judge whether too much of what was timed had to be set aside: more than half of it."""
+    most = 2 * held > blocks
+    return Verdict(
+        gate=gate,
+        outcome=Outcome.INCONCLUSIVE if most else Outcome.PASS,
+        figure=f"{held} of {blocks} blocks set aside",
+        threshold="at most half",
+        reason=f"the device was held back: {', '.join(reasons)}",
     )

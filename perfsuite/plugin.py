@@ -42,6 +42,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="digits: 5,000 real ones without a network, the 60,000 of torchvision (downloaded"
         " once), or noise, for timing only (default: %(default)s)",
     )
+    group.addoption(
+        "--perf-budget",
+        type=_seconds,
+        default=60.0,
+        metavar="SECONDS",
+        help="how long two arms may take turns before an unclear verdict stands; they always"
+        " take twelve (default: %(default)g)",
+    )
+
+
+def _seconds(text: str) -> float:
+    """Return a number of seconds that is finite and positive; argparse reports what is not."""
+    seconds = float(text)
+    if not 0 < seconds < float("inf"):
+        raise ValueError(text)
+    return seconds
+
+
+_seconds.__name__ = "number of seconds"  # what argparse calls it: "invalid number of seconds value"
 
 
 @pytest.hookimpl(tryfirst=True)

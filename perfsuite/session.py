@@ -162,6 +162,7 @@ class PerfSession:
             digits=self._load(),
             thresholds=self._thresholds,
             report=self._status.show,
+            budget_s=self._config.getoption("perf_budget"),
         )
         yield bench
         self._status.clear()
@@ -274,7 +275,7 @@ class PerfSession:
             "software": self._machine.software,
             "options": {
                 name: self._config.getoption(name)
-                for name in ("perf_device", "perf_workload", "perf_data")
+                for name in ("perf_device", "perf_workload", "perf_data", "perf_budget")
             },
             "items": {key: self._outcomes.get(key, "not run") for key in sorted(self._selected)},
         }

@@ -4,22 +4,23 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
+import numpy as np
+from numpy.typing import NDArray
 from scipy.special import stdtrit
+from scipy.stats import rankdata
 
 __all__ = [
-    "MIN_PAIRS",
     "Estimate",
     "SampleError",
+    "hodges_lehmann",
     "is_steady",
     "mean_ratio",
     "median_s",
     "paired_ratio",
     "predicted_ratio",
 ]
-
-MIN_PAIRS = 8
-"""Fewer pairs cannot carry a 99 % signed-rank interval: 2 / 2**8 = 0.8 %."""
 
 
 class SampleError(ValueError):
@@ -33,7 +34,9 @@ class Estimate:
     Attributes:
         value: the point estimate; ``low`` and ``high`` bound it.
         confidence: of the interval, 1.0 for a figure that was counted and not sampled.
-        n: how many independent observations it rests on.
+        n: how many observations it rests on.
+        scatter: of one observation, as a standard deviation of its logarithm.
+        unknown: why nothing can be said, where that is so; then there is no value.
     """
 
     value: float
@@ -41,11 +44,27 @@ class Estimate:
     high: float
     confidence: float
     n: int
+    scatter: float = 0.0
+    unknown: str = ""
 
     @classmethod
     def exact(cls, value: float) -> "Estimate":
         """Return a figure without sampling error, such as a number of bytes."""
         return cls(value=value, low=value, high=value, confidence=1.0, n=1)
+
+    @classmethod
+    def no_answer(cls, why: str) -> "Estimate":
+        """Return a figure of which nothing is known, for the reason given."""
+        return cls(value=math.nan, low=0.0, high=math.inf, confidence=0.0, n=0, unknown=why)
+
+    @classmethod
+    def from_logs(
+        cls, centre: float, low: float, high: float, *, confidence: float, n: int, scatter: float
+    ) -> "Estimate":
+        """Return a ratio from its logarithm and the ends of its interval; too large is inf."""
+        with np.errstate(over="ignore"):
+            value, low, high = np.exp([centre, low, high]).tolist()
+        return cls(value=value, low=low, high=high, confidence=confidence, n=n, scatter=scatter)
 
 
 def _positive(name: str, values: Sequence[float], *, least: int = 1) -> list[float]:
@@ -87,35 +106,95 @@ def is_steady(seconds: Sequence[float], *, window: int, tolerance: float) -> boo
 def paired_ratio(
     numerators: Sequence[float], denominators: Sequence[float], *, confidence: float = 0.99
 ) -> Estimate:
-    """Return the ratio of paired positive measurements with a distribution-free interval.
+    """Return the ratio of paired positive measurements, in the order in which they were made.
 
     The estimate is the Hodges-Lehmann median of the log ratios, so that a stall of the
-    machine in one pair moves it no more than any other pair does; the interval inverts
-    Wilcoxon's signed-rank test (Hollander, Wolfe and Chicken, Nonparametric Statistical
-    Methods, 3rd ed., section 3.3).
+    machine in one pair moves it no more than any other pair does. The interval inverts
+    Wilcoxon's signed-rank test, at its exact quantile (Hollander, Wolfe and Chicken,
+    Nonparametric Statistical Methods, 3rd ed., section 3.3): it supposes symmetry, which
+    pairs in balanced order have where both sides are the same, and no distribution. Where
+    neighbours resemble each other it is widened as for as many fewer independent pairs
+    (`_dependence`).
 
     Raises:
-        SampleError: fewer than MIN_PAIRS pairs, lengths that differ, or a value that is not
-            finite and positive.
+        SampleError: too few pairs to carry an interval at this confidence, lengths that
+            differ, or a value that is not finite and positive.
     """
     _check_confidence(confidence)
-    top = _positive("numerators", numerators, least=MIN_PAIRS)
-    bottom = _positive("denominators", denominators, least=MIN_PAIRS)
+    logs = np.array(_log_ratios(numerators, denominators, least=_least_pairs(confidence)))
+    walsh = _walsh_averages(logs)
+    skip = _signed_rank_skip(len(logs), confidence)
+    centre, widening = float(np.median(walsh)), _dependence(logs)
+    return Estimate.from_logs(
+        centre,
+        centre - widening * (centre - walsh[skip]),
+        centre + widening * (walsh[-1 - skip] - centre),
+        confidence=confidence,
+        n=len(logs),
+        # Robust, as the estimate is: a normal deviate's is its standard deviation.
+        scatter=float(np.median(np.abs(logs - centre))) * 1.4826,
+    )
+
+
+def hodges_lehmann(numerators: Sequence[float], denominators: Sequence[float]) -> float:
+    """Return the estimate of `paired_ratio` alone, which a single pair suffices for.
+
+    Raises:
+        SampleError: there is no pair, lengths differ, or a value is not finite and positive.
+    """
+    logs = np.array(_log_ratios(numerators, denominators, least=1))
+    return math.exp(float(np.median(_walsh_averages(logs))))
+
+
+def _walsh_averages(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the means of all pairs of values, each also with itself, sorted."""
+    first, second = np.triu_indices(len(values))
+    return np.sort((values[first] + values[second]) / 2)
+
+
+def _least_pairs(confidence: float) -> int:
+    """Return how many signs it takes for their agreement to be as unlikely as is asked."""
+    return math.ceil(math.log2(2 / (1 - confidence)) - 1e-9)
+
+
+@cache
+def _signed_rank_skip(n: int, confidence: float) -> int:
+    """Return how many of the sorted Walsh averages lie outside the interval at either end."""
+    density = np.ones(1)
+    for rank in range(1, n + 1):  # each rank is positive or not, with even odds
+        density = (np.pad(density, (0, rank)) + np.pad(density, (rank, 0))) / 2
+    tail = (1 - confidence) / 2 * (1 + 1e-9)
+    return int(np.searchsorted(np.cumsum(density), tail, side="right")) - 1
+
+
+def _dependence(series: NDArray[np.float64]) -> float:
+    """Return by what factor positive autocorrelation widens an interval of the centre.
+
+    The effective sample size of a first-order autoregression is ``n (1 - r) / (1 + r)``
+    (Bayley and Hammersley, J. R. Stat. Soc. Suppl. 8, 1946). The autocorrelation is that of
+    the ranks, which a stall does not hide it from, and corrected for its bias in short series
+    (Marriott and Pope, Biometrika 41, 1954).
+    """
+    ranks = rankdata(series)
+    ranks -= ranks.mean()
+    total = float(ranks @ ranks)
+    n = len(ranks)
+    if total == 0 or n <= 3:
+        return 1.0
+    biased = float(ranks[1:] @ ranks[:-1]) / total
+    r = min(max((n * biased + 1) / (n - 3), 0.0), 0.9)
+    return math.sqrt((1 + r) / (1 - r))
+
+
+def _log_ratios(
+    numerators: Sequence[float], denominators: Sequence[float], *, least: int
+) -> list[float]:
+    top = _positive("numerators", numerators, least=least)
+    bottom = _positive("denominators", denominators, least=least)
     if len(top) != len(bottom):
         raise SampleError(f"{len(top)} numerators for {len(bottom)} denominators: not pairs")
-    logs = [math.log(a / b) for a, b in zip(top, bottom, strict=True)]
-    n = len(logs)
-    walsh = sorted((logs[i] + logs[j]) / 2 for i in range(n) for j in range(i, n))
-    z = statistics.NormalDist().inv_cdf((1 + confidence) / 2)
-    spread = math.sqrt(n * (n + 1) * (2 * n + 1) / 24)
-    skip = max(0, math.floor(n * (n + 1) / 4 - z * spread))
-    return Estimate(
-        value=math.exp(statistics.median(walsh)),
-        low=math.exp(walsh[skip]),
-        high=math.exp(walsh[-1 - skip]),
-        confidence=confidence,
-        n=n,
-    )
+    # Not the log of the ratio, which may overflow where both are finite.
+    return [math.log(a) - math.log(b) for a, b in zip(top, bottom, strict=True)]
 
 
 def mean_ratio(
@@ -132,21 +211,12 @@ def mean_ratio(
             and positive.
     """
     _check_confidence(confidence)
-    top = _positive("numerators", numerators, least=2)
-    bottom = _positive("denominators", denominators, least=2)
-    if len(top) != len(bottom):
-        raise SampleError(f"{len(top)} numerators for {len(bottom)} denominators: not pairs")
-    logs = [math.log(a / b) for a, b in zip(top, bottom, strict=True)]
+    logs = _log_ratios(numerators, denominators, least=2)
     n = len(logs)
-    centre = statistics.fmean(logs)
-    t = float(stdtrit(n - 1, (1 + confidence) / 2))
-    half = t * statistics.stdev(logs) / math.sqrt(n)
-    return Estimate(
-        value=math.exp(centre),
-        low=math.exp(centre - half),
-        high=math.exp(centre + half),
-        confidence=confidence,
-        n=n,
+    centre, scatter = statistics.fmean(logs), statistics.stdev(logs)
+    half = float(stdtrit(n - 1, (1 + confidence) / 2)) * scatter / math.sqrt(n)
+    return Estimate.from_logs(
+        centre, centre - half, centre + half, confidence=confidence, n=n, scatter=scatter
     )
 
 
@@ -178,10 +248,6 @@ def predicted_ratio(
         quantile = statistics.NormalDist().inv_cdf((1 + confidence) / 2)
         spread = max(observed, assumed_spread)
     half = quantile * spread * math.sqrt(1 + 1 / n)
-    return Estimate(
-        value=math.exp(shift),
-        low=math.exp(shift - half),
-        high=math.exp(shift + half),
-        confidence=confidence,
-        n=n,
+    return Estimate.from_logs(
+        shift, shift - half, shift + half, confidence=confidence, n=n, scatter=spread
     )

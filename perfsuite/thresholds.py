@@ -38,6 +38,7 @@ Gate = Literal[
     "harness_overhead",
     "compare",
     "probe",
+    "throttling",
 ]
 
 

@@ -1,4 +1,4 @@
-"""Timing in blocks of steps: clocks, warm-up until steady, and ABBA duets.
+"""Timing in blocks of steps: clocks, and warm-up until steady.
 
 Only the steps themselves lie between two readings of a clock. Batches are fetched before, the
 garbage collector rests, and the device is idle at both ends. Every time is in seconds per step:
@@ -9,32 +9,35 @@ import gc
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from perfsuite.sampling import Progress
+from perfsuite.state import Sensor, State, throttled
 from perfsuite.stats import is_steady
 
 __all__ = [
     "Block",
     "Clock",
     "CudaClock",
-    "Duet",
     "HostClock",
-    "Progress",
     "Timeable",
+    "Turn",
     "WarmUp",
     "clock_for",
-    "duet",
+    "resting_collector",
     "time_block",
     "time_blocks",
     "warm_up",
+    "watched",
 ]
 
-Progress = Callable[[int, int], None]
-"""Called with how many of how many parts of the work are done."""
+Turn = Callable[[], "Block"]
+"""Times one block."""
+
 
 STEADY_WINDOW = 3
 STEADY_TOLERANCE = 0.05
@@ -63,11 +66,15 @@ class Block:
         wall_s: seconds a step by the host's clock, from idle device to idle device.
         device_s: seconds a step between two events on the device, None on a CPU. Where
             wall_s is much larger, the host cannot keep the device busy.
+        state: the machine's, just after; None where nobody looked.
+        throttled: why the device was held back meanwhile; empty if it was not.
     """
 
     steps: int
     wall_s: float
     device_s: float | None
+    state: State | None = None
+    throttled: tuple[str, ...] = ()
 
     @property
     def step_s(self) -> float:
@@ -130,7 +137,8 @@ def clock_for(device: torch.device) -> Clock:
 
 
 @contextmanager
-def _resting_collector() -> Iterator[None]:
+def resting_collector() -> Iterator[None]:
+    """Keep the garbage collector from running inside what is timed."""
     gc.collect()
     enabled = gc.isenabled()
     gc.disable()
@@ -169,7 +177,7 @@ def warm_up(arm: Timeable, clock: Clock, *, steps: int, max_blocks: int = 12) ->
     """
     blocks: list[Block] = []
     steady = False
-    with _resting_collector():
+    with resting_collector():
         while not steady and len(blocks) < max_blocks:
             blocks.append(time_block(arm, clock, steps))
             times = [block.step_s for block in blocks]
@@ -178,71 +186,24 @@ def warm_up(arm: Timeable, clock: Clock, *, steps: int, max_blocks: int = 12) ->
     return WarmUp(blocks=tuple(blocks), steady=steady)
 
 
-def time_blocks(
-    arm: Timeable, clock: Clock, *, blocks: int, steps: int, progress: Progress | None = None
-) -> tuple[Block, ...]:
-    """Time `blocks` blocks of `steps` steps of a warm arm."""
+def watched(turn: Turn, sensor: Sensor) -> Turn:
+    """Return a turn that notes the machine's state around its block, outside what is timed."""
+
+    def take() -> Block:
+        before = sensor()
+        block = turn()
+        after = sensor()
+        return replace(block, state=after, throttled=throttled(before, after))
+
+    return take
+
+
+def time_blocks(turn: Turn, *, blocks: int, progress: Progress | None = None) -> tuple[Block, ...]:
+    """Time `blocks` blocks of a warm arm."""
     timed: list[Block] = []
-    with _resting_collector():
+    with resting_collector():
         for _ in range(blocks):
-            timed.append(time_block(arm, clock, steps))
+            timed.append(turn())
             if progress is not None:
                 progress(len(timed), blocks)
     return tuple(timed)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Duet:
-    """Blocks of two arms that took turns, in the order in which they were timed.
-
-    Attributes:
-        order: one letter a block, "A" for the first arm and "B" for the second.
-        blocks: the blocks, as many as letters.
-    """
-
-    order: str
-    blocks: tuple[Block, ...]
-
-    def of(self, letter: str) -> tuple[Block, ...]:
-        """Return the blocks of one arm."""
-        pairs = zip(self.order, self.blocks, strict=True)
-        return tuple(block for turn, block in pairs if turn == letter)
-
-    def quad_times_s(self, letter: str) -> tuple[float, ...]:
-        """Return an arm's seconds a step by group of four turns, the mean of its two blocks."""
-        times = [block.step_s for block in self.of(letter)]
-        return tuple((a + b) / 2 for a, b in zip(times[::2], times[1::2], strict=True))
-
-
-def duet(
-    first: Timeable,
-    second: Timeable,
-    clock: Clock,
-    *,
-    quads: int,
-    steps: int,
-    progress: Progress | None = None,
-) -> Duet:
-    """Time two warm arms in turns: ABBA, BAAB, ABBA and so on.
-
-    In each group of four both arms have the same mean position in time, so that a steady
-    drift of the machine cancels in their ratio; the arm that goes first alternates between
-    groups (duet benchmarking: Bulej et al., ICPE 2020).
-
-    Args:
-        first: arm A.
-        second: arm B.
-        clock: measures both.
-        quads: how many groups of four.
-        steps: training steps in a block.
-        progress: called after each block.
-    """
-    turns = {"A": first, "B": second}
-    order = "".join("ABBA" if quad % 2 == 0 else "BAAB" for quad in range(quads))
-    blocks: list[Block] = []
-    with _resting_collector():
-        for letter in order:
-            blocks.append(time_block(turns[letter], clock, steps))
-            if progress is not None:
-                progress(len(blocks), len(order))
-    return Duet(order=order, blocks=tuple(blocks))

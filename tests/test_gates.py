@@ -1,11 +1,13 @@
 """Verdicts: each gate has a fault that turns it red and a healthy twin that stays green."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 
 from perfsuite.gates import (
     Outcome,
+    Verdict,
     at_least,
     at_most,
     equivalent,
@@ -14,6 +16,7 @@ from perfsuite.gates import (
     not_worse,
     scale_within,
     skipped_steps,
+    throttling,
 )
 from perfsuite.stats import Estimate
 
@@ -22,7 +25,7 @@ NAN = math.nan
 
 def between(low: float, high: float, value: float | None = None) -> Estimate:
     middle = (low + high) / 2 if value is None else value
-    return Estimate(value=middle, low=low, high=high, confidence=0.99, n=10)
+    return Estimate(value=middle, low=low, high=high, confidence=0.99, n=10, scatter=0.025)
 
 
 @pytest.mark.parametrize(
@@ -128,6 +131,33 @@ def test_scale_within(scale: float, outcome: Outcome) -> None:
     assert scale_within("g", scale, 2.0**10, 2.0**24).outcome is outcome
 
 
+@pytest.mark.parametrize(
+    "judge",
+    [
+        lambda unknown: at_least("g", unknown, 1.3),
+        lambda unknown: at_most("g", unknown, 1.3),
+        lambda unknown: equivalent("g", unknown, 0.03),
+        lambda unknown: not_worse("g", unknown, 0.05, better="lower", runs=5),
+        lambda unknown: not_worse("g", unknown, 0.05, better="higher", runs=5),
+    ],
+    ids=["at_least", "at_most", "equivalent", "not_worse", "not_worse-higher"],
+)
+def test_what_is_unknown_is_inconclusive_and_says_why(judge: Callable[[Estimate], Verdict]) -> None:
+    verdict = judge(Estimate.no_answer("all was throttled"))
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert (verdict.figure, verdict.reason) == ("unknown", "all was throttled")
+
+
+@pytest.mark.parametrize(
+    ("held", "outcome"), [(1, Outcome.PASS), (10, Outcome.PASS), (11, Outcome.INCONCLUSIVE)]
+)
+def test_throttling_is_counted_and_too_much_of_it_is_not_green(held: int, outcome: Outcome) -> None:
+    verdict = throttling("throttling", held, 20, ["power brake"])
+    assert verdict.outcome is outcome
+    assert f"{held} of 20 blocks set aside" in str(verdict)
+    assert "power brake" in verdict.reason
+
+
 def test_finite_names_the_first_offenders() -> None:
     assert finite("g", []).outcome is Outcome.PASS
     verdict = finite("g", ["a", "b", "c", "d", "e"])
@@ -143,5 +173,6 @@ def test_a_verdict_reads_as_one_line() -> None:
     line = str(at_least("amp_speedup", between(1.2, 1.4), 1.3))
     assert line == (
         "INCONCLUSIVE amp_speedup: 1.300x [1.200, 1.400], at least 1.3x"
-        " (its interval straddles the threshold: too noisy)"
+        " (the threshold lies inside the interval of 10 values that scatter by 2.5%:"
+        " too noisy to say)"
     )

@@ -28,7 +28,7 @@ def test_the_options_are_these(suite: Suite) -> None:
     text = suite.run("--help").stdout.str()
     described = dict(re.findall(r"^ +(--perf-[a-z-]+)=\{([a-z0-9,]+)\}", text, re.MULTILINE))
     assert {name: tuple(choices.split(",")) for name, choices in described.items()} == OPTIONS
-    assert set(re.findall(r"--perf-[a-z-]+", text)) == OPTIONS.keys()
+    assert set(re.findall(r"--perf-[a-z-]+", text)) == OPTIONS.keys() | {"--perf-budget"}
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -36,6 +36,13 @@ def test_a_value_that_is_no_choice(suite: Suite, option: str) -> None:
     result = suite.run(f"{option}=fastest")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert f"{option}: invalid choice: 'fastest'" in result.stderr.str()
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "long"])
+def test_a_budget_that_is_no_number_of_seconds(suite: Suite, seconds: str) -> None:
+    result = suite.run(f"--perf-budget={seconds}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert f"--perf-budget: invalid number of seconds value: '{seconds}'" in result.stderr.str()
 
 
 def test_importing_the_plugin_is_cheap() -> None:

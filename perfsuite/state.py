@@ -1,0 +1,143 @@
+"""The machine's state around what is timed: clocks, power, throttling, load, other processes.
+
+Read between blocks, never inside one, and never changed. What a machine cannot tell is None.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import psutil
+import pynvml
+import torch
+
+__all__ = ["NvmlSensor", "Sensor", "State", "read_host", "sensor_for", "throttled"]
+
+# Clocks lowered against the will of whoever runs the machine. The power cap is not among them:
+# a large GPU runs into it in all good training, and nothing would be left.
+_SLOWDOWNS = {
+    pynvml.nvmlClocksEventReasonHwSlowdown: "hardware slowdown",
+    pynvml.nvmlClocksEventReasonSwThermalSlowdown: "software thermal slowdown",
+    pynvml.nvmlClocksEventReasonHwThermalSlowdown: "hardware thermal slowdown",
+    pynvml.nvmlClocksEventReasonHwPowerBrakeSlowdown: "power brake",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """One reading of the machine.
+
+    Attributes:
+        load_1min: processes that wanted a CPU, on average over the last minute.
+        cpu_mhz: the CPU's frequency.
+        sm_mhz: the GPU's frequency.
+        memory_mhz: its memory's.
+        temperature_c: its temperature.
+        power_w: what it draws.
+        clock_event_reasons: NVML's bits that say why its clocks are what they are.
+        thermal_violation_ns: how long, since the driver was loaded, heat has held it back.
+        other_processes: how many processes besides this one compute on it.
+    """
+
+    load_1min: float | None
+    cpu_mhz: float | None
+    sm_mhz: int | None = None
+    memory_mhz: int | None = None
+    temperature_c: int | None = None
+    power_w: float | None = None
+    clock_event_reasons: int | None = None
+    thermal_violation_ns: int | None = None
+    other_processes: int | None = None
+
+
+class Sensor(Protocol):
+    """Reads the machine's state."""
+
+    def __call__(self) -> State:
+        """Return the state as it is now."""
+
+
+def throttled(before: State, after: State) -> tuple[str, ...]:
+    """Return why a GPU was held back between two readings; empty if it was not, or none can say."""
+    bits = (before.clock_event_reasons or 0) | (after.clock_event_reasons or 0)
+    reasons = [name for bit, name in _SLOWDOWNS.items() if bits & bit]
+    then, now = before.thermal_violation_ns, after.thermal_violation_ns
+    if then is not None and now is not None and now > then and not reasons:
+        reasons.append("thermal violation")
+    return tuple(reasons)
+
+
+def read_host() -> State:
+    """Return the state of a machine that is timed on its CPU."""
+    load = _asked(psutil.getloadavg)
+    frequency = _asked(psutil.cpu_freq)
+    return State(
+        load_1min=None if load is None else load[0],
+        cpu_mhz=None if frequency is None else float(frequency.current),
+    )
+
+
+class NvmlSensor:
+    """Reads a GPU through NVML.
+
+    Args:
+        uuid: of the GPU, as torch and NVML both spell it. An index would not do: NVML does not
+            know of CUDA_VISIBLE_DEVICES.
+    """
+
+    def __init__(self, uuid: str) -> None:
+        self._handle: Any = None
+        try:
+            pynvml.nvmlInit()  # for as long as the process lives: it costs milliseconds
+            self._handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
+        except pynvml.NVMLError:
+            pass  # no NVML, or it cannot see this GPU: everything stays unknown
+
+    def __call__(self) -> State:
+        """Return the GPU's state and the host's."""
+        host = read_host()
+        power_mw = self._ask(pynvml.nvmlDeviceGetPowerUsage)
+        return State(
+            load_1min=host.load_1min,
+            cpu_mhz=host.cpu_mhz,
+            sm_mhz=self._ask(pynvml.nvmlDeviceGetClockInfo, pynvml.NVML_CLOCK_SM),
+            memory_mhz=self._ask(pynvml.nvmlDeviceGetClockInfo, pynvml.NVML_CLOCK_MEM),
+            temperature_c=self._ask(pynvml.nvmlDeviceGetTemperature, pynvml.NVML_TEMPERATURE_GPU),
+            power_w=None if power_mw is None else power_mw / 1e3,
+            clock_event_reasons=self._ask(pynvml.nvmlDeviceGetCurrentClocksEventReasons),
+            thermal_violation_ns=self._ask(_violation_ns, pynvml.NVML_PERF_POLICY_THERMAL),
+            other_processes=self._ask(_others),
+        )
+
+    def _ask(self, query: Callable[..., Any], *arguments: int) -> Any:
+        if self._handle is None:
+            return None
+        try:
+            return query(self._handle, *arguments)
+        except (pynvml.NVMLError, AttributeError):  # an old driver lacks the function itself
+            return None
+
+
+def sensor_for(device: torch.device) -> Sensor:
+    """Return what reads the state that bears on `device`."""
+    if device.type == "cuda":
+        return NvmlSensor(str(torch.cuda.get_device_properties(device).uuid))
+    return read_host
+
+
+def _violation_ns(handle: Any, policy: int) -> int:
+    return int(pynvml.nvmlDeviceGetViolationStatus(handle, policy).violationTime)
+
+
+def _others(handle: Any) -> int:
+    # In a container our own process may go by another number; then it is counted as one other.
+    found = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
+    return len({process.pid for process in found} - {os.getpid()})
+
+
+def _asked(query: Callable[[], Any]) -> Any:
+    try:
+        return query()
+    except (OSError, NotImplementedError, AttributeError):  # by operating system
+        return None
