@@ -15,6 +15,7 @@ PACKAGE = Path(perfsuite.__file__).parent
 ORDER = (
     "cfg",
     "stats",
+    "sampling",
     "gates",
     "thresholds",
     "runs",
@@ -29,7 +30,10 @@ ORDER = (
     "step",
     "data",
     "device",
+    "state",
     "timing",
+    "duet",
+    "restarts",
     "workload",
     "memory",
     "convergence",

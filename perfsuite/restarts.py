@@ -1,0 +1,159 @@
+"""Restarts: fresh processes, two at a time, that take turns at timing a block.
+
+Two timings of the same code in one process agree better than timings in two processes: where
+memory happens to lie stays as it is for as long as a process lives. So whatever is compared
+between processes has the process for its unit of replication. A restart is a pair of them, and
+counts as one observation, however many blocks it took.
+"""
+
+import multiprocessing
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from multiprocessing.connection import Connection
+from typing import Any, Self
+
+import torch
+
+from perfsuite.duet import Duet, quad
+from perfsuite.sampling import at_each_look
+from perfsuite.stats import Estimate, paired_ratio
+from perfsuite.timing import Block, Timeable, clock_for, time_block, warm_up
+
+__all__ = ["MakeArm", "Worker", "WorkerError", "pooled_ratio", "restart"]
+
+MakeArm = Callable[[int], Timeable]
+"""Builds what is timed, from a seed; defined in a module, so that a process can be sent it."""
+
+# Forked from a server that has imported what is needed and touched neither a GPU nor a
+# parallel region, a process is ready in a twentieth of a second instead of ten.
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload([__name__, "perfsuite.workload"])
+
+
+class WorkerError(RuntimeError):
+    """A worker that ended, or could not do what it was asked."""
+
+
+class Worker:
+    """A fresh process with a warm arm, which times a block whenever it is asked.
+
+    It works with one thread: two teams of threads on the same cores spin against each other.
+
+    Args:
+        make_arm: builds the arm, in the process.
+        seed: handed to it.
+        steps: training steps in a block.
+        device: what the arm runs on.
+    """
+
+    def __init__(self, make_arm: MakeArm, *, seed: int, steps: int, device: str = "cpu") -> None:
+        self._pipe, theirs = _CONTEXT.Pipe()
+        self._process = _CONTEXT.Process(
+            target=_work, args=(theirs, make_arm, seed, steps, device), daemon=True
+        )
+        self._process.start()
+        theirs.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        assert self._process.pid is not None  # it was started
+        return self._process.pid
+
+    def ready(self) -> None:
+        """Return once the arm is warm.
+
+        Raises:
+            WorkerError: it did not get there.
+        """
+        self._receive()
+
+    def block(self) -> Block:
+        """Return the timing of the next block.
+
+        Raises:
+            WorkerError: the worker could not take it.
+        """
+        with suppress(OSError):  # one that has gone is told by what it does not answer
+            self._pipe.send("block")
+        block = self._receive()
+        assert isinstance(block, Block)
+        return block
+
+    def close(self) -> None:
+        """End the process, asking first."""
+        with suppress(OSError):  # it may have gone already
+            self._pipe.send("quit")
+        self._process.join(timeout=5)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+        self._pipe.close()
+
+    def _receive(self) -> Any:
+        try:
+            answer = self._pipe.recv()
+        except (EOFError, ConnectionResetError):
+            self._process.join()
+            raise WorkerError(f"a worker ended with {self._process.exitcode}") from None
+        if isinstance(answer, str):
+            raise WorkerError(answer)
+        return answer
+
+
+def _work(pipe: Connection, make_arm: MakeArm, seed: int, steps: int, device: str) -> None:
+    """Be a worker: warm up, say so, then time a block for each request until told to quit."""
+    torch.set_num_threads(1)
+    try:
+        arm, clock = make_arm(seed), clock_for(torch.device(device))
+        warm_up(arm, clock, steps=steps)
+        pipe.send(None)
+        while pipe.recv() == "block":
+            pipe.send(time_block(arm, clock, steps))
+    except EOFError:
+        pass  # whoever asked has gone
+    except Exception as error:  # a user's step may raise anything; it is told where it is asked
+        pipe.send(f"{type(error).__name__}: {error}")
+
+
+def restart(
+    before: MakeArm, after: MakeArm, *, index: int, quads: int, steps: int, device: str = "cpu"
+) -> Duet:
+    """Start a pair of workers and let them take turns; return their duet, A for `before`.
+
+    Whoever starts second, or goes first, may be at an advantage, and no number of samples
+    makes that go away; so both alternate with `index`, in all four ways.
+
+    Raises:
+        WorkerError: one of them ended, or raised.
+    """
+    makers = {"A": before, "B": after}
+    with ExitStack() as stack:
+        workers = {
+            letter: stack.enter_context(
+                Worker(makers[letter], seed=index, steps=steps, device=device)
+            )
+            for letter in ("BA" if index % 2 else "AB")
+        }
+        for worker in workers.values():
+            worker.ready()
+        first, second = workers["A"].block, workers["B"].block
+        # They warmed up side by side; alone, each takes one block to settle.
+        first(), second()
+        return Duet(tuple(quad(first, second, each + index // 2) for each in range(quads)))
+
+
+def pooled_ratio(restarts: Sequence[Duet], *, confidence: float) -> Estimate:
+    """Return how many times longer `after` takes, each restart one observation.
+
+    Raises:
+        SampleError: there are too few restarts.
+    """
+    ratios = [each.point("B", over="A") for each in restarts]
+    return paired_ratio(ratios, [1.0] * len(ratios), confidence=at_each_look(confidence))
