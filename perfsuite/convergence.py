@@ -1,20 +1,22 @@
 """Does it still train? Runs paired by seed and batch order, judged for equivalence.
 
 The metric is the mean loss over the steps. Paired by seed its spread is a tenth of what it is
-unpaired; the final loss is no metric, since rounding alone moves it by several per cent.
+unpaired; the final loss is no metric, since rounding alone moves it by several per cent. Beside
+each pair a third run repeats the reference from weights that differ in the last digits: where
+not even that is found to be equal, nothing can be judged.
 """
 
 import math
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import torch
 from torch import Tensor, nn
 
 from perfsuite.data import Digits
-from perfsuite.gates import Verdict, equivalent, finite, scale_within, skipped_steps
+from perfsuite.gates import Outcome, Verdict, equivalent, finite, scale_within, skipped_steps
 from perfsuite.precision import Precision
 from perfsuite.sampling import Progress
 from perfsuite.stats import Estimate, SampleError, mean_ratio
@@ -24,15 +26,20 @@ from perfsuite.timing import Clock
 from perfsuite.workload import Workload
 
 __all__ = [
+    "PERTURBATION",
     "SeedPair",
     "Training",
     "applied_steps",
     "judge",
-    "loss_ratio",
+    "judge_twice",
     "non_finite",
     "train",
     "train_pairs",
 ]
+
+
+PERTURBATION = 1e-6
+"""By what share of itself each weight of the control differs: a few units in its last place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,11 +73,19 @@ class Training:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeedPair:
-    """Two runs from the same weights over the same batches in the same order."""
+    """Runs from the same weights over the same batches in the same order.
+
+    Attributes:
+        seed: decides weights, dropout and order.
+        reference: what it is held against.
+        candidate: what is judged.
+        control: the reference again, from perturbed weights.
+    """
 
     seed: int
     reference: Training
     candidate: Training
+    control: Training
 
 
 def train(step: TrainStep, batches: Sequence[tuple[Tensor, Tensor]], clock: Clock) -> Training:
@@ -132,62 +147,125 @@ def train_pairs(
     device = digits.labels.device
     pairs = []
     for done, seed in enumerate(seeds, start=1):
-        runs = [
-            train(
-                workload.step(precision, device, seed),
-                list(islice(digits.batches(workload.batch_size, seed), steps)),
-                clock,
+
+        def run(precision: Precision, seed: int = seed, *, perturbed: bool = False) -> Training:
+            step = workload.step(precision, device, seed)
+            if perturbed:
+                _perturb(step.model, seed)
+            batches = list(islice(digits.batches(workload.batch_size, seed), steps))
+            return train(step, batches, clock)
+
+        pairs.append(
+            SeedPair(
+                seed=seed,
+                reference=run(reference),
+                candidate=run(candidate),
+                control=run(reference, perturbed=True),
             )
-            for precision in (reference, candidate)
-        ]
-        pairs.append(SeedPair(seed=seed, reference=runs[0], candidate=runs[1]))
+        )
         if progress is not None:
             progress(done, len(seeds))
     return tuple(pairs)
 
 
-def loss_ratio(pairs: Sequence[SeedPair], *, alpha: float) -> Estimate:
-    """Return the candidate's mean loss over the reference's.
-
-    Its interval is the one of two one-sided tests at `alpha`.
-
-    Raises:
-        SampleError: fewer than two pairs, or a mean loss that is not finite and positive.
-    """
-    return mean_ratio(
-        [pair.candidate.mean_loss for pair in pairs],
-        [pair.reference.mean_loss for pair in pairs],
-        confidence=1 - 2 * alpha,
-    )
+def _perturb(model: nn.Module, seed: int) -> None:
+    noise = torch.Generator().manual_seed(seed)  # of its own: dropout draws from torch's
+    with torch.no_grad():
+        for parameter in model.parameters():
+            drawn = torch.randn(parameter.shape, generator=noise).to(parameter.device)
+            parameter.mul_(1 + PERTURBATION * drawn)
 
 
 def judge(pairs: Sequence[SeedPair], asked: Convergence) -> tuple[Verdict, ...]:
     """Return the verdicts on mean loss, finiteness, skipped steps and final scale."""
+    return (_mean_loss(pairs, asked), *_health(pairs, asked))
+
+
+def judge_twice(
+    train: Callable[[Sequence[int]], tuple[SeedPair, ...]], seeds: int, asked: Convergence
+) -> tuple[tuple[SeedPair, ...], tuple[Verdict, ...]]:
+    """Train and judge; where the mean loss is red, do it once more with fresh seeds.
+
+    What the fresh seeds say of the mean loss stands, and the reason tells what the first
+    said. Everything else is judged over both: no second try excuses a NaN.
+
+    Args:
+        train: returns a pair for each seed.
+        seeds: how many pairs.
+        asked: the thresholds.
+
+    Returns:
+        All pairs, and the verdicts.
+    """
+    pairs = train(range(seeds))
+    first, *health = judge(pairs, asked)
+    others_are_green = all(each.outcome is Outcome.PASS for each in health)
+    if first.outcome is Outcome.PASS or not others_are_green:
+        return pairs, (first, *health)
+    fresh = train(range(seeds, 2 * seeds))
+    again = _mean_loss(fresh, asked)
+    before = f"{first.outcome} {first.figure} before, these are fresh seeds"
+    reason = f"{again.reason}; {before}" if again.reason else before
+    return (*pairs, *fresh), (
+        replace(again, reason=reason),
+        *_health((*pairs, *fresh), asked),
+    )
+
+
+def _mean_loss(pairs: Sequence[SeedPair], asked: Convergence) -> Verdict:
+    """Judge by two one-sided tests, unless the control fails them."""
+    verdict = equivalent(
+        "mean_loss", _loss_ratio(pairs, lambda pair: pair.candidate, asked), asked.margin
+    )
+    control = equivalent("", _loss_ratio(pairs, lambda pair: pair.control, asked), asked.margin)
+    # A candidate that is not finite fails, whatever the reference does.
+    if control.outcome is Outcome.PASS or not all(
+        math.isfinite(pair.candidate.mean_loss) for pair in pairs
+    ):
+        return verdict
+    reason = (
+        f"the reference against itself, perturbed by {PERTURBATION:g}, is {control.figure}:"
+        " too noisy to judge by"
+    )
+    return replace(verdict, outcome=Outcome.INCONCLUSIVE, reason=reason)
+
+
+def _loss_ratio(
+    pairs: Sequence[SeedPair], of: Callable[[SeedPair], Training], asked: Convergence
+) -> Estimate:
+    """Return a run's mean loss over the reference's, with the interval of the two tests."""
     try:
-        ratio = loss_ratio(pairs, alpha=asked.alpha)
+        return mean_ratio(
+            [of(pair).mean_loss for pair in pairs],
+            [pair.reference.mean_loss for pair in pairs],
+            confidence=1 - 2 * asked.alpha,
+        )
     except SampleError:
-        ratio = Estimate.exact(math.nan)
-    trainings = [training for pair in pairs for training in (pair.reference, pair.candidate)]
+        return Estimate.exact(math.nan)
+
+
+def _health(pairs: Sequence[SeedPair], asked: Convergence) -> tuple[Verdict, ...]:
+    trainings = [run for pair in pairs for run in (pair.reference, pair.candidate)]
     offenders = sorted({name for training in trainings for name in training.non_finite})
-    verdicts = [equivalent("mean_loss", ratio, asked.margin), finite("finite", offenders)]
     candidates = [pair.candidate for pair in pairs]
     skipped = [run.skipped_steps for run in candidates if run.skipped_steps is not None]
     # One run that took too many steps must not be hidden by one that skipped as many.
     worst = min(skipped) if skipped and min(skipped) < 0 else sum(skipped)
-    verdicts.append(
-        skipped_steps(
-            "skipped_steps",
-            worst if len(skipped) == len(candidates) else None,
-            sum(len(run.losses) for run in candidates),
-            asked.max_skipped,
-        )
+    applied = skipped_steps(
+        "skipped_steps",
+        worst if len(skipped) == len(candidates) else None,
+        sum(len(run.losses) for run in candidates),
+        asked.max_skipped,
     )
     scales = [run.final_scale for run in candidates if run.final_scale is not None]
-    verdicts += [
-        scale_within("final_scale", scale, asked.min_scale, asked.max_scale)
-        for scale in _extremes(scales)
-    ]
-    return tuple(verdicts)
+    return (
+        finite("finite", offenders),
+        applied,
+        *(
+            scale_within("final_scale", scale, asked.min_scale, asked.max_scale)
+            for scale in _extremes(scales)
+        ),
+    )
 
 
 def _extremes(scales: Sequence[float]) -> list[float]:

@@ -1,6 +1,7 @@
 """Convergence: healthy pairs pass, and planted faults fail for the reason they should."""
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from perfsuite.convergence import (
     Training,
     applied_steps,
     judge,
+    judge_twice,
     non_finite,
     train,
     train_pairs,
@@ -75,7 +77,9 @@ def run(losses: list[float], **changes: object) -> Training:
 
 
 def pair(candidate: Training, seed: int = 0) -> SeedPair:
-    return SeedPair(seed=seed, reference=run([2.0, 1.0 + seed / 100]), candidate=candidate)
+    reference = run([2.0, 1.0 + seed / 100])
+    control = run([2.0, 1.0001 + seed / 100 + 0.0001 * (-1) ** seed])
+    return SeedPair(seed=seed, reference=reference, candidate=candidate, control=control)
 
 
 @pytest.mark.parametrize("precision", [Precision.bf16, Precision.fp16])
@@ -153,8 +157,74 @@ def test_losses_that_are_not_finite_fail_the_mean_loss_too() -> None:
     assert found["finite"] is Outcome.FAIL
 
 
+def test_the_control_differs_from_the_reference_in_rounding_only(digits: Digits) -> None:
+    for each in pairs_of(digits, Precision.fp32, steps=5):
+        assert each.control.losses != each.reference.losses
+        assert each.control.losses == pytest.approx(each.reference.losses, rel=1e-3)
+
+
+def noisy(pairs: Sequence[SeedPair]) -> tuple[SeedPair, ...]:
+    """Let the reference differ from itself by a tenth, to and fro."""
+    return tuple(replace(each, control=run([2.0 + 0.3 * (-1) ** each.seed, 1.0])) for each in pairs)
+
+
+@pytest.mark.parametrize("last", [1.0, 1.5], ids=["equal", "worse"])
+def test_where_the_reference_is_not_equal_to_itself_nothing_is_judged(last: float) -> None:
+    pairs = noisy([pair(run([2.0, last + seed / 100]), seed) for seed in range(4)])
+    verdict = judge(pairs, ASKED)[0]
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert "the reference against itself, perturbed by 1e-06, is 0.99" in verdict.reason
+
+
+def test_a_candidate_that_is_not_finite_fails_whatever_the_control_does() -> None:
+    lost = run([2.0, math.nan], non_finite=("loss of step 1",))
+    pairs = noisy([pair(lost, seed) for seed in range(4)])
+    assert outcomes(judge(pairs, ASKED))["mean_loss"] is Outcome.FAIL
+
+
+def trained(*last: float) -> tuple[Callable[[Sequence[int]], tuple[SeedPair, ...]], list[int]]:
+    """Return a training of which each round of four seeds ends at another loss, and its seeds."""
+    asked: list[int] = []
+    rounds = iter(last)
+
+    def train(seeds: Sequence[int]) -> tuple[SeedPair, ...]:
+        asked.extend(seeds)
+        end = next(rounds)
+        return tuple(pair(run([2.0, end + seed / 100]), seed) for seed in seeds)
+
+    return train, asked
+
+
+def test_what_is_green_is_not_run_twice() -> None:
+    train, asked = trained(1.0)
+    pairs, verdicts = judge_twice(train, 4, ASKED)
+    assert asked == [0, 1, 2, 3]
+    assert len(pairs) == 4
+    assert set(outcomes(verdicts).values()) == {Outcome.PASS}
+
+
+@pytest.mark.parametrize(("then", "outcome"), [(1.0, Outcome.PASS), (1.5, Outcome.FAIL)])
+def test_what_is_red_is_run_once_more_with_fresh_seeds(then: float, outcome: Outcome) -> None:
+    train, asked = trained(1.5, then)
+    pairs, verdicts = judge_twice(train, 4, ASKED)
+    assert asked == list(range(8))
+    assert [each.seed for each in pairs] == asked
+    assert verdicts[0].outcome is outcome
+    assert "FAIL 1.16" in verdicts[0].reason
+    assert "before, these are fresh seeds" in verdicts[0].reason
+
+
+def test_no_second_try_excuses_a_nan() -> None:
+    def train(seeds: Sequence[int]) -> tuple[SeedPair, ...]:
+        broken = () if seeds[0] else ("0.weight",)
+        return tuple(pair(run([2.0, 1.0], non_finite=broken), seed) for seed in seeds)
+
+    _, verdicts = judge_twice(train, 4, ASKED)
+    assert outcomes(verdicts)["finite"] is Outcome.FAIL
+
+
 def test_one_pair_is_not_judged_to_be_equal() -> None:
-    assert outcomes(judge([pair(run([2.0, 1.0]))], ASKED))["mean_loss"] is Outcome.FAIL
+    assert outcomes(judge([pair(run([2.0, 1.0]))], ASKED))["mean_loss"] is Outcome.INCONCLUSIVE
 
 
 @pytest.mark.parametrize(
