@@ -4,7 +4,7 @@ import planted_steps as planted
 import pytest
 import torch
 
-from perfsuite import probes
+from perfsuite import dtype_probes, gradient_probes, probes, run_probes
 from perfsuite.data import load_digits
 from perfsuite.gates import Outcome
 from perfsuite.model import build_model
@@ -39,24 +39,29 @@ def test_a_healthy_step_passes(
     kind: type[TrainStep], probe: Probe, precision: Precision, batch: Batch
 ) -> None:
     # Clipping reads the scaler's overflow flag on the host, as it must: see below.
-    if kind is planted.ClippingUnscaledGradients and probe is probes.host_waits:
+    if kind is planted.ClippingUnscaledGradients and probe is run_probes.host_waits:
         return
     verdict = probe(factory(kind), precision, batch)
     assert verdict.outcome is Outcome.PASS, str(verdict)
 
 
 FAULTS = [
-    (planted.WithoutAutocast, Precision.bf16, probes.layer_dtypes, "computed in float32"),
-    (planted.BackwardUnderAutocast, Precision.bf16, probes.autocast_in_backward, "on"),
-    (planted.WithoutScaler, Precision.fp16, probes.loss_scale, "times fp32"),
-    (planted.StepOnScaledGradients, Precision.fp16, probes.gradients, "6.5"),
-    (planted.ClippingScaledGradients, Precision.fp16, probes.gradients, "e-05 times"),
-    (planted.DoubleStep, Precision.bf16, probes.step_count, "6 in 3 calls"),
-    (planted.WithoutZeroGrad, Precision.fp16, probes.fresh_gradients, "left from the step"),
-    (planted.HalfModel, Precision.fp16, probes.layer_dtypes, "is float16"),
-    (planted.LossOutsideAutocast, Precision.fp16, probes.loss_dtype, "loss in float16"),
-    (planted.LossOnTheHost, Precision.bf16, probes.host_waits, "1 values fetched"),
-    (planted.TF32InAnFp32Arm, Precision.fp32, probes.arithmetic, "tf32"),
+    (planted.WithoutAutocast, Precision.bf16, dtype_probes.layer_dtypes, "computed in float32"),
+    (planted.BackwardUnderAutocast, Precision.bf16, dtype_probes.autocast_in_backward, "on"),
+    (planted.WithoutScaler, Precision.fp16, gradient_probes.loss_scale, "times fp32"),
+    (planted.StepOnScaledGradients, Precision.fp16, gradient_probes.gradients, "6.5"),
+    (planted.ClippingScaledGradients, Precision.fp16, gradient_probes.gradients, "e-05 times"),
+    (planted.DoubleStep, Precision.bf16, run_probes.step_count, "6 in 3 calls"),
+    (
+        planted.WithoutZeroGrad,
+        Precision.fp16,
+        gradient_probes.fresh_gradients,
+        "left from the step",
+    ),
+    (planted.HalfModel, Precision.fp16, dtype_probes.layer_dtypes, "is float16"),
+    (planted.LossOutsideAutocast, Precision.fp16, dtype_probes.loss_dtype, "loss in float16"),
+    (planted.LossOnTheHost, Precision.bf16, run_probes.host_waits, "1 values fetched"),
+    (planted.TF32InAnFp32Arm, Precision.fp32, dtype_probes.arithmetic, "tf32"),
 ]
 
 
@@ -96,12 +101,12 @@ def test_all_that_passed_is_one_line_and_what_failed_is_told(batch: Batch) -> No
         for kind in (TrainStep, planted.BackwardUnderAutocast)
     )
     (passed,) = probes.judge(good)
-    assert str(passed) == "PASS probe all: 9 probes passed, all of them"
+    assert str(passed) == "PASS probe all: 13 probes passed, all of them"
     assert [each.gate for each in probes.judge(bad)] == ["probe autocast_in_backward"]
     assert probes.judge([])[0].outcome is Outcome.FAIL
 
 
 def test_an_optimizer_that_is_not_fused_makes_the_scaler_wait(batch: Batch) -> None:
-    verdict = probes.host_waits(factory(TrainStep, fused=False), Precision.fp16, batch)
+    verdict = run_probes.host_waits(factory(TrainStep, fused=False), Precision.fp16, batch)
     assert verdict.outcome is Outcome.FAIL
     assert "fused" in verdict.reason
