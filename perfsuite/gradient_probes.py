@@ -99,19 +99,26 @@ def norm(gradients: Iterable[Tensor]) -> float:
 
 
 def fresh_gradients(make_step: StepFactory, precision: Precision, batch: Batch) -> Verdict:
-    """A step must not start with the gradients of the one before, nor with zeros for them."""
+    """A step must not start with the gradients of the one before, nor with zeros for them.
+
+    Those that are still there as the backward pass begins are added to the new ones. Those that
+    are there in the forward pass only take memory.
+    """
     step = make_step(precision)
-    # By severity: added to the next ones, or only held through the forward pass.
     stale: list[bool] = []
     held: list[bool] = []
+    zeroed: list[bool] = []
 
-    def is_stale(*_: Any) -> None:
-        left = (p.grad for p in step.model.parameters() if p.grad is not None)
-        stale.append(any(bool(gradient.count_nonzero()) for gradient in left))
+    def left() -> list[Tensor]:
+        return [p.grad for p in step.model.parameters() if p.grad is not None]
+
+    def nonzero() -> bool:
+        return any(bool(gradient.count_nonzero()) for gradient in left())
 
     def see(_: Any, __: Any, output: Tensor) -> None:
-        held.append(any(p.grad is not None for p in step.model.parameters()))
-        output.register_hook(is_stale)
+        held.append(bool(left()))
+        zeroed.append(not nonzero())
+        output.register_hook(lambda _: stale.append(nonzero()))
 
     with on_forward([step.model], see):
         for _ in range(2):
@@ -123,7 +130,7 @@ def fresh_gradients(make_step: StepFactory, precision: Precision, batch: Batch) 
     elif any(stale):
         found = "gradients left from the step before"
     elif any(held):
-        found = "zeroed, not freed"
+        found = "zeroed, not freed" if all(zeroed) else "held through the forward pass"
         remedy = (
             "call optimizer.zero_grad(set_to_none=True) before the forward pass: the memory is"
             " free for activations, and no zeros are written"
