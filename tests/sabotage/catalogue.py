@@ -2,16 +2,10 @@
 
 from collections.abc import Mapping
 
-from perfsuite.dtype_probes import (
-    arithmetic,
-    autocast_in_backward,
-    layer_dtypes,
-    loss_dtype,
-    memory_format,
-)
-from perfsuite.gradient_probes import fresh_gradients, gradients, loss_scale
+from perfsuite.dtype_probes import layer_dtypes, memory_format
 from perfsuite.precision import Precision
-from perfsuite.run_probes import host_waits, memory_slope, sgd_canary, skipped_step, step_count
+from perfsuite.probes import PROBES
+from perfsuite.run_probes import host_waits, memory_slope, sgd_canary, step_count
 from perfsuite.step import TrainStep
 from sabotage import environments as env
 from sabotage import graphs, steps
@@ -43,24 +37,7 @@ def _probe_row(
     )
 
 
-_PROBES = {
-    f"probe {probe.__name__}": probe
-    for probe in (
-        arithmetic,
-        autocast_in_backward,
-        fresh_gradients,
-        gradients,
-        host_waits,
-        layer_dtypes,
-        loss_dtype,
-        loss_scale,
-        memory_format,
-        memory_slope,
-        sgd_canary,
-        skipped_step,
-        step_count,
-    )
-}
+_PROBES = {f"probe {probe.__name__}": probe for probe in PROBES}
 
 ROWS: tuple[Row, ...] = (
     _probe_row(

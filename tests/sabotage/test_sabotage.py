@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from perfsuite.probes import PROBES
 from sabotage.catalogue import COUNT, PENDING, ROWS
 from sabotage.row import Row, not_green, not_red
 
@@ -42,3 +43,8 @@ def test_the_catalogue_is_whole() -> None:
 
 def test_no_two_rows_share_their_name() -> None:
     assert len({row.plant for row in ROWS}) == len(ROWS)
+
+
+def test_every_probe_is_proven_by_a_bug() -> None:
+    gates = {gate for row in ROWS for gate in row.gates}
+    assert {f"probe {probe.__name__}" for probe in PROBES} <= gates
