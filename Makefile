@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 # A stamp newer than pyproject.toml says that the environment is whole.
 STAMP := $(VENV)/.installed
 
-.PHONY: bench test check figures install clean
+.PHONY: bench test check figures sabotage install clean
 .DEFAULT_GOAL := bench
 
 bench: $(STAMP)
@@ -26,6 +26,10 @@ check: $(STAMP)
 # The figures of README.md, from a run: make figures RUN=docs/runs/cpu.json
 figures: $(STAMP)
 	$(BIN)/python tools/figures.py $(RUN) README.md
+
+# Plants every known bug that this machine can show, and writes docs/sabotage.md.
+sabotage: $(STAMP)
+	cd tests && ../$(BIN)/python -m sabotage
 
 install: $(STAMP)
 

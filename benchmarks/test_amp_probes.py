@@ -4,15 +4,15 @@ from dataclasses import asdict
 
 from perfsuite.bench import Bench
 from perfsuite.precision import Precision
-from perfsuite.probes import PROBES, judge
+from perfsuite.probes import PROBES, judge, run
 
 
 def test_amp_probes(perf: Bench, precision: Precision) -> None:
-    """A few steps on one batch, looked into from nine sides."""
+    """A few steps on one batch, looked into from many sides."""
     batch = next(perf.digits.batches(perf.workload.batch_size, seed=0))
     perf.clock.start()
     verdicts = [
-        probe(lambda each: perf.workload.step(each, perf.device, seed=0), precision, batch)
+        run(probe, lambda each: perf.workload.step(each, perf.device, seed=0), precision, batch)
         for probe in PROBES
     ]
     perf.timed([perf.clock.stop()[0]])

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-RUNS = sorted((ROOT / "docs" / "runs").glob("*.json"))
+# The record of sabotage lies beside the runs and is none.
+RUNS = sorted(set((ROOT / "docs" / "runs").glob("*.json")) - {ROOT / "docs/runs/sabotage.json"})
 README = ROOT / "README.md"
 
 

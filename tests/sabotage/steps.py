@@ -1,5 +1,7 @@
 """Training steps that are wrong in one way. Each differs from TrainStep's body by its fault."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -179,3 +181,89 @@ class TF32InAnFp32Arm(TrainStep):
     def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
         self._flags = backend_flags(Precision.tf32)
         return super().__call__(images, labels)
+
+
+class WithoutScalerStep(TrainStep):
+    """The scaler scales and is updated, and never takes the step."""
+
+    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+        with backend_flags(self.precision):
+            self.optimizer.zero_grad(set_to_none=True)
+            with self._autocast:
+                loss = self.criterion(self.model(images), labels)
+            self.scaler.scale(loss).backward()
+            self.scaler.update()
+        return loss.detach()
+
+
+class ZeroedGradients(TrainStep):
+    """Gradients are zeroed and kept, where they could be freed."""
+
+    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+        self.optimizer.zero_grad(set_to_none=False)
+        self.optimizer.zero_grad = lambda *_, **__: None  # type: ignore[method-assign]  # the plant
+        try:
+            return super().__call__(images, labels)
+        finally:
+            del self.optimizer.zero_grad
+
+
+class MixedApis(TrainStep):
+    """The old API of TF32 is read, while a step's flags are set by the new one."""
+
+    old = True
+
+    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+        with backend_flags(self.precision):
+            cudnn: Any = torch.backends.cudnn
+            self.tf32 = cudnn.allow_tf32 if self.old else cudnn.conv.fp32_precision == "tf32"
+        return super().__call__(images, labels)
+
+
+class NewApi(MixedApis):
+    """Asks the same of the new API."""
+
+    old = False
+
+
+class ScheduledAnyway(TrainStep):
+    """The learning rate follows a schedule, and goes on when a step was skipped."""
+
+    waits = False
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.schedule = torch.optim.lr_scheduler.ExponentialLR(self.optimizer, 0.9)
+
+    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+        before = self.scaler.get_scale()
+        loss = super().__call__(images, labels)
+        if not self.waits or self.scaler.get_scale() >= before:
+            self.schedule.step()
+        return loss
+
+
+class ScheduledIfTaken(ScheduledAnyway):
+    """Follows its schedule by steps that were taken."""
+
+    waits = True
+
+
+class HugeScale(TrainStep):
+    """The scaler starts at 2^40."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.scaler = torch.amp.GradScaler(
+            self.device.type, init_scale=2.0**40, enabled=self.precision.scales_gradients
+        )
+
+
+class GrowingScale(TrainStep):
+    """The scale is doubled after every good step."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.scaler = torch.amp.GradScaler(
+            self.device.type, growth_interval=1, enabled=self.precision.scales_gradients
+        )

@@ -1,0 +1,1 @@
+"""Planted bugs: each must turn the gate that is for it red, beside a twin that stays green."""

@@ -1,0 +1,69 @@
+"""Run every row that this machine can run: ``cd tests && python -m sabotage``.
+
+Writes docs/runs/sabotage.json and docs/sabotage.md. Exits 1 if any bug was not red for its
+reason, or a healthy twin not green.
+"""
+
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from perfsuite.device import hardware
+from sabotage.catalogue import PENDING, ROWS
+from sabotage.record import Trial, encode, merge, read, render, write
+from sabotage.row import Row, not_green, not_red
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+def devices(row: Row) -> list[torch.device]:
+    """Return the devices of this machine that the row runs on."""
+    names = [] if row.needs_cuda else ["cpu"]
+    return [torch.device(name) for name in [*names, *["cuda"] * torch.cuda.is_available()]]
+
+
+def attempt(row: Row, device: torch.device) -> Trial:
+    """Run both sides of a row; what it raises in spite of all is a fault of the row."""
+    sides = []
+    try:
+        sides = [row.healthy(device), row.planted(device)]
+        faults = not_green(row, sides[0]) + not_red(row, sides[1])
+    except Exception as error:
+        faults = [f"raised {type(error).__name__}: {str(error).partition(chr(10))[0]}"]
+    healthy, planted = [list(map(str, side)) for side in sides] or ([], [])
+    return Trial(
+        device=device.type,
+        hardware=hardware(device).name,
+        torch=str(torch.__version__),
+        date=datetime.now(UTC).date().isoformat(),
+        healthy=healthy,
+        planted=planted,
+        faults=faults,
+    )
+
+
+def main(docs: Path = DOCS, rows: Iterable[Row] = ROWS) -> int:
+    """Run the rows, record them below `docs`, and return the exit status."""
+    # The models are small: a second thread costs more than it brings.
+    torch.set_num_threads(1)
+    rows = list(rows)
+    path = docs / "runs" / "sabotage.json"
+    before = read(path)
+    trials = {}
+    for row in rows:
+        trials[row.plant] = [attempt(row, device) for device in devices(row)]
+        for trial in trials[row.plant]:
+            print(f"{trial.outcome:7}  {trial.device:4}  {row.number:2} {row.plant}", flush=True)
+            for fault in trial.faults:
+                print(f"         {fault}", file=sys.stderr)
+    record = merge(before, rows, trials, PENDING)
+    write(path, encode(record))
+    write(docs / "sabotage.md", render(record))
+    return int(any(trial.faults for new in trials.values() for trial in new))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

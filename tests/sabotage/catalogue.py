@@ -1,0 +1,271 @@
+"""The catalogue: what can be wrong with mixed precision, and the gate that must see it."""
+
+from collections.abc import Mapping
+
+from perfsuite.dtype_probes import layer_dtypes, memory_format
+from perfsuite.precision import Precision
+from perfsuite.probes import PROBES
+from perfsuite.run_probes import host_waits, memory_slope, sgd_canary, step_count
+from perfsuite.step import TrainStep
+from sabotage import environments as env
+from sabotage import graphs, steps
+from sabotage.environments import in_a_region, probed, together, trained
+from sabotage.row import Row
+
+COUNT = 29
+PENDING = frozenset({23, 24, 28})
+"""Rows that need a gate of speed, and are still to come."""
+
+
+def _probe_row(
+    number: int,
+    plant: str,
+    kind: type[TrainStep],
+    precision: Precision,
+    because: Mapping[str, str],
+    *,
+    twin: type[TrainStep] = TrainStep,
+) -> Row:
+    """Return a row whose bug is in the step, and whose gates are all probes."""
+    probes = [_PROBES[gate] for gate in because]
+    return Row(
+        number=number,
+        plant=plant,
+        because=because,
+        healthy=probed(twin, precision, *probes),
+        planted=probed(kind, precision, *probes),
+    )
+
+
+_PROBES = {f"probe {probe.__name__}": probe for probe in PROBES}
+
+ROWS: tuple[Row, ...] = (
+    _probe_row(
+        1,
+        "autocast is missing",
+        steps.WithoutAutocast,
+        Precision.bf16,
+        {"probe layer_dtypes": "computed in float32"},
+    ),
+    _probe_row(
+        2,
+        "the backward pass runs under autocast",
+        steps.BackwardUnderAutocast,
+        Precision.bf16,
+        {"probe autocast_in_backward": ": on, "},
+    ),
+    _probe_row(
+        3,
+        "float16 without a scaler",
+        steps.WithoutScaler,
+        Precision.fp16,
+        {"probe loss_scale": "times fp32's, 65536 times"},
+    ),
+    _probe_row(
+        4,
+        "the optimizer steps on scaled gradients",
+        steps.StepOnScaledGradients,
+        Precision.fp16,
+        {"probe gradients": "e+04 times fp32's", "probe sgd_canary": "at step"},
+    ),
+    _probe_row(
+        5,
+        "scaler.scale is left out",
+        steps.WithoutScale,
+        Precision.fp16,
+        {"probe step_count": "your script did not use scaler.scale"},
+    ),
+    _probe_row(
+        5,
+        "scaler.step is left out",
+        steps.WithoutScalerStep,
+        Precision.fp16,
+        {"probe step_count": "raised AssertionError: No inf checks were recorded"},
+    ),
+    _probe_row(
+        6,
+        "scaler.update is left out",
+        steps.WithoutUpdate,
+        Precision.fp16,
+        {"probe step_count": "raised RuntimeError: step() has already been called"},
+    ),
+    _probe_row(
+        7,
+        "gradients are clipped before they are unscaled",
+        steps.ClippingScaledGradients,
+        Precision.fp16,
+        {"probe gradients": "e-05 times fp32's", "probe sgd_canary": "0.000 times as fast"},
+        twin=steps.ClippingUnscaledGradients,
+    ),
+    Row(
+        number=8,
+        plant="every step is taken twice",
+        because={
+            "probe step_count": "6 in 3 calls",
+            "mean_loss": "mean_loss: 0.",  # it learns faster, and is wrong
+            "skipped_steps": "took more steps than it was asked to",
+        },
+        healthy=together(
+            probed(TrainStep, Precision.bf16, step_count),
+            trained(TrainStep, Precision.bf16, "mean_loss", "skipped_steps"),
+        ),
+        planted=together(
+            probed(steps.DoubleStep, Precision.bf16, step_count),
+            trained(steps.DoubleStep, Precision.bf16, "mean_loss", "skipped_steps"),
+        ),
+    ),
+    _probe_row(
+        9,
+        "gradients are never cleared",
+        steps.WithoutZeroGrad,
+        Precision.fp16,
+        {"probe fresh_gradients": "left from the step before"},
+    ),
+    _probe_row(
+        10,
+        "gradients are zeroed, not freed",
+        steps.ZeroedGradients,
+        Precision.bf16,
+        {"probe fresh_gradients": "zeroed, not freed"},
+    ),
+    Row(
+        number=11,
+        plant="the model itself is cast to float16",
+        because={"probe layer_dtypes": "is float16", "finite": "not finite: "},
+        healthy=together(
+            probed(TrainStep, Precision.fp16, layer_dtypes),
+            trained(TrainStep, Precision.fp16, "finite", optimizer=env.adam_not_fused),
+        ),
+        planted=together(
+            probed(steps.HalfModel, Precision.fp16, layer_dtypes),
+            # A fused Adam computes in float32 whatever it is given, and hides it.
+            trained(steps.HalfModel, Precision.fp16, "finite", optimizer=env.adam_not_fused),
+        ),
+    ),
+    _probe_row(
+        12,
+        "the loss is computed outside autocast",
+        steps.LossOutsideAutocast,
+        Precision.fp16,
+        {"probe loss_dtype": "loss in float16"},
+    ),
+    Row(
+        number=13,
+        plant="BCELoss under autocast",
+        because={"probe step_count": "unsafe to autocast"},
+        healthy=probed(TrainStep, Precision.fp16, step_count, criterion=env.bce_with_logits),
+        planted=probed(TrainStep, Precision.fp16, step_count, criterion=env.bce),
+        needs_cuda=True,
+    ),
+    Row(
+        number=14,
+        plant="the scale starts at 2^40",
+        because={"skipped_steps": "skipped, at most 2.0%"},
+        healthy=trained(TrainStep, Precision.fp16, "skipped_steps"),
+        planted=trained(steps.HugeScale, Precision.fp16, "skipped_steps"),
+    ),
+    Row(
+        number=15,
+        plant="the scale grows after every step",
+        because={"skipped_steps": "skipped, at most 2.0%"},
+        healthy=trained(TrainStep, Precision.fp16, "skipped_steps"),
+        planted=trained(steps.GrowingScale, Precision.fp16, "skipped_steps"),
+    ),
+    Row(
+        number=16,
+        plant="a summed loss lets the scale collapse",
+        because={"final_scale": "within 1024 and", "finite": "loss of step"},
+        healthy=trained(TrainStep, Precision.fp16, "final_scale", "finite", optimizer=env.sgd),
+        planted=trained(
+            TrainStep,
+            Precision.fp16,
+            "final_scale",
+            "finite",
+            optimizer=env.sgd,
+            criterion=env.summed,
+        ),
+    ),
+    Row(
+        number=17,
+        plant="a batch holds a NaN",
+        because={"finite": "running_mean"},
+        healthy=trained(TrainStep, Precision.fp16, "finite"),
+        planted=trained(TrainStep, Precision.fp16, "finite", nan_at=20),
+    ),
+    _probe_row(
+        18,
+        "the loss is read in every step",
+        steps.LossOnTheHost,
+        Precision.bf16,
+        {"probe host_waits": "waits for the device"},
+    ),
+    Row(
+        number=19,
+        plant="an optimizer that is not fused, under the scaler",
+        because={"probe host_waits": "waits for the device"},
+        healthy=probed(TrainStep, Precision.fp16, host_waits),
+        planted=probed(TrainStep, Precision.fp16, host_waits, optimizer=env.adam_not_fused),
+    ),
+    _probe_row(
+        20,
+        "the fp32 arm computes in TF32",
+        steps.TF32InAnFp32Arm,
+        Precision.fp32,
+        {"probe arithmetic": "float32 as tf32"},
+    ),
+    _probe_row(
+        21,
+        "the old and the new API of TF32 are mixed",
+        steps.MixedApis,
+        Precision.fp32,
+        {"probe step_count": "raised RuntimeError: PyTorch is checking whether allow_tf32"},
+        twin=steps.NewApi,
+    ),
+    Row(
+        number=22,
+        plant="a layer loses channels_last",
+        because={"probe memory_format": "channels_last lost before 4"},
+        healthy=probed(TrainStep, Precision.bf16, memory_format, model=env.channels_last),
+        planted=probed(TrainStep, Precision.bf16, memory_format, model=env.channels_last_lost),
+    ),
+    Row(
+        number=25,
+        plant="the training loop is inside one autocast region",
+        because={"probe sgd_canary": "learns 0.0"},
+        healthy=probed(TrainStep, Precision.bf16, sgd_canary),
+        planted=in_a_region(probed(TrainStep, Precision.bf16, sgd_canary)),
+    ),
+    Row(
+        number=25,
+        plant="a CUDA graph is captured with autocast's cache on",
+        because={"probe sgd_canary": "learns 0.0"},
+        healthy=in_a_region(probed(graphs.Graphed, Precision.bf16, sgd_canary)),
+        planted=in_a_region(probed(graphs.GraphedWithCache, Precision.bf16, sgd_canary)),
+        needs_cuda=True,
+    ),
+    _probe_row(
+        26,
+        "the backward pass of a compiled model runs under autocast",
+        graphs.CompiledBackwardUnderAutocast,
+        Precision.bf16,
+        {"probe autocast_in_backward": ": on, "},
+        twin=graphs.Compiled,
+    ),
+    Row(
+        number=27,
+        plant="autocast's cache grows with fresh leaves",
+        because={"probe memory_slope": "bytes a step"},
+        healthy=probed(TrainStep, Precision.bf16, memory_slope, model=env.fresh_leaves),
+        planted=in_a_region(
+            probed(TrainStep, Precision.bf16, memory_slope, model=env.fresh_leaves)
+        ),
+    ),
+    _probe_row(
+        29,
+        "the learning rate goes on after a skipped step",
+        steps.ScheduledAnyway,
+        Precision.fp16,
+        {"probe skipped_step": "the learning rate went from"},
+        twin=steps.ScheduledIfTaken,
+    ),
+)

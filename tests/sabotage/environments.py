@@ -1,0 +1,209 @@
+"""What a step is put into: models, factories, training runs, and regions that are never left."""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import cache
+from itertools import islice
+
+import torch
+from torch import Tensor, nn
+
+from perfsuite.convergence import SeedPair, judge, train
+from perfsuite.data import Digits, load_digits
+from perfsuite.gates import Verdict
+from perfsuite.model import build_model
+from perfsuite.precision import Precision
+from perfsuite.probes import Batch, Probe, StepFactory, run
+from perfsuite.step import Criterion, TrainStep
+from perfsuite.thresholds import Convergence
+from perfsuite.timing import clock_for
+from perfsuite.workload import Parameters
+
+Check = Callable[[torch.device], tuple[Verdict, ...]]
+"""From a device to the verdicts of the gates that were asked."""
+
+ASKED = Convergence(margin=0.03, max_skipped=0.02, min_scale=2.0**10, max_scale=2.0**24)
+STEPS = 40
+BATCH_SIZE = 16
+
+
+def two_convolutions() -> nn.Module:
+    return build_model([[1, 8, 3, 2, 1], [8, 16, 3, 2, 1]])
+
+
+def one_convolution() -> nn.Module:
+    """Without the tutorial's depth and dropout it learns in a second what takes that a minute."""
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 5, 2, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(8 * 12 * 12, 10),
+    )
+
+
+class _Contiguous(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return images.contiguous()
+
+
+def channels_last() -> nn.Module:
+    return two_convolutions().to(memory_format=torch.channels_last)
+
+
+def channels_last_lost() -> nn.Module:
+    """A layer in the middle gives plain contiguous images to the layers after it."""
+    layers = list(two_convolutions().children())
+    model = nn.Sequential(*layers[:3], _Contiguous(), *layers[3:])
+    return model.to(memory_format=torch.channels_last)
+
+
+class _FreshLeaf(nn.Linear):
+    """A layer that makes a new leaf of its weight in every step, which autocast then caches."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return nn.functional.linear(images, nn.Parameter(self.weight.detach()), self.bias)
+
+
+def fresh_leaves() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), _FreshLeaf(28 * 28, 10))
+
+
+def adam(parameters: Parameters) -> torch.optim.Optimizer:
+    return torch.optim.Adam(parameters, lr=5e-4, fused=True)
+
+
+def adam_not_fused(parameters: Parameters) -> torch.optim.Optimizer:
+    return torch.optim.Adam(parameters, lr=5e-4)
+
+
+def sgd(parameters: Parameters) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, lr=0.3, fused=True)
+
+
+def summed(logits: Tensor, labels: Tensor) -> Tensor:
+    return nn.functional.cross_entropy(logits, labels, reduction="sum")
+
+
+def _one_hot(labels: Tensor) -> Tensor:
+    return nn.functional.one_hot(labels, 10).float()
+
+
+def bce(logits: Tensor, labels: Tensor) -> Tensor:
+    return nn.functional.binary_cross_entropy(logits.sigmoid(), _one_hot(labels))
+
+
+def bce_with_logits(logits: Tensor, labels: Tensor) -> Tensor:
+    return nn.functional.binary_cross_entropy_with_logits(logits, _one_hot(labels))
+
+
+@cache
+def digits(device: torch.device) -> Digits:
+    return load_digits("mnist5k", device)
+
+
+def batches(device: torch.device, seed: int, steps: int) -> list[Batch]:
+    return list(islice(digits(device).batches(BATCH_SIZE, seed), steps))
+
+
+def factory(
+    kind: type[TrainStep],
+    device: torch.device,
+    *,
+    model: Callable[[], nn.Module] = two_convolutions,
+    optimizer: Callable[[Parameters], torch.optim.Optimizer] = adam,
+    criterion: Criterion | None = None,
+    seed: int = 0,
+) -> StepFactory:
+    def make_step(precision: Precision) -> TrainStep:
+        torch.manual_seed(seed)
+        made = model().to(device)
+        return kind(made, optimizer(made.parameters()), precision=precision, criterion=criterion)
+
+    return make_step
+
+
+def probed(
+    kind: type[TrainStep],
+    precision: Precision,
+    *probes: Probe,
+    model: Callable[[], nn.Module] = two_convolutions,
+    optimizer: Callable[[Parameters], torch.optim.Optimizer] = adam,
+    criterion: Criterion | None = None,
+) -> Check:
+    """Return a check that runs these probes on such steps."""
+
+    def check(device: torch.device) -> tuple[Verdict, ...]:
+        make_step = factory(kind, device, model=model, optimizer=optimizer, criterion=criterion)
+        (batch,) = batches(device, seed=0, steps=1)
+        return tuple(run(probe, make_step, precision, batch) for probe in probes)
+
+    return check
+
+
+def trained(
+    kind: type[TrainStep],
+    precision: Precision,
+    *gates: str,
+    optimizer: Callable[[Parameters], torch.optim.Optimizer] = adam,
+    criterion: Criterion | None = None,
+    nan_at: int | None = None,
+) -> Check:
+    """Return a check that trains such steps against right ones at fp32, and judges these gates.
+
+    `nan_at` is the step whose batch holds a NaN.
+    """
+
+    def pair(device: torch.device, seed: int) -> SeedPair:
+        given = batches(device, seed, STEPS)
+        seen = _poisoned(given, nan_at)
+        runs = [
+            train(
+                factory(  # type: ignore[arg-type]  # it makes steps of the kind it is given
+                    each,
+                    device,
+                    model=one_convolution,
+                    optimizer=optimizer,
+                    criterion=criterion,
+                    seed=seed,
+                )(at),
+                fed,
+                clock_for(device),
+            )
+            for each, at, fed in ((TrainStep, Precision.fp32, given), (kind, precision, seen))
+        ]
+        return SeedPair(seed=seed, reference=runs[0], candidate=runs[1])
+
+    def check(device: torch.device) -> tuple[Verdict, ...]:
+        verdicts = judge([pair(device, seed) for seed in range(4)], ASKED)
+        return tuple(verdict for verdict in verdicts if verdict.gate in gates)
+
+    return check
+
+
+def _poisoned(given: Sequence[Batch], at: int | None) -> list[Batch]:
+    fed = list(given)
+    if at is not None:
+        images, labels = fed[at]
+        images = images.clone()
+        images[0] = math.nan
+        fed[at] = images, labels
+    return fed
+
+
+def together(*checks: Check) -> Check:
+    return lambda device: tuple(verdict for check in checks for verdict in check(device))
+
+
+def in_a_region(check: Check) -> Check:
+    """Return the check inside an autocast region that is left only when all is over.
+
+    Autocast forgets its casts of the weights where the outermost region ends; a training loop
+    inside one keeps them all.
+    """
+
+    def inside(device: torch.device) -> tuple[Verdict, ...]:
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            return check(device)
+
+    return inside

@@ -1,0 +1,56 @@
+"""What a row of the catalogue is, and when it holds."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from perfsuite.gates import Outcome, Verdict
+from sabotage.environments import Check
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One planted bug beside its healthy twin.
+
+    Attributes:
+        number: in the catalogue, from 1; a bug with several faces has several rows.
+        plant: what is wrong, in a few words; no two rows share it.
+        because: by gate that must turn red, what its line must say: the right reason.
+        healthy: the same without the bug; every verdict must be PASS.
+        planted: the bug; every gate must be FAIL.
+        needs_cuda: it does not show on a CPU.
+    """
+
+    number: int
+    plant: str
+    because: Mapping[str, str]
+    healthy: Check
+    planted: Check
+    needs_cuda: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "because", MappingProxyType(dict(self.because)))
+
+    @property
+    def gates(self) -> tuple[str, ...]:
+        """The gates that must turn red."""
+        return tuple(self.because)
+
+
+def not_green(row: Row, verdicts: Sequence[Verdict]) -> list[str]:
+    """Return what is wrong with the verdicts on the healthy twin."""
+    wrong = [str(verdict) for verdict in verdicts if verdict.outcome is not Outcome.PASS]
+    missing = set(row.gates) - {verdict.gate for verdict in verdicts}
+    return wrong + [f"{gate} was not judged" for gate in sorted(missing)]
+
+
+def not_red(row: Row, verdicts: Sequence[Verdict]) -> list[str]:
+    """Return what is wrong with the verdicts on the planted bug: not red, or for a wrong reason."""
+    wrong = []
+    for gate, because in row.because.items():
+        lines = [str(v) for v in verdicts if v.gate == gate and v.outcome is Outcome.FAIL]
+        if not lines:
+            wrong.append(f"{gate} did not fail")
+        elif not any(because in line for line in lines):
+            wrong.append(f"{gate} failed, but not with {because!r}: {lines[0]}")
+    return wrong
