@@ -1,13 +1,12 @@
-"""Is training held up by its input? An epoch through the tutorial's own pipeline."""
+"""Is training held up by its input? The tutorial's own pipeline against batches on the device."""
 
 from pathlib import Path
 
 from perfsuite.bench import Bench
 from perfsuite.data import loader, real_folder
+from perfsuite.duet import Duet
+from perfsuite.gates import Verdict, at_most
 from perfsuite.precision import Precision
-from perfsuite.stats import median_s
-
-BLOCKS = 8
 
 
 def test_loader_epoch(perf: Bench, tmp_path: Path) -> None:
@@ -15,9 +14,16 @@ def test_loader_epoch(perf: Bench, tmp_path: Path) -> None:
     # Mixed precision where it pays: the faster the step, the sooner the loader holds it up.
     precision = perf.machine.amp[0] if perf.device.type == "cuda" else Precision.fp32
     arm = perf.arm(precision)
-    resident_s = median_s([block.wall_s for block in perf.time(arm, blocks=BLOCKS)])
-
     batches = loader(real_folder(perf.digits.source, tmp_path), perf.workload.batch_size)
+    asked = perf.thresholds.loader
+
+    def judge(turns: Duet) -> Verdict:
+        ratio = turns.ratio("B", over="A", confidence=asked.confidence)
+        return at_most("loader", ratio, asked.max_ratio)
+
+    turns = perf.duet(arm, arm.fed_by(batches), judge)
+    perf.gate(judge(turns))
+
     show = perf.progress("an epoch through the loader")
     perf.clock.start()
     for done, (images, labels) in enumerate(batches, start=1):
@@ -27,10 +33,10 @@ def test_loader_epoch(perf: Bench, tmp_path: Path) -> None:
 
     perf.timed([epoch_s])
     perf.configure(precision=precision, steps=len(batches))
-    perf.keep("epoch", {"steps": len(batches), "epoch_s": epoch_s, "resident_step_s": resident_s})
+    perf.keep("epoch", {"steps": len(batches), "epoch_s": epoch_s})
     perf.metric("epoch_s", epoch_s, unit="s", better="lower")
-    share = 1 - resident_s * len(batches) / epoch_s
+    share = 1 - 1 / turns.point("B", over="A")
     perf.show(
         f"an epoch of {len(batches)} {precision} steps takes {epoch_s:.1f} s through the loader;"
-        f" {share:.0%} of that is not the step itself"
+        f" {share:.0%} of a step there is not the step itself"
     )

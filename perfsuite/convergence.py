@@ -33,6 +33,7 @@ __all__ = [
     "judge",
     "judge_twice",
     "non_finite",
+    "perturb",
     "train",
     "train_pairs",
 ]
@@ -151,7 +152,7 @@ def train_pairs(
         def run(precision: Precision, seed: int = seed, *, perturbed: bool = False) -> Training:
             step = workload.step(precision, device, seed)
             if perturbed:
-                _perturb(step.model, seed)
+                perturb(step.model, seed)
             batches = list(islice(digits.batches(workload.batch_size, seed), steps))
             return train(step, batches, clock)
 
@@ -168,7 +169,8 @@ def train_pairs(
     return tuple(pairs)
 
 
-def _perturb(model: nn.Module, seed: int) -> None:
+def perturb(model: nn.Module, seed: int) -> None:
+    """Change each weight by about PERTURBATION of itself, as `seed` decides."""
     noise = torch.Generator().manual_seed(seed)  # of its own: dropout draws from torch's
     with torch.no_grad():
         for parameter in model.parameters():

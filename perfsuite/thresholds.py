@@ -13,6 +13,7 @@ __all__ = [
     "FILE_NAME",
     "Compare",
     "Convergence",
+    "Loader",
     "Memory",
     "Overhead",
     "Speedup",
@@ -36,6 +37,7 @@ Gate = Literal[
     "activation_ratio",
     "peak_ratio",
     "harness_overhead",
+    "loader",
     "compare",
     "probe",
     "throttling",
@@ -79,6 +81,13 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_peak_ratio: Positive | None = None
 
 
+class Loader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much longer a step may take that is fed by the loader than one fed by the device."""
+
+    max_ratio: Positive | None = None
+    confidence: Confidence = 0.99
+
+
 class Overhead(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How much slower the measured step may be than a bare hand-written loop."""
 
@@ -112,6 +121,7 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     convergence: Convergence
     memory: Memory = Memory()
     harness_overhead: Overhead = Overhead()
+    loader: Loader = Loader()
     compare: Compare
 
 

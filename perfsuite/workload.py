@@ -1,14 +1,14 @@
 """Workloads: a model, its criterion, its optimizer and how it is cut into blocks."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from itertools import islice
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice, repeat
 
 import torch
 from torch import Tensor, nn
 
 from perfsuite.cfg import TUTORIAL_CFG, scale_width
-from perfsuite.data import Digits
+from perfsuite.data import DataError, Digits
 from perfsuite.model import build_model
 from perfsuite.precision import Precision
 from perfsuite.step import Criterion, Snapshot, TrainStep
@@ -44,9 +44,39 @@ class Arm:
     order: Iterator[tuple[Tensor, Tensor]]
     restore: Callable[[], None]
 
+    _batch_size: int | None = field(default=None, init=False)
+
     def take(self, steps: int) -> list[tuple[Tensor, Tensor]]:
-        """Return the next `steps` batches."""
-        return list(islice(self.order, steps))
+        """Return the next `steps` batches.
+
+        Raises:
+            DataError: one is not of the size of those before it, so that its step would take
+                another time.
+        """
+        batches = list(islice(self.order, steps))
+        for _, labels in batches:
+            if self._batch_size is None:
+                self._batch_size = len(labels)
+            elif len(labels) != self._batch_size:
+                raise DataError(
+                    f"a ragged batch: {len(labels)} images among batches of {self._batch_size};"
+                    " leave the last one of an epoch out, with drop_last=True"
+                )
+        return batches
+
+    def fed_by(self, batches: Iterable[tuple[Tensor, Tensor]]) -> "Arm":
+        """Return the arm whose step fetches its own batch, from these, epoch after epoch.
+
+        What the fetching takes is then part of what is timed. The model and its state are
+        shared, and the batches that the arm would have been handed are left unused.
+        """
+        feed = chain.from_iterable(repeat(batches))
+
+        def step(images: Tensor, labels: Tensor) -> Tensor:
+            fresh_images, fresh_labels = next(feed)
+            return self.step(fresh_images.to(images.device), fresh_labels.to(labels.device))
+
+        return replace(self, step=step)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

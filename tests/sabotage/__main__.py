@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from perfsuite.device import hardware
-from sabotage.catalogue import PENDING, ROWS
+from sabotage.catalogue import ROWS
 from sabotage.record import Trial, encode, merge, read, render, write
 from sabotage.row import Row, not_green, not_red
 
@@ -51,7 +51,11 @@ def main(docs: Path = DOCS, rows: Iterable[Row] = ROWS) -> int:
     torch.set_num_threads(1)
     rows = list(rows)
     path = docs / "runs" / "sabotage.json"
-    before = read(path)
+    try:
+        before = read(path)
+    except ValueError as error:
+        print(f"sabotage: {path}: cannot be read: {error}; restore it", file=sys.stderr)
+        return 1
     trials = {}
     for row in rows:
         trials[row.plant] = [attempt(row, device) for device in devices(row)]
@@ -59,7 +63,7 @@ def main(docs: Path = DOCS, rows: Iterable[Row] = ROWS) -> int:
             print(f"{trial.outcome:7}  {trial.device:4}  {row.number:2} {row.plant}", flush=True)
             for fault in trial.faults:
                 print(f"         {fault}", file=sys.stderr)
-    record = merge(before, rows, trials, PENDING)
+    record = merge(before, rows, trials)
     write(path, encode(record))
     write(docs / "sabotage.md", render(record))
     return int(any(trial.faults for new in trials.values() for trial in new))

@@ -8,13 +8,11 @@ from perfsuite.probes import PROBES
 from perfsuite.run_probes import host_waits, memory_slope, sgd_canary, step_count
 from perfsuite.step import TrainStep
 from sabotage import environments as env
-from sabotage import graphs, steps
+from sabotage import graphs, speed, steps
 from sabotage.environments import in_a_region, probed, together, trained
 from sabotage.row import Row
 
 COUNT = 29
-PENDING = frozenset({23, 24, 28})
-"""Rows that need a gate of speed, and are still to come."""
 
 
 def _probe_row(
@@ -229,6 +227,28 @@ ROWS: tuple[Row, ...] = (
         planted=probed(TrainStep, Precision.bf16, memory_format, model=env.channels_last_lost),
     ),
     Row(
+        number=23,
+        plant="an epoch ends with a ragged batch",
+        because={"batches": "a ragged batch: 5 images"},
+        healthy=speed.an_epoch(last=env.BATCH_SIZE),
+        planted=speed.an_epoch(last=5),
+    ),
+    Row(
+        number=23,
+        plant="cudnn.benchmark is off",
+        because={"step_time": "at most 1.25x"},
+        healthy=speed.without_search(planted=False),
+        planted=speed.without_search(planted=True),
+        needs_cuda=True,
+    ),
+    Row(
+        number=24,
+        plant="one operator's kernel became slower",
+        because={"step_time": "at most 1.25x"},
+        healthy=speed.one_operator(env.two_convolutions),
+        planted=speed.one_operator(speed.regressed),
+    ),
+    Row(
         number=25,
         plant="the training loop is inside one autocast region",
         because={"probe sgd_canary": "learns 0.0"},
@@ -259,6 +279,13 @@ ROWS: tuple[Row, ...] = (
         planted=in_a_region(
             probed(TrainStep, Precision.bf16, memory_slope, model=env.fresh_leaves)
         ),
+    ),
+    Row(
+        number=28,
+        plant="the step waits for its data",
+        because={"loader": "at most 1.25x"},
+        healthy=speed.fed(wait_s=0.0),
+        planted=speed.fed(wait_s=0.02),
     ),
     _probe_row(
         29,

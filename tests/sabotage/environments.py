@@ -8,7 +8,7 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
-from perfsuite.convergence import SeedPair, judge, train
+from perfsuite.convergence import SeedPair, Training, judge, perturb, train
 from perfsuite.data import Digits, load_digits
 from perfsuite.gates import Verdict
 from perfsuite.model import build_model
@@ -157,22 +157,26 @@ def trained(
     def pair(device: torch.device, seed: int) -> SeedPair:
         given = batches(device, seed, STEPS)
         seen = _poisoned(given, nan_at)
-        runs = [
-            train(
-                factory(  # type: ignore[arg-type]  # it makes steps of the kind it is given
-                    each,
-                    device,
-                    model=one_convolution,
-                    optimizer=optimizer,
-                    criterion=criterion,
-                    seed=seed,
-                )(at),
-                fed,
-                clock_for(device),
-            )
-            for each, at, fed in ((TrainStep, Precision.fp32, given), (kind, precision, seen))
-        ]
-        return SeedPair(seed=seed, reference=runs[0], candidate=runs[1])
+
+        def run(each: type[TrainStep], at: Precision, fed: list[Batch], nudge: bool) -> Training:
+            step = factory(
+                each,
+                device,
+                model=one_convolution,
+                optimizer=optimizer,
+                criterion=criterion,
+                seed=seed,
+            )(at)
+            if nudge:
+                perturb(step.model, seed)
+            return train(step, fed, clock_for(device))  # type: ignore[arg-type]  # it is a TrainStep
+
+        return SeedPair(
+            seed=seed,
+            reference=run(TrainStep, Precision.fp32, given, nudge=False),
+            candidate=run(kind, precision, seen, nudge=False),
+            control=run(TrainStep, Precision.fp32, given, nudge=True),
+        )
 
     def check(device: torch.device) -> tuple[Verdict, ...]:
         verdicts = judge([pair(device, seed) for seed in range(4)], ASKED)

@@ -12,8 +12,8 @@ HEAD = """# Sabotage
 
 Known ways for mixed-precision training to go wrong are planted here, one at a time, in a step
 that is right otherwise. The gate that is there for each has to turn red and say why; the healthy
-twin has to stay green. `make sabotage` runs all that the machine can run
-and writes this page; what it cannot run keeps what another machine recorded.
+twin has to stay green. `make sabotage` runs all that the machine can run and writes this page; what
+it cannot run keeps what another machine recorded.
 """
 
 
@@ -59,11 +59,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     Attributes:
         entries: one a row, in the catalogue's order.
-        pending: numbers of bugs that are not planted yet.
     """
 
     entries: list[Entry]
-    pending: list[int] = []
 
 
 def read(path: Path) -> Record:
@@ -78,9 +76,7 @@ def read(path: Path) -> Record:
         return Record(entries=[])
 
 
-def merge(
-    before: Record, rows: Iterable[Row], trials: dict[str, list[Trial]], pending: Iterable[int]
-) -> Record:
+def merge(before: Record, rows: Iterable[Row], trials: dict[str, list[Trial]]) -> Record:
     """Return the record of these rows.
 
     `trials` are new ones by plant; each takes the place of an earlier one on its device, and
@@ -101,7 +97,7 @@ def merge(
                 trials=sorted([*kept, *new], key=lambda trial: trial.device),
             )
         )
-    return Record(entries=entries, pending=sorted(pending))
+    return Record(entries=entries)
 
 
 def render(record: Record) -> str:
@@ -123,9 +119,6 @@ def render(record: Record) -> str:
                 told = f"**not red**: {told}"
             where = f"{trial.hardware}, torch {trial.torch}, {trial.date}"
             lines.append(f"{start} {told} | {trial.device} | {_cell(where)} |")
-    if record.pending:
-        numbers = ", ".join(map(str, record.pending))
-        lines += ["", f"Not planted yet: {numbers}."]
     return "\n".join(lines) + "\n"
 
 

@@ -1,0 +1,142 @@
+"""Environments in which a step takes longer than it should, and how its gates come to be judged."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import cycle
+
+import torch
+from torch import Tensor, nn
+
+from perfsuite.data import DataError
+from perfsuite.duet import Duet, duet
+from perfsuite.gates import Outcome, Verdict, at_most
+from perfsuite.precision import Precision
+from perfsuite.probes import Batch
+from perfsuite.step import TrainStep
+from perfsuite.timing import clock_for, time_block, warm_up
+from perfsuite.workload import Arm
+from sabotage.environments import BATCH_SIZE, Check, adam, batches, two_convolutions
+
+SLOWER = 1.25
+BUDGET_S = 60.0
+STEPS = 2
+
+
+def arm(device: torch.device, model: Callable[[], nn.Module] = two_convolutions) -> Arm:
+    torch.manual_seed(0)
+    made = model().to(device)
+    step = TrainStep(made, adam(made.parameters()))
+    start = step.snapshot()
+    return Arm(
+        precision=Precision.fp32,
+        step=step,
+        order=cycle(batches(device, 0, 8)),
+        restore=lambda: step.restore(start),
+    )
+
+
+def compared(gate: str, first: Arm, second: Arm, device: torch.device) -> Verdict:
+    """Judge how much longer the second arm takes, by a duet that goes on until that is clear."""
+    clock = clock_for(device)
+    for each in (first, second):
+        warm_up(each, clock, steps=STEPS)
+
+    def judge(turns: Duet) -> Verdict:
+        return at_most(gate, turns.ratio("B", over="A", confidence=0.99), SLOWER)
+
+    turns = duet(
+        lambda: time_block(first, clock, STEPS),
+        lambda: time_block(second, clock, STEPS),
+        clear=lambda so_far: judge(so_far).outcome is not Outcome.INCONCLUSIVE,
+        budget_s=BUDGET_S,
+    )
+    return judge(turns)
+
+
+class _Regressed(nn.Conv2d):
+    """A convolution whose kernel has become many times slower, and no less right."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        for _ in range(20):
+            super().forward(images)
+        return super().forward(images)
+
+
+def regressed() -> nn.Module:
+    model = two_convolutions()
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.__class__ = _Regressed
+    return model
+
+
+def one_operator(model: Callable[[], nn.Module]) -> Check:
+    """Return a check of a model's step time against that of the healthy one."""
+    return lambda device: (compared("step_time", arm(device), arm(device, model), device),)
+
+
+def fed(wait_s: float) -> Check:
+    """Return a check of a step that waits so long for each batch against one that does not."""
+
+    def waiting(given: Iterable[Batch]) -> Iterator[Batch]:
+        for batch in given:
+            time.sleep(wait_s)
+            yield batch
+
+    def check(device: torch.device) -> tuple[Verdict, ...]:
+        resident = arm(device)
+        given = batches(device, 0, 8)
+        pipeline = resident.fed_by(waiting(cycle(given)) if wait_s else given)
+        return (compared("loader", resident, pipeline, device),)
+
+    return check
+
+
+def an_epoch(last: int) -> Check:
+    """Return a check of an order whose epochs end with a batch of `last` images."""
+
+    def check(device: torch.device) -> tuple[Verdict, ...]:
+        *epoch, (images, labels) = batches(device, 0, 4)
+        order = cycle([*epoch, (images[:last], labels[:last])])
+        try:
+            time_block(replace(arm(device), order=order), clock_for(device), 8)
+        except DataError as error:
+            outcome, figure = Outcome.FAIL, str(error)
+        else:
+            outcome, figure = Outcome.PASS, f"batches of {BATCH_SIZE}"
+        return (
+            Verdict(gate="batches", outcome=outcome, figure=figure, threshold="all of one size"),
+        )
+
+    return check
+
+
+@contextmanager
+def _searching(on: bool) -> Iterator[None]:
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = on
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
+def without_search(planted: bool) -> Check:
+    """Return a check of steps for which cuDNN does not look for its fastest algorithm."""
+
+    def check(device: torch.device) -> tuple[Verdict, ...]:
+        def searched(each: Arm, on: bool) -> Arm:
+            step = each.step
+
+            def searching(images: Tensor, labels: Tensor) -> Tensor:
+                with _searching(on):
+                    return step(images, labels)
+
+            return replace(each, step=searching)
+
+        first, second = searched(arm(device), on=True), searched(arm(device), on=not planted)
+        return (compared("step_time", first, second, device),)
+
+    return check
