@@ -7,6 +7,7 @@ counts as one observation, however many blocks it took.
 """
 
 import multiprocessing
+import signal
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from multiprocessing.connection import Connection
@@ -28,6 +29,11 @@ MakeArm = Callable[[int], Timeable]
 # parallel region, a process is ready in a twentieth of a second instead of ten.
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload([__name__, "perfsuite.workload"])
+
+
+_GRACE_S = 5.0
+_PATIENCE_S = 300.0
+"""A worker that does not answer for so long hangs; no warm-up takes a tenth of it."""
 
 
 class WorkerError(RuntimeError):
@@ -90,7 +96,7 @@ class Worker:
         """End the process, asking first."""
         with suppress(OSError):  # it may have gone already
             self._pipe.send("quit")
-        self._process.join(timeout=5)
+        self._process.join(timeout=_GRACE_S)
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
@@ -98,6 +104,8 @@ class Worker:
 
     def _receive(self) -> Any:
         try:
+            if not self._pipe.poll(_PATIENCE_S):
+                raise WorkerError(f"a worker gave no answer for {_PATIENCE_S:g} s")
             answer = self._pipe.recv()
         except (EOFError, ConnectionResetError):
             self._process.join()
@@ -109,6 +117,8 @@ class Worker:
 
 def _work(pipe: Connection, make_arm: MakeArm, seed: int, steps: int, device: str) -> None:
     """Be a worker: warm up, say so, then time a block for each request until told to quit."""
+    # Ctrl-C reaches all processes of a terminal; whoever started this one will end it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     try:
         arm, clock = make_arm(seed), clock_for(torch.device(device))

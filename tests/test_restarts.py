@@ -92,6 +92,23 @@ def test_a_worker_that_is_killed_is_told() -> None:
             worker.block()
 
 
+def test_a_worker_that_hangs_is_told_and_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("perfsuite.restarts._PATIENCE_S", 0.2)
+    monkeypatch.setattr("perfsuite.restarts._GRACE_S", 0.2)
+    hung = partial(make_arm, spins=10**9)
+    with Worker(hung, seed=0, steps=1) as worker, pytest.raises(WorkerError, match="no answer"):
+        worker.ready()
+    with pytest.raises(ProcessLookupError):
+        os.kill(worker.pid, 0)
+
+
+def test_a_worker_leaves_ctrl_c_to_whoever_started_it() -> None:
+    with Worker(make_arm, seed=0, steps=1) as worker:
+        worker.ready()
+        os.kill(worker.pid, signal.SIGINT)
+        assert worker.block().steps == 1
+
+
 def test_every_worker_is_a_process_of_its_own_and_gone_afterwards() -> None:
     pids = set()
     for _ in range(2):
