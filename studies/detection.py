@@ -27,7 +27,7 @@ from torch import Tensor
 from verdicts import Restart, Trial, perfsuite_says, verdicts
 
 from perfsuite.data import load_digits
-from perfsuite.device import choose_device, hardware, software
+from perfsuite.device import DeviceError, choose_device, hardware, software
 from perfsuite.gates import Outcome
 from perfsuite.precision import Precision
 from perfsuite.restarts import Worker, restart
@@ -189,17 +189,26 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add = parser.add_argument
     add("--slowdowns", type=float, nargs="+", default=[0, 1, 2, 3, 5, 10], metavar="PERCENT")
     add("--trials", type=int, default=4, help="of each slowdown (default: %(default)s)")
-    add("--budget", type=float, default=30.0, metavar="SECONDS", help="of each comparison")
+    add("--budget", type=float, default=30.0, metavar="SECONDS", help="of each way of measuring")
     add("--alone", action="store_true", help="leave the other rules out, in half the time")
     add("--device", choices=("cpu", "cuda"), default="cpu")
     add("--folder", type=Path, default=FOLDER, help="of recordings and report")
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    if not 10 <= arguments.budget < float("inf"):
+        parser.error(f"--budget {arguments.budget:g}: at least 10 s, to start processes in")
+    if not all(0 <= percent <= 1000 for percent in arguments.slowdowns):
+        parser.error("--slowdowns: from 0 to 1000 %")
+    return arguments
 
 
 def main(argv: Sequence[str]) -> int:
     """Record what is missing, then report; return an exit code."""
     arguments = _parse(argv)
-    device = choose_device(arguments.device)
+    try:
+        device = choose_device(arguments.device)
+    except DeviceError as error:
+        print(f"detection: {error}", file=sys.stderr)
+        return 1
     where = hardware(device)
     path = arguments.folder / f"detection-{where.key}.json"
     try:

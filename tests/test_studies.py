@@ -146,6 +146,31 @@ def test_recordings_that_cannot_be_read_are_left_alone(
     assert path.read_text(encoding="utf-8") == "{"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--budget", "-3"], "--budget -3: at least 10 s"),
+        (["--budget", "nan"], "--budget nan: at least 10 s"),
+        (["--slowdowns", "-5"], "--slowdowns: from 0 to 1000 %"),
+    ],
+)
+def test_arguments_that_make_no_sense(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        detection.main(arguments)
+    assert message in capsys.readouterr().err
+
+
+def test_a_study_on_a_device_that_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert detection.main(["--device", "cuda", "--folder", str(tmp_path)]) == 1
+    assert "detection: " in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_rates_count_what_was_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("report.AA_REPLAYS", 20)
     monkeypatch.setattr("report.REPLAYS", 10)
