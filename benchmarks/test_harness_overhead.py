@@ -5,8 +5,8 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from perfsuite.bench import Bench
-from perfsuite.duet import Duet, duet
-from perfsuite.gates import Outcome, Verdict, at_most
+from perfsuite.duet import Duet
+from perfsuite.gates import Verdict, at_most
 from perfsuite.precision import Precision
 from perfsuite.stats import median_s
 from perfsuite.step import TrainStep
@@ -52,12 +52,4 @@ def test_harness_overhead(perf: Bench) -> None:
         )
         return at_most("harness_overhead", overhead, asked.max, unit=" of a step")
 
-    turns = duet(
-        *(perf.turn(arm, MICRO_STEPS) for arm in (by_hand, ours)),
-        clear=lambda so_far: judge(so_far).outcome is not Outcome.INCONCLUSIVE,
-        budget_s=perf.budget_s,
-        progress=perf.progress("harness and bare loop in turns"),
-    )
-    times_s = {"bare_s": turns.times_s("A"), "harness_s": turns.times_s("B")}
-    perf.keep("micro", times_s | {"step_s": step_s})
-    perf.gate(judge(turns))
+    perf.duet(by_hand, ours, judge, steps=MICRO_STEPS)

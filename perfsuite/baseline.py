@@ -112,7 +112,8 @@ def _compare_metric(
 ) -> Verdict:
     gate = f"compare {name}"
     if name not in now.metrics:
-        return missing(gate, f"{name} is no longer measured", "promote runs without it")
+        remedy = "if no other verdict says why, and it is gone for good, promote runs without it"
+        return missing(gate, f"{name} was not measured", remedy)
     metric = now.metrics[name]
     values = [old.metrics[name].value for old in before if name in old.metrics]
     if len(values) < len(before):

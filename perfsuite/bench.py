@@ -5,17 +5,17 @@ for the run's JSON, and collects verdicts. It knows nothing of pytest.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import msgspec
 import torch
 
-from perfsuite.data import DataError, Digits, load_digits
-from perfsuite.device import Hardware, choose_device, hardware, software
+from perfsuite.data import DataError, Digits
 from perfsuite.duet import Duet, duet
 from perfsuite.gates import Outcome, Verdict, not_gated, throttling
-from perfsuite.precision import Precision, backend_flags, read_flags, supported
+from perfsuite.machine import Machine
+from perfsuite.precision import Precision, backend_flags, read_flags
 from perfsuite.runs import Benchmark, Metric, VerdictRecord, encode
 from perfsuite.state import Sensor, sensor_for
 from perfsuite.thresholds import Thresholds
@@ -29,54 +29,12 @@ from perfsuite.timing import (
     warm_up,
     watched,
 )
-from perfsuite.workload import WORKLOADS, Arm, Workload
+from perfsuite.workload import Arm, Workload
 
-__all__ = ["Bench", "Machine", "machine"]
+__all__ = ["Bench"]
 
 Report = Callable[[str, int, int], None]
 """Called with what is being done, how many parts of it are done, and of how many."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
-    """What a session runs on; the same for all its benchmarks."""
-
-    device: torch.device
-    hardware: Hardware
-    software: dict[str, Any]
-    precisions: tuple[Precision, ...]
-    default_workload: Workload
-
-    @property
-    def amp(self) -> tuple[Precision, ...]:
-        """The mixed precisions that the device can do."""
-        return tuple(precision for precision in self.precisions if precision.is_amp)
-
-    @property
-    def references(self) -> tuple[Precision, ...]:
-        """The precisions that mixed precision is held against."""
-        return tuple(precision for precision in self.precisions if not precision.is_amp)
-
-    def load(self, source: str) -> Digits:
-        """Return digits on the device; raises DataError."""
-        return load_digits(source, self.device)
-
-
-def machine(wanted: str, workload: str | None) -> Machine:
-    """Return the machine for "auto", "cuda" or "cpu", and a preset's name or its own choice.
-
-    Raises:
-        DeviceError: CUDA was asked for and there is none.
-    """
-    device = choose_device(wanted)
-    name = workload or ("tutorial" if device.type == "cuda" else "tiny")
-    return Machine(
-        device=device,
-        hardware=hardware(device),
-        software=software(device),
-        precisions=supported(device),
-        default_workload=WORKLOADS[name],
-    )
 
 
 class Bench:
@@ -201,30 +159,47 @@ class Bench:
         self.times_s = [block.step_s for block in going_by]
         return going_by
 
-    def duet(self, first: Arm, second: Arm, judge: Callable[[Duet], Verdict]) -> Duet:
-        """Time two warm arms in ABBA turns until `judge` can say, and keep the blocks of both.
+    def duet(
+        self,
+        first: Arm,
+        second: Arm,
+        judge: Callable[[Duet], Verdict],
+        *,
+        steps: int | None = None,
+    ) -> Duet:
+        """Time two warm arms in ABBA turns until `judge` can say; keep the blocks and its verdict.
 
-        Sampling ends once its verdict is not INCONCLUSIVE, or after `budget_s`.
+        Sampling ends once its verdict is not INCONCLUSIVE, or after `budget_s`. Groups of four
+        turns in which the device was throttled are set aside, and that is said.
+
+        Args:
+            first: arm A.
+            second: arm B, whose times go into pytest-benchmark's statistics.
+            judge: the gate, from what was timed so far.
+            steps: in a block, if not the workload's.
         """
         timed = duet(
-            self.turn(first),
-            self.turn(second),
+            self.turn(first, steps),
+            self.turn(second, steps),
             clear=lambda so_far: judge(so_far).outcome is not Outcome.INCONCLUSIVE,
             budget_s=self.budget_s,
             progress=self.progress(f"{first.precision} and {second.precision} in turns"),
         )
-        self.configure(block_steps=self.workload.block_steps)
+        self.configure(block_steps=self.workload.block_steps if steps is None else steps)
         self.keep("duet", {"order": timed.order, "blocks": [asdict(b) for b in timed.blocks]})
-        self._tell_throttling(timed.blocks)
+        self._tell_throttling(timed.blocks, each=4)
         quads = timed.kept or timed.quads
-        self.times_s = [block.step_s for each in quads for block in each.of("B")]
+        self.times_s = [block.step_s for quad in quads for block in quad.of("B")]
+        self.gate(judge(timed))
         return timed
 
-    def _tell_throttling(self, blocks: Sequence[Block]) -> None:
-        reasons = sorted({reason for block in blocks for reason in block.throttled})
-        if reasons:
-            held = sum(bool(block.throttled) for block in blocks)
-            self.gate(throttling("throttling", held, len(blocks), reasons))
+    def _tell_throttling(self, blocks: Sequence[Block], *, each: int = 1) -> None:
+        """Gate what was set aside, in groups of `each` blocks; nothing is said where none was."""
+        groups = [blocks[start : start + each] for start in range(0, len(blocks), each)]
+        held = [group for group in groups if any(block.throttled for block in group)]
+        if held:
+            reasons = sorted({reason for block in blocks for reason in block.throttled})
+            self.gate(throttling("throttling", len(held), len(groups), reasons))
 
     def configure(self, **settings: Any) -> None:
         """Note settings without which two figures must not be compared."""
@@ -257,7 +232,12 @@ class Bench:
         self.verdicts += verdicts
 
     def ungated(self) -> tuple[Verdict, ...]:
-        """Return the figures as verdicts of their own, where no gate speaks of them."""
+        """Return the figures as verdicts of their own, where no gate speaks of them.
+
+        Throttling is no figure's gate.
+        """
+        if any(verdict.gate != "throttling" for verdict in self.verdicts):
+            return ()
         return tuple(
             not_gated(name, f"{metric.value:.4g} {metric.unit}", "compared with a baseline only")
             for name, metric in self._metrics.items()

@@ -19,7 +19,7 @@ from perfsuite.data import Digits
 from perfsuite.gates import Outcome, Verdict, equivalent, finite, scale_within, skipped_steps
 from perfsuite.precision import Precision
 from perfsuite.sampling import Progress
-from perfsuite.stats import Estimate, SampleError, mean_ratio
+from perfsuite.stats import Estimate, mean_ratio
 from perfsuite.step import TrainStep
 from perfsuite.thresholds import Convergence
 from perfsuite.timing import Clock
@@ -179,7 +179,11 @@ def perturb(model: nn.Module, seed: int) -> None:
 
 
 def judge(pairs: Sequence[SeedPair], asked: Convergence) -> tuple[Verdict, ...]:
-    """Return the verdicts on mean loss, finiteness, skipped steps and final scale."""
+    """Return the verdicts on mean loss, finiteness, skipped steps and final scale.
+
+    Raises:
+        SampleError: there are fewer than two pairs.
+    """
     return (_mean_loss(pairs, asked), *_health(pairs, asked))
 
 
@@ -189,7 +193,8 @@ def judge_twice(
     """Train and judge; where the mean loss is red, do it once more with fresh seeds.
 
     What the fresh seeds say of the mean loss stands, and the reason tells what the first
-    said. Everything else is judged over both: no second try excuses a NaN.
+    said. Everything else is judged over both: no second try excuses a NaN. The price of two
+    tries is that a difference right at the margin passes at twice the rate of alpha.
 
     Args:
         train: returns a pair for each seed.
@@ -236,14 +241,10 @@ def _loss_ratio(
     pairs: Sequence[SeedPair], of: Callable[[SeedPair], Training], asked: Convergence
 ) -> Estimate:
     """Return a run's mean loss over the reference's, with the interval of the two tests."""
-    try:
-        return mean_ratio(
-            [of(pair).mean_loss for pair in pairs],
-            [pair.reference.mean_loss for pair in pairs],
-            confidence=1 - 2 * asked.alpha,
-        )
-    except SampleError:
+    top, bottom = [of(p).mean_loss for p in pairs], [p.reference.mean_loss for p in pairs]
+    if not all(0 < loss < math.inf for loss in (*top, *bottom)):
         return Estimate.exact(math.nan)
+    return mean_ratio(top, bottom, confidence=1 - 2 * asked.alpha)
 
 
 def _health(pairs: Sequence[SeedPair], asked: Convergence) -> tuple[Verdict, ...]:

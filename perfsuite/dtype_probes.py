@@ -1,11 +1,12 @@
 """Probes of what a step computes in: dtypes, float32's arithmetic, and memory format."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from perfsuite.gates import Verdict
+from perfsuite.gates import Outcome, Verdict
 from perfsuite.precision import Precision, read_flags
 from perfsuite.probe import Batch, StepFactory, dtype_name, on_forward, verdict
 
@@ -23,7 +24,10 @@ _COMPUTES = (
 
 
 def layer_dtypes(make_step: StepFactory, precision: Precision, batch: Batch) -> Verdict:
-    """Every convolution and product must compute in the precision, on float32 parameters."""
+    """Every convolution and linear layer must compute in the precision, on float32 parameters.
+
+    Products that are functions and no layers are not seen.
+    """
     step = make_step(precision)
     layers: dict[nn.Module, str] = {
         module: name for name, module in step.model.named_modules() if isinstance(module, _COMPUTES)
@@ -45,15 +49,20 @@ def layer_dtypes(make_step: StepFactory, precision: Precision, batch: Batch) -> 
         for name, parameter in step.model.named_parameters()
         if parameter.dtype is not torch.float32
     ]
-    if not called and not wrong:
-        # A step that trains another model than the one it shows would pass unseen.
-        wrong.append("no convolution or linear layer was called")
-    return verdict(
+    said = verdict(
         "layer_dtypes",
         wrong[0] + (f" and {len(wrong) - 1} more" if wrong[1:] else "") if wrong else "all right",
         f"layers in {dtype_name(expected)}, parameters in float32",
         good=not wrong,
         remedy="is the forward pass inside autocast, and the model not cast itself?",
+    )
+    if called or wrong:
+        return said
+    return replace(
+        said,
+        outcome=Outcome.INCONCLUSIVE,
+        figure="no convolution or linear layer was called",
+        reason="does the step train the model that it shows as its attribute `model`?",
     )
 
 

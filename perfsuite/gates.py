@@ -211,13 +211,13 @@ def scale_within(gate: str, scale: float, low: float, high: float) -> Verdict:
     )
 
 
-def throttling(gate: str, held: int, blocks: int, reasons: Sequence[str]) -> Verdict:
+def throttling(gate: str, held: int, of: int, reasons: Sequence[str]) -> Verdict:
     """Judge whether too much of what was timed had to be set aside: more than half of it."""
-    most = 2 * held > blocks
+    most = 2 * held > of
     return Verdict(
         gate=gate,
         outcome=Outcome.INCONCLUSIVE if most else Outcome.PASS,
-        figure=f"{held} of {blocks} blocks set aside",
+        figure=f"{held} of {of} set aside",
         threshold="at most half",
         reason=f"the device was held back: {', '.join(reasons)}",
     )

@@ -9,7 +9,15 @@ from torch import Tensor
 
 from perfsuite.gates import Verdict
 from perfsuite.precision import Precision
-from perfsuite.probe import Batch, ProbedStep, StepFactory, on_forward, verdict
+from perfsuite.probe import (
+    Batch,
+    ProbedStep,
+    StepFactory,
+    on_forward,
+    settled,
+    verdict,
+    without_dropout,
+)
 
 __all__ = ["fresh_gradients", "gradients", "gradients_at_step", "loss_scale", "norm"]
 
@@ -20,7 +28,7 @@ def loss_scale(make_step: StepFactory, precision: Precision, batch: Batch) -> Ve
     scale = 1.0
     enabled = False
     for each in (Precision.fp32, precision):
-        step = make_step(each)
+        step = settled(without_dropout(make_step(each)), batch)
         seen: list[Tensor] = []
 
         def see(_: Any, __: Any, output: Tensor, seen: list[Tensor] = seen) -> None:
@@ -47,8 +55,10 @@ def loss_scale(make_step: StepFactory, precision: Precision, batch: Batch) -> Ve
 
 def gradients(make_step: StepFactory, precision: Precision, batch: Batch) -> Verdict:
     """What the optimizer is given must be, unscaled, the gradients that fp32 gives it."""
-    reference = gradients_at_step(make_step(Precision.fp32), batch)
-    found = gradients_at_step(make_step(precision), batch)
+    reference, found = (
+        gradients_at_step(settled(without_dropout(make_step(each)), batch), batch)
+        for each in (Precision.fp32, precision)
+    )
     if not found or len(found) != len(reference):
         return verdict(
             "gradients",
@@ -102,9 +112,11 @@ def fresh_gradients(make_step: StepFactory, precision: Precision, batch: Batch) 
     """A step must not start with the gradients of the one before, nor with zeros for them.
 
     Those that are still there as the backward pass begins are added to the new ones. Those that
-    are there in the forward pass only take memory.
+    are there in the forward pass only take memory. Of a step that accumulates over several
+    forward passes it is the first that counts.
     """
     step = make_step(precision)
+    first = True
     stale: list[bool] = []
     held: list[bool] = []
     zeroed: list[bool] = []
@@ -116,12 +128,17 @@ def fresh_gradients(make_step: StepFactory, precision: Precision, batch: Batch) 
         return any(bool(gradient.count_nonzero()) for gradient in left())
 
     def see(_: Any, __: Any, output: Tensor) -> None:
+        nonlocal first
+        if not first:
+            return
+        first = False
         held.append(bool(left()))
         zeroed.append(not nonzero())
         output.register_hook(lambda _: stale.append(nonzero()))
 
     with on_forward([step.model], see):
         for _ in range(2):
+            first = True
             step(*batch)
     found, good = "freed", False
     remedy = "call optimizer.zero_grad(set_to_none=True) at the start of every step"

@@ -15,7 +15,19 @@ from torch import Tensor, nn
 from perfsuite.gates import Outcome, Verdict
 from perfsuite.precision import Precision
 
-__all__ = ["Batch", "Probe", "ProbedStep", "StepFactory", "dtype_name", "on_forward", "verdict"]
+__all__ = [
+    "Batch",
+    "Probe",
+    "ProbedStep",
+    "StepFactory",
+    "dtype_name",
+    "on_forward",
+    "settled",
+    "verdict",
+    "without_dropout",
+]
+
+MOST_SKIPPED = 8
 
 Batch = tuple[Tensor, Tensor]
 """Images and labels, on the device."""
@@ -54,6 +66,40 @@ def verdict(probe: str, found: str, wanted: str, *, good: bool, remedy: str = ""
         threshold=wanted,
         reason="" if good else remedy,
     )
+
+
+def without_dropout(step: ProbedStep) -> ProbedStep:
+    """Return the step with its dropout layers idle: on a GPU their masks differ by dtype.
+
+    By their share, since a step may call ``train()``. Dropout that is a function and no layer
+    goes on.
+    """
+    for module in step.model.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.p = 0.0
+    return step
+
+
+def settled(step: ProbedStep, batch: Batch) -> ProbedStep:
+    """Return the step with a scale that no longer overflows, its weights as they were.
+
+    A scaler starts high and skips a step or two until its scale fits; that is healthy, and no
+    step to look at. Nothing is done where gradients are not scaled. A scale that still
+    overflows after MOST_SKIPPED steps is left for the probe to find.
+    """
+    if not step.scaler.is_enabled():
+        return step
+    before = [parameter.detach().clone() for parameter in step.model.parameters()]
+    scale = step.scaler.get_scale()
+    for _ in range(MOST_SKIPPED):
+        step(*batch)
+        if step.scaler.get_scale() >= scale:
+            break
+        scale = step.scaler.get_scale()
+    with torch.no_grad():
+        for parameter, value in zip(step.model.parameters(), before, strict=True):
+            parameter.copy_(value)
+    return step
 
 
 @contextmanager

@@ -18,7 +18,7 @@ import torch
 from perfsuite.duet import Duet, quad
 from perfsuite.sampling import at_each_look
 from perfsuite.stats import Estimate, paired_ratio
-from perfsuite.timing import Block, Timeable, clock_for, time_block, warm_up
+from perfsuite.timing import Block, Timeable, clock_for, resting_collector, time_block, warm_up
 
 __all__ = ["MakeArm", "Worker", "WorkerError", "pooled_ratio", "restart"]
 
@@ -124,9 +124,10 @@ def _work(pipe: Connection, make_arm: MakeArm, seed: int, steps: int, device: st
         arm, clock = make_arm(seed), clock_for(torch.device(device))
         warm_up(arm, clock, steps=steps)
         pipe.send(None)
-        while pipe.recv() == "block":
-            pipe.send(time_block(arm, clock, steps))
-    except EOFError:
+        with resting_collector():
+            while pipe.recv() == "block":
+                pipe.send(time_block(arm, clock, steps))
+    except (EOFError, BrokenPipeError):
         pass  # whoever asked has gone
     except Exception as error:  # a user's step may raise anything; it is told where it is asked
         pipe.send(f"{type(error).__name__}: {error}")
@@ -159,11 +160,10 @@ def restart(
         return Duet(tuple(quad(first, second, each + index // 2) for each in range(quads)))
 
 
-def pooled_ratio(restarts: Sequence[Duet], *, confidence: float) -> Estimate:
-    """Return how many times longer `after` takes, each restart one observation.
+def pooled_ratio(ratios: Sequence[float], *, confidence: float) -> Estimate:
+    """Return how many times longer `after` takes, from one ratio a restart (`Duet.point`).
 
     Raises:
-        SampleError: there are too few restarts.
+        SampleError: there are too few, or one is not finite and positive.
     """
-    ratios = [each.point("B", over="A") for each in restarts]
     return paired_ratio(ratios, [1.0] * len(ratios), confidence=at_each_look(confidence))

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.profiler import profile, record_function
 
 from perfsuite.convergence import applied_steps
@@ -18,7 +18,15 @@ from perfsuite.gates import Outcome, Verdict
 from perfsuite.gradient_probes import gradients_at_step, norm
 from perfsuite.hostreads import HostReads
 from perfsuite.precision import Precision
-from perfsuite.probe import Batch, ProbedStep, StepFactory, on_forward, verdict
+from perfsuite.probe import (
+    Batch,
+    ProbedStep,
+    StepFactory,
+    on_forward,
+    settled,
+    verdict,
+    without_dropout,
+)
 
 __all__ = ["host_waits", "memory_slope", "sgd_canary", "skipped_step", "step_count"]
 
@@ -29,32 +37,40 @@ _CANARY_FALL = 0.03
 
 
 def step_count(make_step: StepFactory, precision: Precision, batch: Batch) -> Verdict:
-    """A call must be one step of the optimizer, neither none nor two."""
-    step = make_step(precision)
-    called = 0
+    """A call must be one step of the optimizer, neither none nor two.
+
+    A call after which the scale fell was skipped, as it should be; not all may be.
+    """
+    step = settled(make_step(precision), batch)
+    called, before = 0, applied_steps(step.optimizer) or 0
 
     def see(*_: Any) -> None:
         nonlocal called
         called += 1
 
+    skipped, scale = 0, step.scaler.get_scale()
     handle = step.optimizer.register_step_post_hook(see)
     try:
         for _ in range(STEPS):
             step(*batch)
+            skipped += step.scaler.get_scale() < scale
+            scale = step.scaler.get_scale()
     finally:
         handle.remove()
     # An optimizer without a count of its own, such as SGD, is judged by how often it was called.
     own = applied_steps(step.optimizer)
-    count = called if own is None else own
+    count = called if own is None else own - before
     remedy = "is the optimizer stepped twice, or is every step skipped?"
-    found = f"{count} in {STEPS} calls"
-    return verdict("step_count", found, "one step a call", good=count == STEPS, remedy=remedy)
+    found = f"{count} in {STEPS} calls" + (f", {skipped} skipped" if skipped else "")
+    good = 0 < count == STEPS - skipped
+    return verdict("step_count", found, "one step a call", good=good, remedy=remedy)
 
 
 def host_waits(make_step: StepFactory, precision: Precision, batch: Batch) -> Verdict:
     """A step must not fetch a value to the host, which makes it wait for the device.
 
-    Seen on any device; on CUDA other ways of waiting are caught too.
+    ``item()``, ``float(tensor)`` and ``if tensor`` are seen on any device, copies to the host
+    on CUDA only, where they are more than a look at the same memory.
     """
     step = make_step(precision)
     step(*batch)  # the first may set up what the others use
@@ -127,8 +143,8 @@ def skipped_step(make_step: StepFactory, precision: Precision, batch: Batch) -> 
         wrong[0] if wrong else "skipped, the scale reduced",
         "a step that overflows is skipped",
         good=not wrong,
-        remedy="call scaler.step(optimizer) and scaler.update(), and the scheduler only where"
-        " the scale did not fall",
+        remedy="call scaler.step(optimizer) and scaler.update(), and step the scheduler once an"
+        " epoch, or where the scale did not fall, which takes a look at it on the host",
     )
 
 
@@ -242,10 +258,7 @@ def _no_canary(found: str) -> Verdict:
 
 def _with_sgd(step: ProbedStep, rate: float) -> ProbedStep:
     step.optimizer = torch.optim.SGD(step.model.parameters(), lr=rate, fused=True)
-    for module in step.model.modules():
-        if isinstance(module, nn.modules.dropout._DropoutNd):
-            module.p = 0.0  # not eval(), which a step may undo
-    return step
+    return without_dropout(step)
 
 
 def _canary_rate(make_step: StepFactory, batch: Batch) -> float:

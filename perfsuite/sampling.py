@@ -19,7 +19,7 @@ def at_each_look(confidence: float) -> float:
 
     Whoever stops as soon as an interval is clear of a threshold has tried several intervals.
     Each gets an equal share of the error (Bonferroni), so that the one that ended the sampling
-    can be relied on as if it had been the only one.
+    can be relied on as if it had been the only one, as far as observations are independent.
     """
     return 1 - (1 - confidence) / len(LOOKS)
 

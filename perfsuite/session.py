@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from perfsuite.baseline import Baseline, BaselineError, compare, load_baseline
-from perfsuite.bench import Bench, Machine, machine
+from perfsuite.bench import Bench
 from perfsuite.collected import (
     Removed,
     refuse_what_switches_gates_off,
@@ -22,6 +22,7 @@ from perfsuite.collected import (
 from perfsuite.data import DataError, Digits
 from perfsuite.device import DeviceError
 from perfsuite.gates import Outcome, Verdict
+from perfsuite.machine import Machine, machine
 from perfsuite.progress import StatusLine
 from perfsuite.replay import Replay
 from perfsuite.runs import SCHEMA
@@ -198,7 +199,7 @@ class PerfSession:
         comparison: tuple[Verdict, ...] = ()
         if self._baseline is not None:
             comparison = compare(self._baseline, bench.comparable(), self._thresholds.compare)
-        if not (bench.verdicts or comparison):
+        if not comparison:
             bench.gate(*bench.ungated())
         self._hand_over(item, bench, comparison)
         verdicts = (*bench.verdicts, *comparison)

@@ -97,25 +97,30 @@ class NvmlSensor:
     def __call__(self) -> State:
         """Return the GPU's state and the host's."""
         host = read_host()
-        power_mw = self._ask(pynvml.nvmlDeviceGetPowerUsage)
+        power_mw = self._ask("nvmlDeviceGetPowerUsage")
+        running = self._ask("nvmlDeviceGetComputeRunningProcesses")
+        violation = self._ask("nvmlDeviceGetViolationStatus", pynvml.NVML_PERF_POLICY_THERMAL)
         return State(
             load_1min=host.load_1min,
             cpu_mhz=host.cpu_mhz,
-            sm_mhz=self._ask(pynvml.nvmlDeviceGetClockInfo, pynvml.NVML_CLOCK_SM),
-            memory_mhz=self._ask(pynvml.nvmlDeviceGetClockInfo, pynvml.NVML_CLOCK_MEM),
-            temperature_c=self._ask(pynvml.nvmlDeviceGetTemperature, pynvml.NVML_TEMPERATURE_GPU),
+            sm_mhz=self._ask("nvmlDeviceGetClockInfo", pynvml.NVML_CLOCK_SM),
+            memory_mhz=self._ask("nvmlDeviceGetClockInfo", pynvml.NVML_CLOCK_MEM),
+            temperature_c=self._ask("nvmlDeviceGetTemperature", pynvml.NVML_TEMPERATURE_GPU),
             power_w=None if power_mw is None else power_mw / 1e3,
-            clock_event_reasons=self._ask(pynvml.nvmlDeviceGetCurrentClocksEventReasons),
-            thermal_violation_ns=self._ask(_violation_ns, pynvml.NVML_PERF_POLICY_THERMAL),
-            other_processes=self._ask(_others),
+            clock_event_reasons=self._ask("nvmlDeviceGetCurrentClocksEventReasons"),
+            thermal_violation_ns=None if violation is None else int(violation.violationTime),
+            # In a container our own process may go by another number, and counts as another.
+            other_processes=(
+                None if running is None else len({each.pid for each in running} - {os.getpid()})
+            ),
         )
 
-    def _ask(self, query: Callable[..., Any], *arguments: int) -> Any:
+    def _ask(self, query: str, *arguments: int) -> Any:
         if self._handle is None:
             return None
         try:
-            return query(self._handle, *arguments)
-        except (pynvml.NVMLError, AttributeError):  # an old driver lacks the function itself
+            return getattr(pynvml, query)(self._handle, *arguments)
+        except (pynvml.NVMLError, AttributeError):  # a release may lack the function itself
             return None
 
 
@@ -124,16 +129,6 @@ def sensor_for(device: torch.device) -> Sensor:
     if device.type == "cuda":
         return NvmlSensor(str(torch.cuda.get_device_properties(device).uuid))
     return read_host
-
-
-def _violation_ns(handle: Any, policy: int) -> int:
-    return int(pynvml.nvmlDeviceGetViolationStatus(handle, policy).violationTime)
-
-
-def _others(handle: Any) -> int:
-    # In a container our own process may go by another number; then it is counted as one other.
-    found = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
-    return len({process.pid for process in found} - {os.getpid()})
 
 
 def _asked(query: Callable[[], Any]) -> Any:

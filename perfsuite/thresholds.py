@@ -26,7 +26,8 @@ FILE_NAME = "thresholds.toml"
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
-Confidence = Annotated[float, msgspec.Meta(ge=0.5, lt=1)]
+Confidence = Annotated[float, msgspec.Meta(ge=0.5, le=0.996)]
+"""At more, the twelve pairs of the first look could not carry the interval."""
 Pair = Literal["fp16-vs-fp32", "fp16-vs-tf32", "bf16-vs-fp32", "bf16-vs-tf32", "tf32-vs-fp32"]
 Gate = Literal[
     "amp_speedup",
@@ -63,7 +64,7 @@ class Convergence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """How closely mixed precision must train like the reference, and the scaler's health."""
 
     margin: Positive
-    alpha: Annotated[float, msgspec.Meta(gt=0, lt=0.5)] = 0.01
+    alpha: Annotated[float, msgspec.Meta(gt=0, le=0.25)] = 0.01
     max_skipped: Fraction
     min_scale: Positive
     max_scale: Positive

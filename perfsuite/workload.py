@@ -93,7 +93,7 @@ class Workload:
         batch_size: images in a step.
         block_steps: training steps in one timed block.
         convergence_steps: training steps of each run that convergence is judged by.
-        convergence_seeds: how many pairs of such runs.
+        convergence_seeds: how many pairs of such runs, at least two.
         table_images: images in an epoch of the tutorial's table.
     """
 

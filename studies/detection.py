@@ -107,6 +107,8 @@ def run_trial(index: int, *, device: str, slowdown: float, budget_s: float, alon
     started = datetime.now(UTC).isoformat(timespec="seconds")
 
     def observe(number: int) -> Restart:
+        # A multiple of four more, so that the order of a restart stays what its number makes it.
+        number += 1000 * index
         duet = restart(*makers, index=number, quads=quads, steps=block_steps, device=device)
         before_s, after_s = ([round(time_s, 7) for time_s in duet.times_s(side)] for side in "AB")
         return Restart(before_s=before_s, after_s=after_s)
@@ -127,7 +129,7 @@ def run_trial(index: int, *, device: str, slowdown: float, budget_s: float, alon
             times_s: list[float] = []
             with Worker(maker, seed=index, steps=block_steps, device=device) as worker:
                 worker.ready()
-                while time.monotonic() < end_s:
+                while not times_s or time.monotonic() < end_s:
                     times_s.append(round(worker.block().step_s, 7))
             runs.append(times_s)
         return runs
@@ -194,8 +196,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--device", choices=("cpu", "cuda"), default="cpu")
     add("--folder", type=Path, default=FOLDER, help="of recordings and report")
     arguments = parser.parse_args(argv)
-    if not 10 <= arguments.budget < float("inf"):
-        parser.error(f"--budget {arguments.budget:g}: at least 10 s, to start processes in")
+    if not 30 <= arguments.budget < float("inf"):
+        parser.error(f"--budget {arguments.budget:g}: at least 30 s, for twelve pairs of processes")
     if not all(0 <= percent <= 1000 for percent in arguments.slowdowns):
         parser.error("--slowdowns: from 0 to 1000 %")
     return arguments
@@ -217,6 +219,18 @@ def main(argv: Sequence[str]) -> int:
         )
     except (OSError, msgspec.DecodeError) as error:
         print(f"detection: {path}: cannot be read: {error}; move it away", file=sys.stderr)
+        return 1
+    if (now := software(device)) != study.software:
+        changed = [
+            f"{k} {study.software.get(k)} -> {v}"
+            for k, v in now.items()
+            if study.software.get(k) != v
+        ]
+        print(
+            f"detection: {path} was recorded with other software ({', '.join(changed)});"
+            " move it away",
+            file=sys.stderr,
+        )
         return 1
     try:
         record(study, path, arguments)

@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Sequence
-from itertools import pairwise
 
 from verdicts import Trial, perfsuite_says, sequential_rules_say
 
@@ -57,20 +56,15 @@ def replay(
 def replay_sequential(
     trials: Sequence[Trial], *, slowdown: float, budget_s: float
 ) -> dict[str, list[Outcome]]:
-    """Return what the other rules say of every two recorded runs that followed each other.
+    """Return what the other rules say of the two runs of each trial, slowed down by arithmetic.
 
-    Each pair is judged once and in one direction: processes cannot be put together anew.
+    Each pair is judged once: processes cannot be put together anew.
     """
-    runs = [
-        [time_s / (1 + factor) for time_s in times_s]
-        for trial in trials
-        if trial.budget_s == budget_s
-        for times_s, factor in ((trial.before_s, 0.0), (trial.after_s, trial.slowdown))
-        if times_s
-    ]
     said: dict[str, list[Outcome]] = {}
-    for before, after in pairwise(runs):
-        slowed = [time_s * (1 + slowdown) for time_s in after]
-        for rule, outcome in sequential_rules_say(before, slowed).items():
-            said.setdefault(rule, []).append(outcome)
+    for trial in trials:
+        if trial.budget_s == budget_s and trial.before_s:
+            factor = (1 + slowdown) / (1 + trial.slowdown)
+            slowed = [time_s * factor for time_s in trial.after_s]
+            for rule, outcome in sequential_rules_say(trial.before_s, slowed).items():
+                said.setdefault(rule, []).append(outcome)
     return said

@@ -2,14 +2,16 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from math import log
 from pathlib import Path
+from statistics import fmean, median
 
 import matplotlib as mpl
 import msgspec
 from records import Study
 from replay import replay, replay_sequential
 from scipy.stats import binomtest
-from verdicts import MARGIN, RULES, Trial, verdicts
+from verdicts import ASV_P, MARGIN, PERCENT, RULES, Trial, verdicts
 
 from perfsuite.gates import Outcome
 
@@ -34,7 +36,8 @@ class Rate(msgspec.Struct, frozen=True, kw_only=True):
         budget_s: of a trial.
         n: trials.
         fail, inconclusive: how many of them were found slower, or left open.
-        low, high: the Wilson interval of the share of FAIL, at 95 %.
+        low, high: the Wilson interval of the share of FAIL, at 95 %; of a replay it would tell
+            of the drawing alone, and not of the few processes that are drawn from: None.
     """
 
     how: str
@@ -44,13 +47,14 @@ class Rate(msgspec.Struct, frozen=True, kw_only=True):
     n: int
     fail: int
     inconclusive: int
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 def _rate(how: str, rule: str, slowdown: float, budget_s: float, said: Sequence[Outcome]) -> Rate:
     counts = Counter(said)
     wilson = binomtest(counts[Outcome.FAIL], len(said)).proportion_ci(method="wilson")
+    live = how == "live"
     return Rate(
         how=how,
         rule=rule,
@@ -59,8 +63,8 @@ def _rate(how: str, rule: str, slowdown: float, budget_s: float, said: Sequence[
         n=len(said),
         fail=counts[Outcome.FAIL],
         inconclusive=counts[Outcome.INCONCLUSIVE],
-        low=round(float(wilson.low), 5),
-        high=round(float(wilson.high), 5),
+        low=round(float(wilson.low), 5) if live else None,
+        high=round(float(wilson.high), 5) if live else None,
     )
 
 
@@ -97,7 +101,6 @@ def write_report(study: Study, path: Path) -> list[Path]:
 def page(study: Study, found: Iterable[Rate], picture: str) -> str:
     """Return the report as Markdown."""
     software, trials = study.software, study.trials
-    restarts = sum(len(trial.restarts) for trial in trials)
     lines = [
         "# How good are the verdicts?",
         "",
@@ -105,27 +108,54 @@ def page(study: Study, found: Iterable[Rate], picture: str) -> str:
         f" pytest-benchmark {software['pytest-benchmark']}, Python {software['python']},"
         f" from {min(trial.started for trial in trials)[:10]}; one-minute load"
         f" {min(t.load_1min or 0 for t in trials):.1f} to"
-        f" {max(t.load_1min or 0 for t in trials):.1f}; {restarts} pairs of processes."
-        " A trial compares a training step with itself, the second side slowed down by the share"
-        " that is given. Each way of measuring had the same wall-clock budget: perfsuite for"
-        " pairs of processes that took turns, the others for two processes one after the other."
-        f" perfsuite was asked for slowdowns above {MARGIN:.0%}, the others as their names say."
-        " At 0 % every FAIL is a false alarm. Intervals are Wilson's, at 95 %. Written by"
-        " `python studies/detection.py`.",
+        f" {max(t.load_1min or 0 for t in trials):.1f}. Written by `python studies/detection.py`.",
         "",
-        f"![Share of trials that each rule found slower, by planted slowdown]({picture})",
+        "A trial compares a training step with itself, its second side slowed down by the share"
+        " given. perfsuite judges pairs of fresh processes that take turns, each pair one"
+        " observation, sampled until its verdict is clear or the budget is spent: this is the"
+        " comparison of two processes or trees, not the ratio of two precisions in one process,"
+        " nor one with stored runs. The others judge two processes, one after the other, for half"
+        f" the budget each: pytest-benchmark's `--benchmark-compare-fail` at {PERCENT} %, and a"
+        f" Mann-Whitney test at p < {ASV_P} as asv takes it, without its smallest factor.",
+        "",
+        f"perfsuite was asked for slowdowns above {MARGIN:.0%}, so that at 0 % it has that much"
+        " room. At 0 % every FAIL is a false alarm. INCONCLUSIVE is no alarm and no all-clear: the"
+        " budget was too small to say, and it is as red as FAIL unless `warn` lists the gate."
+        " Intervals are Wilson's, at 95 %. Replays draw trials anew from the recorded processes,"
+        " and share what is peculiar to them.",
+        "",
+        *(_spent(trials, budget_s) for budget_s in sorted({t.budget_s for t in trials})),
+        "",
+        f"![Share of trials by what each rule said, by planted slowdown]({picture})",
         "",
         "| | budget | slowdown | rule | trials | FAIL | | INCONCLUSIVE | PASS |",
         "| --- | ---: | ---: | --- | ---: | ---: | --- | ---: | ---: |",
     ]
     for rate in found:
         fail, open_ = rate.fail / rate.n, rate.inconclusive / rate.n
+        interval = "" if rate.low is None else f"[{rate.low:.1%}, {rate.high:.1%}]"
         lines.append(
             f"| {rate.how} | {rate.budget_s:g} s | {rate.slowdown:.0%} | {rate.rule} | {rate.n:,}"
-            f" | {fail:.2%} | [{rate.low:.2%}, {rate.high:.2%}] | {open_:.1%}"
-            f" | {1 - fail - open_:.1%} |"
+            f" | {fail:.1%} | {interval} | {open_:.1%} | {1 - fail - open_:.1%} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _spent(trials: Sequence[Trial], budget_s: float) -> str:
+    """Return a line on what a budget came to."""
+    mine = [trial for trial in trials if trial.budget_s == budget_s]
+    pairs = [len(trial.restarts) for trial in mine]
+    spent_s = [trial.restarts_s for trial in mine]
+    scatter = median(
+        abs(log(restart.ratio / (1 + trial.slowdown)))
+        for trial in mine
+        for restart in trial.restarts
+    )
+    return (
+        f"- Of {budget_s:g} s perfsuite took {fmean(spent_s):.0f} s on average"
+        f" ({min(spent_s):.0f} to {max(spent_s):.0f}), for {min(pairs)} to {max(pairs)} pairs of"
+        f" processes, {sum(pairs)} in all; half of their ratios were within {scatter:.1%}."
+    )
 
 
 def _draw(found: Sequence[Rate], path: Path) -> None:
@@ -136,27 +166,30 @@ def _draw(found: Sequence[Rate], path: Path) -> None:
     for axis, (how, budget_s) in zip(axes[0], panels, strict=True):
         for shift, rule in enumerate(RULES):
             mine = [r for r in found if (r.how, r.budget_s, r.rule) == (how, budget_s, rule)]
+            if not mine:
+                continue
+            at = [100 * rate.slowdown + 0.08 * (shift - 2) for rate in mine]
             shares = [100 * rate.fail / rate.n for rate in mine]
-            ends = [
-                [share - 100 * rate.low for share, rate in zip(shares, mine, strict=True)],
-                [100 * rate.high - share for share, rate in zip(shares, mine, strict=True)],
-            ]
-            axis.errorbar(
-                [100 * rate.slowdown + 0.08 * (shift - 2) for rate in mine],
+            line = axis.plot(
+                at,
                 shares,
-                # Rounding may leave an end on the wrong side of its share.
-                [[max(0.0, end) for end in side] for side in ends],
                 marker=MARKS[rule],
                 markersize=5,
                 linewidth=2 if rule == "perfsuite" else 1,
-                capsize=2,
-                label=rule,
-            )
+                label=f"{rule}: FAIL",
+            )[0]
+            for x, rate in zip(at, mine, strict=True):
+                if rate.low is not None and rate.high is not None:
+                    axis.vlines(x, 100 * rate.low, 100 * rate.high, colors=line.get_color())
+            if any(rate.inconclusive for rate in mine):
+                open_ = [100 * rate.inconclusive / rate.n for rate in mine]
+                colour = line.get_color()
+                axis.plot(at, open_, "--", color=colour, label=f"{rule}: INCONCLUSIVE")
         axis.set_title(f"{how}, {budget_s:g} s a comparison")
         axis.set_xlabel("planted slowdown, %")
         axis.grid(alpha=0.3)
-    axes[0][0].set_ylabel("trials found slower, %")
-    axes[0][-1].legend(fontsize=8, loc="lower right")
+    axes[0][0].set_ylabel("trials, %")
+    axes[0][0].legend(fontsize=7)
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)

@@ -9,8 +9,8 @@ from pytest_benchmark.utils import PercentageRegressionCheck
 from scipy.stats import mannwhitneyu
 
 from perfsuite.gates import Outcome, at_most
-from perfsuite.sampling import at_each_look
-from perfsuite.stats import hodges_lehmann, paired_ratio
+from perfsuite.restarts import pooled_ratio
+from perfsuite.stats import hodges_lehmann
 
 __all__ = [
     "MARGIN",
@@ -69,8 +69,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
 
 def perfsuite_says(ratios: Sequence[float]) -> Outcome:
     """Return FAIL where the interval of the restarts' ratio lies beyond the margin."""
-    ratio = paired_ratio(ratios, [1.0] * len(ratios), confidence=at_each_look(CONFIDENCE))
-    return at_most("step_time", ratio, 1 + MARGIN).outcome
+    return at_most("step_time", pooled_ratio(ratios, confidence=CONFIDENCE), 1 + MARGIN).outcome
 
 
 def sequential_rules_say(before: Sequence[float], after: Sequence[float]) -> dict[str, Outcome]:

@@ -108,7 +108,7 @@ def test_identical_code_is_not_called_slower() -> None:
             benchmark(step_s=1.0),
             "batch_size None -> 16",
         ),
-        (benchmark(step_s=1.0), benchmark(), "no longer measured"),
+        (benchmark(step_s=1.0), benchmark(), "was not measured"),
         (benchmark(), benchmark(step_s=1.0), "missing from a promoted run"),
         (
             benchmark(step_s=Metric(value=1.0, unit="s", better="higher")),

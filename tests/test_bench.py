@@ -52,9 +52,9 @@ def test_a(perf, arm):
     def judge(turns):
         return at_most("peak_ratio", turns.ratio("B", over="A", confidence=0.99), {})
 
+    perf.sensor = readings({})
     turns = perf.duet(arm, arm, judge)
     perf.metric("pairs", len(turns.quads), unit="1", better="higher")
-    perf.gate(judge(turns))
 """
 
 
@@ -74,23 +74,24 @@ def test_throttled_blocks_are_set_aside_and_counted(suite: Suite) -> None:
         [],
         [],
     ]
-    (verdict,) = record["verdicts"]
+    verdict, figure = record["verdicts"]
+    assert figure["outcome"] == "NOT GATED"
     assert verdict["gate"] == "throttling"
     assert verdict["outcome"] == "PASS"
-    assert verdict["figure"] == "1 of 4 blocks set aside"
+    assert verdict["figure"] == "1 of 4 set aside"
 
 
 def test_a_benchmark_that_was_throttled_most_of_the_time_is_not_green(suite: Suite) -> None:
     suite.write("test_steps.py", HEAD + HELD.format("0, 8, 0, 8, 0, 8, 0, 0"))
     result = suite.run()
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*INCONCLUSIVE throttling: 3 of 4 blocks set aside*slowdown*"])
+    result.stdout.fnmatch_lines(["*INCONCLUSIVE throttling: 3 of 4 set aside*slowdown*"])
 
 
 def test_a_duet_ends_when_its_verdict_is_clear_and_that_is_no_change_of_config(
     suite: Suite,
 ) -> None:
-    suite.write("test_steps.py", HEAD + IN_TURNS.format(1.1))
+    suite.write("test_steps.py", HEAD + IN_TURNS.format(1.1, "0"))
     (entry,) = load(suite.record())["benchmarks"]
     record = entry["extra_info"]["perfsuite"]
     assert record["metrics"]["pairs"]["value"] == 12
@@ -100,7 +101,7 @@ def test_a_duet_ends_when_its_verdict_is_clear_and_that_is_no_change_of_config(
 
 def test_a_duet_that_stays_unclear_ends_with_its_budget(suite: Suite) -> None:
     # The arms are equal to the last digit, so the noise that keeps it unclear is made up.
-    text = HEAD + IN_TURNS.format("1.0").replace("at_most(", "unclear(")
+    text = HEAD + IN_TURNS.format("1.0", "0").replace("at_most(", "unclear(")
     text += """
 
 def unclear(gate, estimate, maximum):
@@ -112,3 +113,22 @@ def unclear(gate, estimate, maximum):
     result.assert_outcomes(failed=1)
     (entry,) = load(suite.folder / "run.json")["benchmarks"]
     assert entry["extra_info"]["perfsuite"]["metrics"]["pairs"]["value"] == 12
+
+
+def test_a_duet_counts_the_groups_that_it_set_aside_and_not_their_blocks(suite: Suite) -> None:
+    # Each group of four blocks is read eight times, and held back in one of its blocks.
+    suite.write("test_steps.py", HEAD + IN_TURNS.format(1.1, "8, 0, 0, 0, 0, 0, 0, 0"))
+    result = suite.run("--perf-budget=1e-9")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*INCONCLUSIVE throttling: 12 of 12 set aside*",
+            "*INCONCLUSIVE peak_ratio: unknown*12 of 12 groups were throttled and set aside*",
+        ]
+    )
+
+
+def test_throttling_does_not_hide_a_figure_that_nothing_is_asked_of(suite: Suite) -> None:
+    suite.write("test_steps.py", HEAD + HELD.format("0, 0x80, 0, 0, 0, 0, 0, 0"))
+    result = suite.run()
+    result.stdout.fnmatch_lines(["*NOT GATED*step_s*0.01 s*"])

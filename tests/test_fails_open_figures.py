@@ -19,7 +19,7 @@ def source(line: str) -> str:
 @pytest.mark.parametrize(
     ("before", "now", "named"),
     [
-        ("perf.metric('m', 1, unit='B', better='lower')", "", "m is no longer measured"),
+        ("perf.metric('m', 1, unit='B', better='lower')", "", "m was not measured"),
         ("", "perf.metric('m', 1, unit='B', better='lower')", "m is missing from a promoted run"),
         (
             "perf.metric('m', 1, unit='x', better='higher')",

@@ -154,7 +154,7 @@ def test_what_is_unknown_is_inconclusive_and_says_why(judge: Callable[[Estimate]
 def test_throttling_is_counted_and_too_much_of_it_is_not_green(held: int, outcome: Outcome) -> None:
     verdict = throttling("throttling", held, 20, ["power brake"])
     assert verdict.outcome is outcome
-    assert f"{held} of 20 blocks set aside" in str(verdict)
+    assert f"{held} of 20 set aside" in str(verdict)
     assert "power brake" in verdict.reason
 
 

@@ -43,6 +43,7 @@ ORDER = (
     "gradient_probes",
     "run_probes",
     "probes",
+    "machine",
     "bench",
     "session",
     "plugin",

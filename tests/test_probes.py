@@ -10,7 +10,7 @@ import pytest
 import torch
 from sabotage import environments as env
 from sabotage import steps
-from torch import Tensor
+from torch import Tensor, nn
 
 from perfsuite import dtype_probes, gradient_probes, probes, run_probes
 from perfsuite.gates import Outcome, Verdict
@@ -85,7 +85,8 @@ def test_a_model_that_is_shown_and_not_trained_is_seen(batch: Batch) -> None:
 
     made = env.factory(Shown, CPU, model=env.channels_last)
     found = dtype_probes.layer_dtypes(made, Precision.bf16, batch)
-    assert red(found, "no convolution or linear layer was called")
+    assert found.outcome is Outcome.INCONCLUSIVE
+    assert found.figure == "no convolution or linear layer was called"
     assert red(dtype_probes.memory_format(made, Precision.bf16, batch), "no channels_last conv")
     assert red(dtype_probes.arithmetic(made, Precision.bf16, batch), "the model was not called")
     assert red(gradient_probes.fresh_gradients(made, Precision.bf16, batch), "no backward pass")
@@ -296,3 +297,84 @@ def test_a_model_without_convolutions_has_no_memory_format(batch: Batch) -> None
     made = env.factory(TrainStep, CPU, model=env.fresh_leaves)
     verdict = dtype_probes.memory_format(made, Precision.bf16, batch)
     assert str(verdict).startswith("PASS probe memory_format: no channels_last weights")
+
+
+class OtherMasks(TrainStep):
+    """Draws other dropout masks at each precision, as a GPU does."""
+
+    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+        torch.manual_seed(len(self.precision) + self.precision.is_amp)
+        return super().__call__(images, labels)
+
+
+def dropping_out() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 64), nn.Dropout(0.8), nn.Linear(64, 10))
+
+
+@pytest.mark.parametrize("probe", [gradient_probes.gradients, gradient_probes.loss_scale])
+@pytest.mark.parametrize("precision", [Precision.bf16, Precision.fp16])
+def test_masks_that_differ_by_precision_are_no_fault(
+    probe: Probe, precision: Precision, batch: Batch
+) -> None:
+    verdict = probe(env.factory(OtherMasks, CPU, model=dropping_out), precision, batch)
+    assert verdict.outcome is Outcome.PASS, str(verdict)
+
+
+class Accumulating(TrainStep):
+    """Healthy: two halves of the batch, and one step of the optimizer."""
+
+    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+        total = torch.zeros((), device=self.device)
+        with backend_flags(self.precision):
+            self.optimizer.zero_grad(set_to_none=True)
+            for some, those in zip(images.chunk(2), labels.chunk(2), strict=True):
+                with self._autocast:
+                    loss = self.criterion(self.model(some), those) / 2
+                self.scaler.scale(loss).backward()
+                total += loss.detach()
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        return total
+
+
+class AccumulatingForEver(Accumulating):
+    """The same, and the gradients are never cleared."""
+
+    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+        keeps, self.optimizer.zero_grad = self.optimizer.zero_grad, lambda **_: None  # type: ignore[method-assign]  # the fault
+        try:
+            return super().__call__(images, labels)
+        finally:
+            self.optimizer.zero_grad = keeps  # type: ignore[method-assign]  # as it was
+
+
+def test_gradients_may_be_accumulated_within_a_step_and_not_between_steps(batch: Batch) -> None:
+    kinds = {Accumulating: Outcome.PASS, AccumulatingForEver: Outcome.FAIL}
+    for kind, outcome in kinds.items():
+        make_step = env.factory(kind, CPU)
+        verdict = gradient_probes.fresh_gradients(make_step, Precision.bf16, batch)
+        assert verdict.outcome is outcome, str(verdict)
+
+
+def steep(logits: Tensor, labels: Tensor) -> Tensor:
+    """A loss whose scaled gradients overflow until the scale has been halved a few times."""
+    return 8 * nn.functional.cross_entropy(logits, labels, reduction="sum")
+
+
+@pytest.mark.parametrize(
+    "probe",
+    [gradient_probes.gradients, gradient_probes.loss_scale, run_probes.step_count],
+    ids=lambda probe: probe.__name__,
+)
+def test_a_scale_that_has_still_to_settle_is_no_fault(probe: Probe, batch: Batch) -> None:
+    make_step = env.factory(TrainStep, CPU, criterion=steep)
+    first = make_step(Precision.fp16)
+    first(*batch)
+    assert first.scaler.get_scale() < 65536.0  # it does overflow
+    verdict = probe(make_step, Precision.fp16, batch)
+    assert verdict.outcome is Outcome.PASS, str(verdict)
+
+
+def test_a_scale_that_never_settles_is_one(batch: Batch) -> None:
+    make_step = env.factory(steps.HugeScale, CPU)
+    assert run_probes.step_count(make_step, Precision.fp16, batch).outcome is Outcome.FAIL

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import statistics
 from functools import partial
 from itertools import repeat
 
@@ -43,23 +44,22 @@ def make_arm(seed: int, **settings: int) -> Timeable:
 
 
 def test_a_pair_takes_turns_and_the_slower_side_is_slower() -> None:
-    slow = partial(make_arm, spins=600)
+    slow = partial(make_arm, spins=2000)
     pairs = [restart(make_arm, slow, index=index, quads=2, steps=1) for index in range(4)]
     assert [pair.order for pair in pairs] == ["ABBABAAB", "ABBABAAB", "BAABABBA", "BAABABBA"]
-    assert all(pair.point("B", over="A") > 1.5 for pair in pairs)
+    # Ten times the work; a busy machine may hide it from a pair, not from most of four.
+    assert statistics.median(pair.point("B", over="A") for pair in pairs) > 2
 
 
 def test_too_few_restarts_are_no_answer() -> None:
-    pair = restart(make_arm, make_arm, index=0, quads=1, steps=1)
     with pytest.raises(SampleError, match="1 values, need at least 11"):
-        pooled_ratio([pair], confidence=0.99)
+        pooled_ratio([1.1], confidence=0.99)
 
 
 def test_restarts_are_pooled_one_observation_each() -> None:
-    pair = restart(make_arm, make_arm, index=0, quads=2, steps=1)
-    pooled = pooled_ratio([pair] * 12, confidence=0.99)
+    pooled = pooled_ratio([1.1] * 12, confidence=0.99)
     assert pooled.n == 12
-    assert pooled.value == pytest.approx(pair.point("B", over="A"))
+    assert pooled.value == pytest.approx(1.1)
 
 
 @pytest.mark.parametrize(

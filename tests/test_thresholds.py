@@ -64,6 +64,11 @@ def test_tables_that_match_overlay_in_order(tmp_path: Path) -> None:
         (DEFAULTS + '[defaults.memory]\nmax_peak_ratio = "1"\n', "max_peak_ratio"),
         (DEFAULTS + "[defaults.amp_speedup]\nmin.fp8-vs-fp32 = 1.0\n", "fp8-vs-fp32"),
         (DEFAULTS + "[defaults.amp_speedup]\nconfidence = 99\n", "confidence"),
+        (DEFAULTS + "[defaults.loader]\nconfidence = 0.997\n", "confidence"),
+        (
+            DEFAULTS.replace("[defaults.convergence]\n", "[defaults.convergence]\nalpha = 0.3\n"),
+            "alpha",
+        ),
         (DEFAULTS + "[defaults.compare]\nmargin = 0.1\n", "cannot be read"),
         ('[defaults]\nwarn = ["amp_sped"]\n' + DEFAULTS, "amp_sped"),
         (DEFAULTS.replace("1024.0", "2e9"), "min_scale must not be above max_scale"),
