@@ -94,7 +94,8 @@ def start_session(
     for item in ours:
         perf_session.adopt(item)
     if baseline is not None:
-        gone = {k: names for k, names in baseline.markers().items() if k not in perf_session.keys}
+        found = set(perf_session.keys.values())
+        gone = {k: names for k, names in baseline.markers().items() if k not in found}
         items += removed_benchmarks(session, suite, gone)
     config.pluginmanager.register(perf_session, "perfsuite-session")
     return perf_session
@@ -112,7 +113,7 @@ class PerfSession:
         thresholds: Thresholds,
         baseline: Baseline | None,
     ) -> None:
-        self.keys: dict[str, str] = {}
+        self.keys: dict[str, str] = {}  # by node id
         self._config = config
         self._suite = suite
         self._machine = machine
@@ -136,7 +137,7 @@ class PerfSession:
     def adopt(self, item: pytest.Item) -> None:
         """Prepare a benchmark: its key, and a timer that hands on the times we measured."""
         key = f"{item.path.relative_to(self._suite).as_posix()}::{item.nodeid.partition('::')[2]}"
-        self.keys[key] = item.nodeid
+        self.keys[item.nodeid] = key
         marker = item.get_closest_marker("benchmark")
         options = dict(marker.kwargs) if marker else {}
         item.add_marker(pytest.mark.benchmark(**options | {"timer": Replay()}), append=False)
@@ -148,7 +149,7 @@ class PerfSession:
         """Return an item's key, or None if it is no benchmark of ours."""
         if isinstance(item, Removed):
             return item.key
-        return next((key for key, nodeid in self.keys.items() if nodeid == item.nodeid), None)
+        return self.keys.get(item.nodeid)
 
     @contextmanager
     def bench(self, item: pytest.Item, workload: Workload) -> Iterator[Bench]:

@@ -136,7 +136,7 @@ def page(study: Study, found: Iterable[Rate], picture: str) -> str:
         interval = "" if rate.low is None else f"[{rate.low:.1%}, {rate.high:.1%}]"
         lines.append(
             f"| {rate.how} | {rate.budget_s:g} s | {rate.slowdown:.0%} | {rate.rule} | {rate.n:,}"
-            f" | {fail:.1%} | {interval} | {open_:.1%} | {1 - fail - open_:.1%} |"
+            f" | {fail:.2%} | {interval} | {open_:.1%} | {1 - fail - open_:.1%} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -161,8 +161,15 @@ def _spent(trials: Sequence[Trial], budget_s: float) -> str:
 def _draw(found: Sequence[Rate], path: Path) -> None:
     panels = sorted({(rate.how, rate.budget_s) for rate in found})
     figure, axes = plt.subplots(
-        1, len(panels), figsize=(4.2 * len(panels), 3.8), sharey=True, squeeze=False
+        1,
+        len(panels),
+        figsize=(3.6 * len(panels), 4),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
     )
+    entries = {}
     for axis, (how, budget_s) in zip(axes[0], panels, strict=True):
         for shift, rule in enumerate(RULES):
             mine = [r for r in found if (r.how, r.budget_s, r.rule) == (how, budget_s, rule)]
@@ -176,20 +183,19 @@ def _draw(found: Sequence[Rate], path: Path) -> None:
                 marker=MARKS[rule],
                 markersize=5,
                 linewidth=2 if rule == "perfsuite" else 1,
-                label=f"{rule}: FAIL",
             )[0]
+            entries[f"{rule}: FAIL"] = line
             for x, rate in zip(at, mine, strict=True):
                 if rate.low is not None and rate.high is not None:
                     axis.vlines(x, 100 * rate.low, 100 * rate.high, colors=line.get_color())
             if any(rate.inconclusive for rate in mine):
                 open_ = [100 * rate.inconclusive / rate.n for rate in mine]
                 colour = line.get_color()
-                axis.plot(at, open_, "--", color=colour, label=f"{rule}: INCONCLUSIVE")
+                entries[f"{rule}: INCONCLUSIVE"] = axis.plot(at, open_, ".--", color=colour)[0]
         axis.set_title(f"{how}, {budget_s:g} s a comparison")
         axis.set_xlabel("planted slowdown, %")
         axis.grid(alpha=0.3)
     axes[0][0].set_ylabel("trials, %")
-    axes[0][0].legend(fontsize=7)
-    figure.tight_layout()
+    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=len(entries))
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
