@@ -119,10 +119,11 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Study(msgspec.Struct, kw_only=True):
-    """Every trial of one machine."""
+    """Every trial of one machine, with one torch, held against the same thresholds."""
 
     hardware: str
     torch: str
+    asked: Convergence
     trials: list[Trial]
 
 
@@ -180,15 +181,15 @@ def worst(trial: Trial) -> Outcome:
     return next(each for each in (Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.PASS) if each in said)
 
 
-def page(study: Study, asked: Convergence) -> str:
+def page(study: Study) -> str:
     """Return the report as Markdown."""
     lines = [
         "# How good is the convergence gate?",
         "",
         f"{len(study.trials)} trials on {study.hardware}, torch {study.torch}; 6 pairs of 40 steps"
-        f" in each, equivalence within {asked.margin:.0%} at alpha {asked.alpha:g}, red ones tried"
-        " once more. Intervals are Wilson's for the share of FAIL, at 95 %. Written by `python"
-        " studies/convergence.py`.",
+        f" in each, equivalence within {study.asked.margin:.0%} at alpha {study.asked.alpha:g}, red"
+        " ones tried once more. Intervals are Wilson's for the share of FAIL, at 95 %. Written by"
+        " `python studies/convergence.py`.",
         "",
         "| case | has to | trials | FAIL | | INCONCLUSIVE | PASS | tried twice | by which gates |",
         "| --- | --- | ---: | ---: | --- | ---: | ---: | ---: | --- |",
@@ -221,14 +222,15 @@ def main(argv: Sequence[str]) -> int:
     where = hardware(device)
     asked = load_thresholds(ROOT / "benchmarks" / "thresholds.toml", where.key).convergence
     path = folder / f"convergence-{where.key}.json"
+    fresh = Study(hardware=str(where), torch=str(torch.__version__), asked=asked, trials=[])
     try:
-        study = (
-            msgspec.json.decode(path.read_bytes(), type=Study)
-            if path.exists()
-            else Study(hardware=str(where), torch=str(torch.__version__), trials=[])
-        )
+        study = msgspec.json.decode(path.read_bytes(), type=Study) if path.exists() else fresh
     except (OSError, msgspec.DecodeError) as error:
         print(f"convergence: {path}: cannot be read: {error}; move it away", file=sys.stderr)
+        return 1
+    if (study.torch, study.asked) != (fresh.torch, fresh.asked):
+        then = f"torch {study.torch} and {study.asked}"
+        print(f"convergence: {path} was recorded with {then}; move it away", file=sys.stderr)
         return 1
     digits = load_digits("mnist5k", device)
     try:
@@ -247,7 +249,7 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print(f"\nconvergence: {len(study.trials)} trials are kept in {path}", file=sys.stderr)
         return 130
-    write_whole(path.with_suffix(".md"), page(study, asked).rstrip().encode())
+    write_whole(path.with_suffix(".md"), page(study).rstrip().encode())
     print(f"wrote {path.with_suffix('.md')}")
     return 0
 

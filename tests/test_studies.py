@@ -237,6 +237,15 @@ def test_the_slowdown_is_a_share_of_the_step(monkeypatch: pytest.MonkeyPatch) ->
     assert next(readings, None) is None
 
 
+def test_the_published_convergence_page_is_what_its_json_says() -> None:
+    paths = sorted(DOCS.glob("convergence-*.json"))
+    assert paths
+    for path in paths:
+        recorded = msgspec.json.decode(path.read_bytes(), type=convergence_study.Study)
+        text = path.with_suffix(".md").read_text(encoding="utf-8")
+        assert text == convergence_study.page(recorded)
+
+
 def test_the_convergence_study_counts_the_worst_gate() -> None:
     said = {"mean_loss": Outcome.PASS, "finite": Outcome.FAIL}
     one = convergence_study.Trial(case="a", outcomes=said, mean_loss="1x", twice=False)
