@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import torch
 
+from perfsuite.block import Block, Turn
 from perfsuite.data import DataError, Digits
 from perfsuite.duet import Duet, duet
 from perfsuite.gates import Outcome, Verdict, not_gated, throttling
@@ -20,9 +21,7 @@ from perfsuite.runs import Benchmark, Metric, VerdictRecord, encode
 from perfsuite.state import Sensor, sensor_for
 from perfsuite.thresholds import Thresholds
 from perfsuite.timing import (
-    Block,
     Clock,
-    Turn,
     clock_for,
     time_block,
     time_blocks,

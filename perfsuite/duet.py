@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from perfsuite.block import Block, Turn, resting_collector
 from perfsuite.sampling import Progress, at_each_look, sample
 from perfsuite.stats import Estimate, SampleError, hodges_lehmann, paired_ratio
-from perfsuite.timing import Block, Turn, resting_collector
 
 __all__ = ["Duet", "Quad", "duet", "quad"]
 

@@ -5,14 +5,15 @@ Read between blocks, never inside one, and never changed. What a machine cannot 
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import psutil
 import pynvml
 import torch
 
-__all__ = ["NvmlSensor", "Sensor", "State", "read_host", "sensor_for", "throttled"]
+from perfsuite.block import State
+
+__all__ = ["NvmlSensor", "Sensor", "read_host", "sensor_for", "throttled"]
 
 # Clocks lowered against the will of whoever runs the machine. The power cap is not among them:
 # a large GPU runs into it in all good training, and nothing would be left.
@@ -22,33 +23,6 @@ _SLOWDOWNS = {
     pynvml.nvmlClocksEventReasonHwThermalSlowdown: "hardware thermal slowdown",
     pynvml.nvmlClocksEventReasonHwPowerBrakeSlowdown: "power brake",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class State:
-    """One reading of the machine.
-
-    Attributes:
-        load_1min: processes that wanted a CPU, on average over the last minute.
-        cpu_mhz: the CPU's frequency.
-        sm_mhz: the GPU's frequency.
-        memory_mhz: its memory's.
-        temperature_c: its temperature.
-        power_w: what it draws.
-        clock_event_reasons: NVML's bits that say why its clocks are what they are.
-        thermal_violation_ns: how long, since the driver was loaded, heat has held it back.
-        other_processes: how many processes besides this one compute on it.
-    """
-
-    load_1min: float | None
-    cpu_mhz: float | None
-    sm_mhz: int | None = None
-    memory_mhz: int | None = None
-    temperature_c: int | None = None
-    power_w: float | None = None
-    clock_event_reasons: int | None = None
-    thermal_violation_ns: int | None = None
-    other_processes: int | None = None
 
 
 class Sensor(Protocol):

@@ -5,39 +5,31 @@ garbage collector rests, and the device is idle at both ends. Every time is in s
 a block's duration is divided by its steps once, here.
 """
 
-import gc
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from perfsuite.block import Block, Turn, resting_collector
 from perfsuite.sampling import Progress
-from perfsuite.state import Sensor, State, throttled
+from perfsuite.state import Sensor, throttled
 from perfsuite.stats import is_steady
 
 __all__ = [
-    "Block",
     "Clock",
     "CudaClock",
     "HostClock",
     "Timeable",
-    "Turn",
     "WarmUp",
     "clock_for",
-    "resting_collector",
     "time_block",
     "time_blocks",
     "warm_up",
     "watched",
 ]
-
-Turn = Callable[[], "Block"]
-"""Times one block."""
-
 
 STEADY_WINDOW = 3
 STEADY_TOLERANCE = 0.05
@@ -55,31 +47,6 @@ class Timeable(Protocol):
 
     def restore(self) -> None:
         """Go back to the state before any step."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Block:
-    """The timing of one block.
-
-    Attributes:
-        steps: how many training steps it took.
-        wall_s: seconds a step by the host's clock, from idle device to idle device.
-        device_s: seconds a step between two events on the device, None on a CPU. Where
-            wall_s is much larger, the host cannot keep the device busy.
-        state: the machine's, just after; None where nobody looked.
-        throttled: why the device was held back meanwhile; empty if it was not.
-    """
-
-    steps: int
-    wall_s: float
-    device_s: float | None
-    state: State | None = None
-    throttled: tuple[str, ...] = ()
-
-    @property
-    def step_s(self) -> float:
-        """Seconds a step by the most direct clock there is."""
-        return self.wall_s if self.device_s is None else self.device_s
 
 
 class Clock(Protocol):
@@ -134,19 +101,6 @@ class CudaClock:
 def clock_for(device: torch.device) -> Clock:
     """Return the clock that measures `device`."""
     return CudaClock(device) if device.type == "cuda" else HostClock()
-
-
-@contextmanager
-def resting_collector() -> Iterator[None]:
-    """Keep the garbage collector from running inside what is timed."""
-    gc.collect()
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def time_block(arm: Timeable, clock: Clock, steps: int) -> Block:

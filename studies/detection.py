@@ -25,12 +25,12 @@ import torch
 from records import Study, read_study, write_study
 from torch import Tensor
 from verdicts import Restart, Trial, perfsuite_says, verdicts
+from workers import Worker, restart
 
 from perfsuite.data import load_digits
 from perfsuite.device import DeviceError, choose_device, hardware, software
 from perfsuite.gates import Outcome
 from perfsuite.precision import Precision
-from perfsuite.restarts import Worker, restart
 from perfsuite.sampling import sample
 from perfsuite.timing import clock_for, time_block, warm_up
 from perfsuite.workload import WORKLOADS, Arm

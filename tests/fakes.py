@@ -6,8 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from perfsuite.state import State
-from perfsuite.timing import Block, HostClock, Turn, time_block
+from perfsuite.block import Block, State, Turn
+from perfsuite.timing import HostClock, time_block
 
 NOTHING = torch.empty(0)
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from perfsuite.gates import at_most
-from perfsuite.state import State
+from perfsuite.block import State
 from perfsuite.timing import time_block
 from perfsuite.workload import Arm
 

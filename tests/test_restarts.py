@@ -1,54 +1,29 @@
-"""Restarts: fresh processes that take turns, and say so when they cannot."""
-
-import os
-import signal
-import statistics
-from functools import partial
-from itertools import repeat
+"""Restarts: pairs of processes that take turns, each pair one observation."""
 
 import pytest
-import torch
-from fakes import NOTHING
-from torch import Tensor
+from fakes import block
 
-from perfsuite.restarts import Worker, WorkerError, pooled_ratio, restart
+from perfsuite.block import Block
+from perfsuite.restarts import pooled_ratio, starting_order, take_turns
 from perfsuite.stats import SampleError
-from perfsuite.timing import Timeable
 
 
-class Arm:
-    """Spins for a while in every step; it crosses to another process by its arguments."""
+def test_the_sides_start_and_go_first_in_all_four_ways() -> None:
+    taken: list[str] = []
 
-    def __init__(self, seed: int, *, spins: int = 200, fails_at: int = -1) -> None:
-        self.spins, self.fails_at, self.steps = spins, fails_at, 0
-        if fails_at == 0:
-            raise ValueError(f"no arm for seed {seed}")
+    def turn(letter: str) -> Block:
+        taken.append(letter)
+        return block()
 
-    def take(self, steps: int) -> list[tuple[Tensor, Tensor]]:
-        return list(repeat((NOTHING, NOTHING), steps))
-
-    def step(self, images: Tensor, labels: Tensor) -> Tensor:  # noqa: ARG002  # as a step is called
-        self.steps += 1
-        if self.steps == self.fails_at:
-            raise RuntimeError("out of memory")
-        for _ in range(self.spins):
-            torch.eye(8).sum()
-        return NOTHING
-
-    def restore(self) -> None:
-        pass
-
-
-def make_arm(seed: int, **settings: int) -> Timeable:
-    return Arm(seed, **settings)
-
-
-def test_a_pair_takes_turns_and_the_slower_side_is_slower() -> None:
-    slow = partial(make_arm, spins=2000)
-    pairs = [restart(make_arm, slow, index=index, quads=2, steps=1) for index in range(4)]
-    assert [pair.order for pair in pairs] == ["ABBABAAB", "ABBABAAB", "BAABABBA", "BAABABBA"]
-    # Ten times the work; a busy machine may hide it from a pair, not from most of four.
-    assert statistics.median(pair.point("B", over="A") for pair in pairs) > 2
+    ways = set()
+    for index in range(4):
+        duet = take_turns(lambda: turn("A"), lambda: turn("B"), index=index, quads=2)
+        assert len(duet.quads) == 2
+        ways.add((starting_order(index), duet.order))
+    assert ways == {(start, order) for start in ("AB", "BA") for order in ("ABBABAAB", "BAABABBA")}
+    # A block each to settle, which does not count.
+    assert taken[:2] == ["A", "B"]
+    assert len(taken) == 4 * (2 + 8)
 
 
 def test_too_few_restarts_are_no_answer() -> None:
@@ -60,62 +35,3 @@ def test_restarts_are_pooled_one_observation_each() -> None:
     pooled = pooled_ratio([1.1] * 12, confidence=0.99)
     assert pooled.n == 12
     assert pooled.value == pytest.approx(1.1)
-
-
-@pytest.mark.parametrize(
-    ("fails_at", "message"),
-    [(0, "ValueError: no arm for seed 3"), (1, "RuntimeError: out of memory")],
-    ids=["building", "warming-up"],
-)
-def test_an_arm_that_cannot_be_made_ready_is_told(fails_at: int, message: str) -> None:
-    with (
-        Worker(partial(make_arm, fails_at=fails_at), seed=3, steps=1) as worker,
-        pytest.raises(WorkerError, match=message),
-    ):
-        worker.ready()
-
-
-def test_a_step_that_fails_later_is_told_where_it_was_asked_for() -> None:
-    with Worker(partial(make_arm, fails_at=30), seed=0, steps=1) as worker:
-        worker.ready()
-        # It took some steps to warm up, and at most 12.
-        blocks = (worker.block() for _ in range(30))
-        with pytest.raises(WorkerError, match="RuntimeError: out of memory"):
-            list(blocks)
-
-
-def test_a_worker_that_is_killed_is_told() -> None:
-    with Worker(make_arm, seed=0, steps=1) as worker:
-        worker.ready()
-        os.kill(worker.pid, signal.SIGKILL)
-        with pytest.raises(WorkerError, match="ended with -9"):
-            worker.block()
-
-
-def test_a_worker_that_hangs_is_told_and_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("perfsuite.restarts._PATIENCE_S", 0.2)
-    monkeypatch.setattr("perfsuite.restarts._GRACE_S", 0.2)
-    hung = partial(make_arm, spins=10**9)
-    with Worker(hung, seed=0, steps=1) as worker, pytest.raises(WorkerError, match="no answer"):
-        worker.ready()
-    with pytest.raises(ProcessLookupError):
-        os.kill(worker.pid, 0)
-
-
-def test_a_worker_leaves_ctrl_c_to_whoever_started_it() -> None:
-    with Worker(make_arm, seed=0, steps=1) as worker:
-        worker.ready()
-        os.kill(worker.pid, signal.SIGINT)
-        assert worker.block().steps == 1
-
-
-def test_every_worker_is_a_process_of_its_own_and_gone_afterwards() -> None:
-    pids = set()
-    for _ in range(2):
-        with Worker(make_arm, seed=0, steps=1) as worker:
-            worker.ready()
-            pids.add(worker.pid)
-    assert len(pids | {os.getpid()}) == 3
-    for pid in pids:
-        with pytest.raises(ProcessLookupError):
-            os.kill(pid, 0)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from fakes import FakeArm, FakeTime, state
 
-from perfsuite.state import State
+from perfsuite.block import State
 from perfsuite.timing import (
     CudaClock,
     HostClock,
