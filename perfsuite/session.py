@@ -6,9 +6,8 @@ unevaluated is refused here, before anything is measured.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -21,16 +20,15 @@ from perfsuite.collected import (
 )
 from perfsuite.data import DataError, Digits
 from perfsuite.device import DeviceError
-from perfsuite.gates import Outcome, Verdict
+from perfsuite.ledger import Ledger
 from perfsuite.machine import Machine, machine
-from perfsuite.progress import StatusLine
-from perfsuite.replay import Replay
-from perfsuite.runs import SCHEMA
-from perfsuite.saving import refuse_unwritable, save_run
+from perfsuite.replay import Replay, hand_over
 from perfsuite.stats import SampleError, median_s
-from perfsuite.summary import write_summary
 from perfsuite.thresholds import FILE_NAME, Thresholds, ThresholdsError, load_thresholds
 from perfsuite.workload import Workload
+
+if TYPE_CHECKING:
+    from perfsuite.gates import Verdict
 
 __all__ = ["PerfSession", "machine_of", "start_session"]
 
@@ -101,8 +99,8 @@ def start_session(
     return perf_session
 
 
-class PerfSession:
-    """One session's benchmarks, verdicts and outcomes."""
+class PerfSession(Ledger):
+    """A session that gates one tree, and compares it with promoted runs if it was asked to."""
 
     def __init__(
         self,
@@ -113,26 +111,12 @@ class PerfSession:
         thresholds: Thresholds,
         baseline: Baseline | None,
     ) -> None:
-        self.keys: dict[str, str] = {}  # by node id
-        self._config = config
+        super().__init__(config)
         self._suite = suite
         self._machine = machine
         self._thresholds = thresholds
         self._baseline = baseline
         self._digits: Digits | None = None
-        self._outcomes: dict[str, str] = {}
-        self._rows: list[tuple[str, Verdict]] = []
-        self._pages: list[str] = []
-        self._saved: list[str] = []
-        self._selected: set[str] = set()
-        self._started = datetime.now(UTC)
-        self._status = StatusLine(config)
-        self._own = config._benchmarksession  # type: ignore[attr-defined]  # pytest-benchmark's
-        # Its wide table sorts arms of different kinds by their fastest block; ours ends the
-        # session unless the wide one is asked for.
-        self._own.quiet = not self._own.verbose
-        if self._own.json is not None:
-            refuse_unwritable(self._own.json)
 
     def adopt(self, item: pytest.Item) -> None:
         """Prepare a benchmark: its key, and a timer that hands on the times we measured."""
@@ -146,10 +130,8 @@ class PerfSession:
         item.add_marker(pytest.mark.filterwarnings(unused))
 
     def key_of(self, item: pytest.Item) -> str | None:
-        """Return an item's key, or None if it is no benchmark of ours."""
-        if isinstance(item, Removed):
-            return item.key
-        return self.keys.get(item.nodeid)
+        """Return an item's key, also of one that the suite no longer has."""
+        return item.key if isinstance(item, Removed) else super().key_of(item)
 
     @contextmanager
     def bench(self, item: pytest.Item, workload: Workload) -> Iterator[Bench]:
@@ -163,17 +145,17 @@ class PerfSession:
             workload=workload,
             digits=self._load(),
             thresholds=self._thresholds,
-            report=self._status.show,
+            report=self.status.show,
             budget_s=self._config.getoption("perf_budget"),
         )
         yield bench
-        self._status.clear()
+        self.status.clear()
 
     def _load(self) -> Digits:
         if self._digits is None:
             source = self._config.getoption("perf_data")
             try:
-                with self._status.uncaptured():
+                with self.status.uncaptured():
                     self._digits = self._machine.load(source)
             except DataError as error:
                 pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
@@ -202,94 +184,38 @@ class PerfSession:
             comparison = compare(self._baseline, bench.comparable(), self._thresholds.compare)
         if not comparison:
             bench.gate(*bench.ungated())
-        self._hand_over(item, bench, comparison)
-        verdicts = (*bench.verdicts, *comparison)
-        self._rows += [(bench.key, verdict) for verdict in verdicts]
-        self._pages += bench.pages
-        red = [str(verdict) for verdict in verdicts if self._is_red(verdict)]
-        if red:
-            pytest.fail("\n".join(red), pytrace=False)
-
-    def _is_red(self, verdict: Verdict) -> bool:
-        if verdict.outcome is Outcome.INCONCLUSIVE:
-            return verdict.gate.partition(" ")[0] not in self._thresholds.warn
-        return verdict.outcome is Outcome.FAIL
-
-    def _hand_over(self, item: pytest.Item, bench: Bench, comparison: Sequence[Verdict]) -> None:
-        """Put what was measured into pytest-benchmark's own record."""
-        benchmark = item.funcargs["benchmark"]  # type: ignore[attr-defined]  # a Function has it
         marker = item.get_closest_marker("benchmark")
-        assert marker is not None
-        marker.kwargs["timer"].load(bench.times_s)
-        benchmark.extra_info["perfsuite"] = bench.record(comparison)
-        benchmark.pedantic(lambda: None, rounds=len(bench.times_s))
+        assert marker is not None  # adopted
+        hand_over(
+            item.funcargs["benchmark"],  # type: ignore[attr-defined]  # a Function has it
+            marker.kwargs["timer"],
+            bench.times_s,
+            bench.record(comparison),
+        )
+        self.pages += bench.pages
+        self.judge(bench.key, (*bench.verdicts, *comparison), self._thresholds.warn)
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(
-        self, item: pytest.Item, call: pytest.CallInfo[None]
-    ) -> Iterator[None]:
-        """Note each benchmark's outcome, also of those that left no figures."""
-        report: Any = yield
-        key = self.key_of(item)
-        if key is not None:
-            worst = report.outcome if call.when == "call" or report.skipped else "error"
-            if report.outcome != "passed" or call.when == "call":
-                self._outcomes[key] = worst
-        return report  # type: ignore[no-any-return]  # a wrapper returns what it was given
-
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> Iterator[None]:
-        """Save the run, whole and under a new name, before pytest-benchmark would."""
-        self._selected = {key for item in session.items if (key := self.key_of(item)) is not None}
-        option = self._config.option
-        red = []
-        if not (option.collectonly or option.showfixtures or option.show_fixtures_per_test):
-            red = self._unevaluated()
-        try:
-            self._saved = save_run(self._config)
-        except OSError as error:
-            red.append(f"the run could not be saved: {error}")
-        self._pages += red
-        if red and session.exitstatus == pytest.ExitCode.OK:
-            session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        return (yield)
-
-    def _unevaluated(self) -> list[str]:
+    def unevaluated(self) -> list[str]:
         """Return what keeps a session without a failure from being green."""
         if self._baseline is None:
-            unmeasured = sorted(self._selected - self._outcomes.keys())
-            return [f"not measured, and so not green: {', '.join(unmeasured)}"] * bool(unmeasured)
-        faults = [] if self._rows else ["no figure was compared, and so nothing is green"]
-        skipped = [k for k in self._selected if self._outcomes.get(k, "skipped") == "skipped"]
+            return super().unevaluated()
+        faults = [] if self.rows else ["no figure was compared, and so nothing is green"]
+        skipped = [k for k in self.selected if self.outcomes.get(k, "skipped") == "skipped"]
         if skipped:
             faults.append(f"not compared, and so not green: {', '.join(sorted(skipped))} skipped")
         return faults
 
-    def pytest_benchmark_update_json(self, output_json: dict[str, Any]) -> None:
-        """Add what is known of the session as a whole."""
-        hardware = self._machine.hardware
-        output_json["perfsuite"] = {
-            "schema": SCHEMA,
-            "started": self._started.isoformat(timespec="seconds"),
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            "complete": self._selected <= self._outcomes.keys(),
-            "hardware": hardware,
-            "software": self._machine.software,
-            "options": {
-                name: self._config.getoption(name)
-                for name in ("perf_device", "perf_workload", "perf_data", "perf_budget")
-            },
-            "items": {key: self._outcomes.get(key, "not run") for key in sorted(self._selected)},
-        }
+    def section(self) -> dict[str, Any]:
+        """Return hardware and software."""
+        return {"hardware": self._machine.hardware, "software": self._machine.software}
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """End the session with what was shown, the table of verdicts, and where it was saved."""
+    def header(self) -> list[str]:
+        """Return what was measured on, and against."""
         versions = self._machine.software
         lines = [f"{self._machine.hardware}, torch {versions['torch']}"]
         if self._baseline is not None:
             lines += self._baseline.summary(versions)
-        write_summary(terminalreporter, lines, self._pages, self._rows, self._saved)
+        return lines
 
 
 def _unusable(times_s: Sequence[float]) -> str | None:

@@ -28,6 +28,7 @@ ORDER = (
     "replay",
     "collected",
     "saving",
+    "ledger",
     "model",
     "precision",
     "step",
@@ -55,7 +56,7 @@ WITHOUT_TORCH = ORDER[: ORDER.index("model")]
 WITHOUT_PYTEST = tuple(
     name
     for name in ORDER
-    if name not in {"summary", "progress", "collected", "saving", "session", "plugin"}
+    if name not in {"summary", "progress", "collected", "saving", "ledger", "session", "plugin"}
 )
 
 

@@ -1,0 +1,125 @@
+"""What both kinds of session keep: outcomes, verdicts, and how they are told and saved."""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from perfsuite.gates import Outcome, Verdict
+from perfsuite.progress import StatusLine
+from perfsuite.runs import SCHEMA
+from perfsuite.saving import refuse_unwritable, save_run
+from perfsuite.summary import write_summary
+
+__all__ = ["Ledger"]
+
+
+class Ledger:
+    """A pytest plugin that notes what became of each benchmark, and tells it at the end.
+
+    Attributes:
+        keys: of the benchmarks, by node id.
+        rows: (benchmark, verdict), in the order in which they were judged.
+        pages: text to be shown at the end.
+        outcomes: of the items that ran, by key.
+        selected: keys of the items that were to run; known once the session ends.
+        status: shows progress.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.keys: dict[str, str] = {}
+        self.rows: list[tuple[str, Verdict]] = []
+        self.pages: list[str] = []
+        self.outcomes: dict[str, str] = {}
+        self.selected: set[str] = set()
+        self.status = StatusLine(config)
+        self._config = config
+        self._saved: list[str] = []
+        self._started = datetime.now(UTC)
+        self._own = config._benchmarksession  # type: ignore[attr-defined]  # pytest-benchmark's
+        # Its wide table sorts arms of different kinds by their fastest block; ours ends the
+        # session unless the wide one is asked for.
+        self._own.quiet = not self._own.verbose
+        if self._own.json is not None:
+            refuse_unwritable(self._own.json)
+
+    def key_of(self, item: pytest.Item) -> str | None:
+        """Return an item's key, or None if it is no benchmark of ours."""
+        return self.keys.get(item.nodeid)
+
+    def header(self) -> list[str]:
+        """Return what was measured on, and against."""
+        raise NotImplementedError
+
+    def section(self) -> dict[str, Any]:
+        """Return what the run's JSON says of the session as a whole: hardware, software, …."""
+        raise NotImplementedError
+
+    def unevaluated(self) -> list[str]:
+        """Return what keeps a session without a failure from being green."""
+        unmeasured = sorted(self.selected - self.outcomes.keys())
+        return [f"not measured, and so not green: {', '.join(unmeasured)}"] * bool(unmeasured)
+
+    def judge(self, key: str, verdicts: Sequence[Verdict], warn: Sequence[str]) -> None:
+        """Note the verdicts on a benchmark, and fail its item if one is red."""
+        self.rows += [(key, verdict) for verdict in verdicts]
+        red = [str(verdict) for verdict in verdicts if _is_red(verdict, warn)]
+        if red:
+            pytest.fail("\n".join(red), pytrace=False)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Iterator[None]:
+        """Note each benchmark's outcome, also of those that left no figures."""
+        report: Any = yield
+        key = self.key_of(item)
+        if key is not None:
+            worst = report.outcome if call.when == "call" or report.skipped else "error"
+            if report.outcome != "passed" or call.when == "call":
+                self.outcomes[key] = worst
+        return report  # type: ignore[no-any-return]  # a wrapper returns what it was given
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Iterator[None]:
+        """Save the run, whole and under a new name, before pytest-benchmark would."""
+        self.selected = {key for item in session.items if (key := self.key_of(item)) is not None}
+        option = self._config.option
+        red = []
+        if not (option.collectonly or option.showfixtures or option.show_fixtures_per_test):
+            red = self.unevaluated()
+        try:
+            self._saved = save_run(self._config)
+        except OSError as error:
+            red.append(f"the run could not be saved: {error}")
+        self.pages += red
+        if red and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        return (yield)
+
+    def pytest_benchmark_update_json(self, output_json: dict[str, Any]) -> None:
+        """Add what is known of the session as a whole."""
+        output_json["perfsuite"] = {
+            "schema": SCHEMA,
+            "started": self._started.isoformat(timespec="seconds"),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "complete": self.selected <= self.outcomes.keys(),
+            **self.section(),
+            "options": {
+                name: self._config.getoption(name)
+                for name in ("perf_device", "perf_workload", "perf_data", "perf_budget")
+            },
+            "items": {key: self.outcomes.get(key, "not run") for key in sorted(self.selected)},
+        }
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """End the session with what was shown, the table of verdicts, and where it was saved."""
+        write_summary(terminalreporter, self.header(), self.pages, self.rows, self._saved)
+
+
+def _is_red(verdict: Verdict, warn: Sequence[str]) -> bool:
+    if verdict.outcome is Outcome.INCONCLUSIVE:
+        return verdict.gate.partition(" ")[0] not in warn
+    return verdict.outcome is Outcome.FAIL
