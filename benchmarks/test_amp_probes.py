@@ -2,11 +2,14 @@
 
 from dataclasses import asdict
 
+import pytest
+
 from perfsuite.bench import Bench
 from perfsuite.precision import Precision
 from perfsuite.probes import PROBES, judge, run
 
 
+@pytest.mark.one_tree
 def test_amp_probes(perf: Bench, precision: Precision) -> None:
     """A few steps on one batch, looked into from many sides."""
     batch = next(perf.digits.batches(perf.workload.batch_size, seed=0))

@@ -1,5 +1,7 @@
 """The tutorial's first claim: a mixed-precision step takes less time."""
 
+import pytest
+
 from perfsuite.bench import Bench
 from perfsuite.duet import Duet
 from perfsuite.gates import Verdict, at_least
@@ -7,6 +9,7 @@ from perfsuite.precision import Precision
 from perfsuite.stats import Estimate
 
 
+@pytest.mark.one_tree
 def test_amp_speedup(perf: Bench, amp: Precision, reference: Precision) -> None:
     """Both take turns in one process, so that what slows the machine slows both."""
     asked = perf.thresholds.amp_speedup

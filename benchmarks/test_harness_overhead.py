@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 from torch import Tensor, nn
 
 from perfsuite.bench import Bench
@@ -15,6 +16,7 @@ from perfsuite.workload import Arm
 BLOCKS, MICRO_STEPS = 10, 20
 
 
+@pytest.mark.one_tree
 def test_harness_overhead(perf: Bench) -> None:
     """The harness adds the same few microseconds to every step, whatever the step does.
 

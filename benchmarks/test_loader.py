@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from perfsuite.bench import Bench
 from perfsuite.data import loader, real_folder
 from perfsuite.duet import Duet
@@ -9,6 +11,7 @@ from perfsuite.gates import Verdict, at_most
 from perfsuite.precision import Precision
 
 
+@pytest.mark.one_tree
 def test_loader_epoch(perf: Bench, tmp_path: Path) -> None:
     """Torchvision's MNIST, ToTensor and DataLoader feed the step that batches on the device fed."""
     # Mixed precision where it pays: the faster the step, the sooner the loader holds it up.

@@ -4,6 +4,8 @@ from dataclasses import asdict
 from itertools import islice
 from statistics import fmean
 
+import pytest
+
 from perfsuite.bench import Bench
 from perfsuite.convergence import Training, train
 from perfsuite.gates import finite
@@ -12,6 +14,7 @@ from perfsuite.precision import Precision
 EPOCHS = 2
 
 
+@pytest.mark.one_tree
 def test_tutorial(perf: Bench, amp: Precision) -> None:
     """Both train from the same weights over the same batches; the table says how it went."""
     workload = perf.workload

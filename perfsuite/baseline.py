@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from perfsuite.gates import Verdict, missing, not_worse
-from perfsuite.runs import Benchmark, Run, RunError, read_run, write_new
+from perfsuite.runs import Benchmark, Run, RunError, read_run, software_changes, write_new
 from perfsuite.stats import predicted_ratio
 from perfsuite.thresholds import FILE_NAME, Compare
 
@@ -37,19 +37,12 @@ class Baseline:
         """Return the benchmarks that a session is expected to have, with their markers' names."""
         return {key: each.markers for run in self.runs for key, each in run.benchmarks.items()}
 
-    def software_changes(self, now: dict[str, Any]) -> list[str]:
-        """Return what differs between the newest promoted run's software and `now`."""
-        then = self.runs[-1].software
-        return [
-            f"{name} {then.get(name)} -> {now.get(name)}"
-            for name in sorted(then.keys() | now.keys())
-            if then.get(name) != now.get(name)
-        ]
-
     def summary(self, now: dict[str, Any]) -> list[str]:
         """Return lines that say what is compared with, and what software changed since."""
         count = f"{len(self.runs)} promoted run{'s' if len(self.runs) > 1 else ''}"
-        changes = [f"  changed since: {change}" for change in self.software_changes(now)]
+        changes = [
+            f"  changed since: {change}" for change in software_changes(self.runs[-1].software, now)
+        ]
         return [f"against {count} of {self.runs[0].commit[:12]} in {self.folder}", *changes]
 
 

@@ -148,8 +148,7 @@ class Bench:
         Blocks in which the device was throttled are set aside, and that is said. Where they
         are most, all are returned and the benchmark is INCONCLUSIVE.
         """
-        show = self.progress(f"timing {arm.precision}")
-        timed = time_blocks(self.turn(arm), blocks=blocks, progress=show)
+        timed = self._take(str(arm.precision), self.turn(arm), blocks)
         self.configure(blocks=blocks, block_steps=self.workload.block_steps)
         self.keep("blocks", [asdict(block) for block in timed])
         self._tell_throttling(timed)
@@ -157,6 +156,9 @@ class Bench:
         going_by = free if 2 * len(free) >= len(timed) else timed
         self.times_s = [block.step_s for block in going_by]
         return going_by
+
+    def _take(self, what: str, turn: Turn, blocks: int) -> tuple[Block, ...]:
+        return time_blocks(turn, blocks=blocks, progress=self.progress(f"timing {what}"))
 
     def duet(
         self,

@@ -17,7 +17,16 @@ import pytest
 
 from perfsuite.thresholds import FILE_NAME
 
-__all__ = ["Removed", "refuse_what_switches_gates_off", "removed_benchmarks", "suite_of"]
+__all__ = [
+    "Removed",
+    "arguments",
+    "key_in",
+    "refuse_what_switches_gates_off",
+    "removed_benchmarks",
+    "suite_above",
+    "suite_of",
+    "suites_asked_for",
+]
 
 
 def refuse_what_switches_gates_off(
@@ -77,23 +86,35 @@ def suite_of(config: pytest.Config, ours: Sequence[pytest.Item]) -> Path | None:
     """
     suites = set()
     for item in ours:
-        home = _suite_above(item.path)
+        home = suite_above(item.path)
         if home is None:
             raise pytest.UsageError(f"{item.path}: no {FILE_NAME} in its folder or above it")
         suites.add(home)
     if not ours:
-        for place, _ in _arguments(config):
-            above = _suite_above(place / FILE_NAME)
-            asked = [above] if above is not None else _suites_below(config, place)
-            suites.update(home for home in asked if (home / "baselines").is_dir())
+        suites = {home for home in suites_asked_for(config) if (home / "baselines").is_dir()}
     if len(suites) > 1:
         found = ", ".join(sorted(map(str, suites)))
         raise pytest.UsageError(f"benchmarks of several suites ({found}): run one at a time")
     return next(iter(suites), None)
 
 
-def _suite_above(path: Path) -> Path | None:
+def suite_above(path: Path) -> Path | None:
+    """Return the folder of the suite that a file belongs to, None if it belongs to none."""
     return next((folder for folder in path.parents if (folder / FILE_NAME).is_file()), None)
+
+
+def suites_asked_for(config: pytest.Config) -> set[Path]:
+    """Return the folders of the suites that pytest's arguments name, or hold."""
+    suites: set[Path] = set()
+    for place, _ in arguments(config):
+        above = suite_above(place / FILE_NAME)
+        suites.update([above] if above is not None else _suites_below(config, place))
+    return suites
+
+
+def key_in(suite: Path, item: pytest.Item) -> str:
+    """Return a benchmark's key: its file relative to the suite, ``::``, and its name."""
+    return f"{item.path.relative_to(suite).as_posix()}::{item.nodeid.partition('::')[2]}"
 
 
 def _suites_below(config: pytest.Config, folder: Path) -> Iterator[Path]:
@@ -107,7 +128,7 @@ def _suites_below(config: pytest.Config, folder: Path) -> Iterator[Path]:
         folders[:] = [f for f in folders if not any(fnmatch(f, glob) for glob in unwanted)]
 
 
-def _arguments(config: pytest.Config) -> Iterator[tuple[Path, str]]:
+def arguments(config: pytest.Config) -> Iterator[tuple[Path, str]]:
     """Yield the real place that each argument names, and the node id behind it."""
     for argument in config.args:
         place, _, node = argument.partition("::")
@@ -185,5 +206,5 @@ def _asked_for(config: pytest.Config, path: Path, name: str) -> bool:
     return any(
         (place == path or place in path.parents)
         and (not node or name == node or name.startswith((f"{node}[", f"{node}::")))
-        for place, node in _arguments(config)
+        for place, node in arguments(config)
     )

@@ -46,6 +46,7 @@ class Verdict:
         figure: the measured figure with unit and interval, ready to read.
         threshold: what was asked of it, ready to read.
         reason: why the outcome is what it is, where figure and threshold do not say it.
+        word: what is shown for the outcome where there is a better one, such as SLOWER.
     """
 
     gate: str
@@ -53,10 +54,16 @@ class Verdict:
     figure: str
     threshold: str
     reason: str = ""
+    word: str = ""
+
+    @property
+    def shown(self) -> str:
+        """The word, or the outcome where there is none."""
+        return self.word or self.outcome.value
 
     def __str__(self) -> str:
         tail = f" ({self.reason})" if self.reason else ""
-        return f"{self.outcome} {self.gate}: {self.figure}, {self.threshold}{tail}"
+        return f"{self.shown} {self.gate}: {self.figure}, {self.threshold}{tail}"
 
 
 def _figure(estimate: Estimate, unit: str) -> str:

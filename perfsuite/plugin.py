@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from perfsuite.bench import Bench
     from perfsuite.workload import Workload
 
-__all__ = ["perf", "workload"]
+__all__ = ["SESSION", "perf", "workload"]
 
-_SESSION = pytest.StashKey[Any]()  # a PerfSession, whose module imports torch
+SESSION = pytest.StashKey[Any]()
+"""What gives the fixture `perf` its `Bench`; its module imports torch."""
 _COMPARE = pytest.StashKey[Any]()
 
 
@@ -50,6 +51,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="how long two arms may take turns before an unclear verdict stands; they always"
         " take twelve (default: %(default)g)",
     )
+    group.addoption(
+        "--perf-against",
+        metavar="REF",
+        default=None,
+        help="compare the working tree with this commit, branch or tag: both take turns, in"
+        " fresh processes",
+    )
+    group.addoption(
+        "--perf-against-python",
+        metavar="PATH",
+        default=None,
+        help="let another interpreter run the side before, alone or with --perf-against",
+    )
 
 
 def _seconds(text: str) -> float:
@@ -69,6 +83,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
     pytest-benchmark would load, and warn, before anything is collected.
     """
+    config.addinivalue_line(
+        "markers", "one_tree: judges one tree by itself; left out of --perf-against"
+    )
     wanted = config.getoption("benchmark_compare", [])
     if not wanted or config.getoption("dist", "no") != "no":
         return
@@ -84,15 +101,34 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Start both sides of a comparison, which collect in this session's place."""
+    config = session.config
+    if config.getoption("perf_against") is None and config.getoption("perf_against_python") is None:
+        return
+    if _COMPARE in config.stash:
+        raise pytest.UsageError(
+            "--benchmark-compare holds a run against promoted ones, --perf-against against"
+            " another tree: one at a time"
+        )
+    from perfsuite.against import start_against
+
+    try:
+        start_against(session)
+    except BaseException:
+        _save_nothing(config)
+        raise
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(
     session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
 ) -> None:
     """Start a perfsuite session if there are benchmarks of ours; else leave all as it was."""
     ours = [item for item in items if "perf" in getattr(item, "fixturenames", ())]
     compare = config.stash.get(_COMPARE, False)
-    if not ours and not compare:
+    if (not ours and not compare) or SESSION in config.stash:
         return
-    own = config._benchmarksession  # type: ignore[attr-defined]  # set by pytest-benchmark
     from perfsuite.collected import suite_of
 
     try:
@@ -100,14 +136,20 @@ def pytest_collection_modifyitems(
         if suite is not None:
             from perfsuite.session import start_session
 
-            config.stash[_SESSION] = start_session(session, suite, items, ours, compare)
+            config.stash[SESSION] = start_session(session, suite, items, ours, compare)
             return
     except pytest.UsageError:
-        # Nothing will be measured, and pytest-benchmark need not warn that it saves nothing.
-        own.save = own.autosave = own.json = None
+        _save_nothing(config)
         raise
+    own = config._benchmarksession  # type: ignore[attr-defined]  # set by pytest-benchmark
     config.option.benchmark_compare = own.compare = compare
     own.handle_loading()
+
+
+def _save_nothing(config: pytest.Config) -> None:
+    """Keep pytest-benchmark from warning that it saves nothing, where nothing is measured."""
+    own = config._benchmarksession  # type: ignore[attr-defined]  # set by pytest-benchmark
+    own.save = own.autosave = own.json = None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -147,5 +189,5 @@ def perf(
     workload: "Workload",
 ) -> Iterator["Bench"]:
     """Build arms, time them, and gate what they show; see `perfsuite.bench.Bench`."""
-    with request.config.stash[_SESSION].bench(request.node, workload) as bench:
+    with request.config.stash[SESSION].bench(request.node, workload) as bench:
         yield bench

@@ -24,6 +24,7 @@ __all__ = [
     "next_free",
     "read_run",
     "save_numbered",
+    "software_changes",
     "write_new",
 ]
 
@@ -80,6 +81,7 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True):
     complete: bool
     items: dict[str, str]
     started: str
+    against: dict[str, Any] | None = None
 
 
 class _Commit(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,6 +100,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         commit: of the measured tree, or "unversioned".
         dirty: whether that tree had uncommitted changes.
         complete: whether every selected benchmark was run to its end.
+        two_trees: whether it holds a comparison of two trees (--perf-against).
         items: outcome by benchmark key, also of those that left no figures.
         started: when, in ISO 8601.
         benchmarks: by key.
@@ -110,12 +113,15 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     commit: str
     dirty: bool
     complete: bool
+    two_trees: bool
     items: dict[str, str]
     started: str
     benchmarks: dict[str, Benchmark]
 
     def faults(self) -> list[str]:
         """Return why this run must not become a baseline; nothing if it may."""
+        if self.two_trees:
+            return ["it compares two trees (--perf-against), a baseline is of one"]
         faults = [] if self.complete else ["the session did not run to its end"]
         faults += [f"{k} {outcome}" for k, outcome in self.items.items() if outcome != "passed"]
         faults += [
@@ -171,6 +177,7 @@ def read_run(path: Path) -> Run:
         commit=commit.id,
         dirty=commit.dirty,
         complete=section.complete,
+        two_trees=section.against is not None,
         items=section.items,
         started=section.started,
         benchmarks=by_key,
@@ -186,6 +193,15 @@ def _check_schema(path: Path, section: object) -> None:
             f"{path}: written by a later perfsuite (schema {schema}, this one reads {SCHEMA}):"
             " upgrade perfsuite, or promote runs of this version"
         )
+
+
+def software_changes(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Return what differs between two sets of versions, a line each."""
+    return [
+        f"{name} {then.get(name)} -> {now.get(name)}"
+        for name in sorted(then.keys() | now.keys())
+        if then.get(name) != now.get(name)
+    ]
 
 
 def encode(document: dict[str, Any]) -> bytes:

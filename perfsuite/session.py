@@ -15,6 +15,7 @@ from perfsuite.baseline import Baseline, BaselineError, compare, load_baseline
 from perfsuite.bench import Bench
 from perfsuite.collected import (
     Removed,
+    key_in,
     refuse_what_switches_gates_off,
     removed_benchmarks,
 )
@@ -30,9 +31,9 @@ from perfsuite.workload import Workload
 if TYPE_CHECKING:
     from perfsuite.gates import Verdict
 
-__all__ = ["PerfSession", "machine_of", "start_session"]
+__all__ = ["MACHINE", "PerfSession", "machine_of", "start_session"]
 
-_MACHINE = pytest.StashKey[Machine]()
+MACHINE = pytest.StashKey[Machine]()
 _BENCH = pytest.StashKey[Bench]()
 # What these do must not be done to an item that says that a benchmark is gone.
 _MARKERS_THAT_ACT = {
@@ -48,13 +49,13 @@ _MARKERS_THAT_ACT = {
 
 def machine_of(config: pytest.Config) -> Machine:
     """Return what the session runs on, found out once."""
-    if _MACHINE not in config.stash:
+    if MACHINE not in config.stash:
         wanted, workload = config.getoption("perf_device"), config.getoption("perf_workload")
         try:
-            config.stash[_MACHINE] = machine(wanted, workload)
+            config.stash[MACHINE] = machine(wanted, workload)
         except DeviceError as error:
             raise pytest.UsageError(str(error)) from None
-    return config.stash[_MACHINE]
+    return config.stash[MACHINE]
 
 
 def start_session(
@@ -120,8 +121,7 @@ class PerfSession(Ledger):
 
     def adopt(self, item: pytest.Item) -> None:
         """Prepare a benchmark: its key, and a timer that hands on the times we measured."""
-        key = f"{item.path.relative_to(self._suite).as_posix()}::{item.nodeid.partition('::')[2]}"
-        self.keys[item.nodeid] = key
+        self.keys[item.nodeid] = key_in(self._suite, item)
         marker = item.get_closest_marker("benchmark")
         options = dict(marker.kwargs) if marker else {}
         item.add_marker(pytest.mark.benchmark(**options | {"timer": Replay()}), append=False)

@@ -49,8 +49,9 @@ def write_summary(
     reporter.write_line("")
     for outcome, line in verdict_table(rows, width=reporter.config.get_terminal_writer().fullwidth):
         reporter.write_line(line, **_COLOURS[outcome])
-    counts = Counter(verdict.outcome for _, verdict in rows)
-    tally = ", ".join(f"{counts[outcome]} {outcome}" for outcome in Outcome if counts[outcome])
+    worst_first = sorted((verdict for _, verdict in rows), key=lambda v: _RANK[v.outcome])
+    counts = Counter(verdict.shown for verdict in reversed(worst_first))
+    tally = ", ".join(f"{count} {word}" for word, count in counts.items())
     reporter.write_line(tally or "no gate was evaluated")
     for line in saved:
         reporter.write_line(line)
@@ -64,7 +65,7 @@ def verdict_table(
     No line is cut: what does not fit in `width` goes on, indented, on the next.
     """
     rows = sorted(verdicts, key=lambda row: _RANK[row[1].outcome])
-    columns = [(v.outcome.value, _name(key, v.gate), v.figure) for key, v in rows]
+    columns = [(v.shown, _name(key, v.gate), v.figure) for key, v in rows]
     widths = [max(map(len, column)) for column in zip(*columns, strict=True)]
     lines = []
     for (_, verdict), cells in zip(rows, columns, strict=True):
@@ -82,4 +83,5 @@ def verdict_table(
 def _name(key: str, gate: str) -> str:
     """Return the benchmark's name without its file, and the gate's where that says more."""
     benchmark = key.rpartition("::")[2].removeprefix("test_")
+    gate = gate.removeprefix("against ")
     return benchmark if benchmark.startswith(gate) else f"{benchmark} {gate}"

@@ -11,6 +11,7 @@ import msgspec
 
 __all__ = [
     "FILE_NAME",
+    "Against",
     "Compare",
     "Convergence",
     "Loader",
@@ -40,6 +41,7 @@ Gate = Literal[
     "harness_overhead",
     "loader",
     "compare",
+    "against",
     "probe",
     "throttling",
 ]
@@ -110,6 +112,17 @@ class Compare(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     confidence: Confidence = 0.99
 
 
+class Against(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The comparison with another tree, side by side.
+
+    Attributes:
+        margin: the smallest relative change worth reporting.
+    """
+
+    margin: Positive = 0.05
+    confidence: Confidence = 0.99
+
+
 class Thresholds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything asked of one hardware.
 
@@ -124,6 +137,7 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     harness_overhead: Overhead = Overhead()
     loader: Loader = Loader()
     compare: Compare
+    against: Against = Against()
 
 
 def load_thresholds(path: Path, hardware: str) -> Thresholds:

@@ -31,6 +31,7 @@ from perfsuite.data import load_digits
 from perfsuite.device import DeviceError, choose_device, hardware, software
 from perfsuite.gates import Outcome
 from perfsuite.precision import Precision
+from perfsuite.runs import software_changes
 from perfsuite.sampling import sample
 from perfsuite.timing import clock_for, time_block, warm_up
 from perfsuite.workload import WORKLOADS, Arm
@@ -220,12 +221,7 @@ def main(argv: Sequence[str]) -> int:
     except (OSError, msgspec.DecodeError) as error:
         print(f"detection: {path}: cannot be read: {error}; move it away", file=sys.stderr)
         return 1
-    if (now := software(device)) != study.software:
-        changed = [
-            f"{k} {study.software.get(k)} -> {v}"
-            for k, v in now.items()
-            if study.software.get(k) != v
-        ]
+    if changed := software_changes(study.software, software(device)):
         print(
             f"detection: {path} was recorded with other software ({', '.join(changed)});"
             " move it away",

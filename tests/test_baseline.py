@@ -42,6 +42,7 @@ def baseline(*benchmarks: Benchmark, software: dict[str, Any] | None = None) -> 
             commit="abc",
             dirty=False,
             complete=True,
+            two_trees=False,
             items={each.key: "passed"},
             started=f"2026-01-0{number + 1}",
             benchmarks={each.key: each},

@@ -29,6 +29,14 @@ ORDER = (
     "collected",
     "saving",
     "ledger",
+    "changes",
+    "line",
+    "boot",  # it starts `serving`, in a process where nothing else of perfsuite is loaded yet
+    "sides",
+    "checkout",
+    "stage",
+    "standins",
+    "against",
     "model",
     "precision",
     "step",
@@ -49,15 +57,24 @@ ORDER = (
     "bench",
     "session",
     "plugin",
+    "serving",
     "__main__",
     "__init__",
 )
 WITHOUT_TORCH = ORDER[: ORDER.index("model")]
-WITHOUT_PYTEST = tuple(
-    name
-    for name in ORDER
-    if name not in {"summary", "progress", "collected", "saving", "ledger", "session", "plugin"}
-)
+WITH_PYTEST = {
+    "summary",
+    "progress",
+    "collected",
+    "saving",
+    "ledger",
+    "standins",
+    "against",
+    "session",
+    "plugin",
+    "serving",
+}
+WITHOUT_PYTEST = tuple(name for name in ORDER if name not in WITH_PYTEST)
 
 
 def imported(module: str) -> set[str]:

@@ -1,0 +1,181 @@
+"""Starts a side of a comparison: `python -P boot.py DESCRIPTOR`, before anything is imported.
+
+It sees to it that the code under test comes from this side's tree, also where the other tree is
+installed in editable mode, on PYTHONPATH or in a finder of its own, and hands over to
+`perfsuite.serving`. Until then it may use nothing but the standard library, since perfsuite
+itself may be under test.
+"""
+
+import importlib.util
+import json
+import os
+import sys
+import sysconfig
+from collections.abc import Sequence
+from importlib.machinery import BuiltinImporter, FrozenImporter, ModuleSpec, PathFinder
+from importlib.metadata import entry_points
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+__all__ = ["Pinned", "Translated", "Trees"]
+
+
+class Trees:
+    """The user's working tree, and the checkout that stands beside it.
+
+    Args:
+        top: the working tree.
+        checkout: of the other side, None where both sides share the tree.
+        suite: the benchmarks, relative to either; the same files on both sides.
+        installed: folders within the tree that hold installed packages, such as `.venv`.
+    """
+
+    def __init__(
+        self, top: str, checkout: str | None, suite: str, installed: Sequence[str] = ()
+    ) -> None:
+        self.top = Path(top)
+        self.checkout = None if checkout is None else Path(checkout)
+        self._suites = [tree / suite for tree in (self.top, self.checkout) if tree is not None]
+        self._installed = [Path(os.path.realpath(folder)) for folder in installed]
+        self._sides: dict[str, str | None] = {}  # of modules, by name
+
+    def side_of(self, path: str) -> str | None:
+        """Return whose code a file or folder is: "before", "after", or None for neither's."""
+        real = Path(os.path.realpath(path))
+        if any(real.is_relative_to(each) for each in (*self._suites, *self._installed)):
+            return None
+        if self.checkout is not None and real.is_relative_to(self.checkout):
+            return "before"
+        return "after" if real.is_relative_to(self.top) else None
+
+    def translated(self, path: str) -> str:
+        """Return where in the checkout a path of the working tree lies; others as they are."""
+        if self.checkout is None or self.side_of(path) != "after":
+            return path
+        return str(self.checkout / Path(os.path.realpath(path)).relative_to(self.top))
+
+    def loaded(self) -> dict[str, list[str]]:
+        """Return the packages that were imported "before", "after", from "neither" tree."""
+        for name, module in list(sys.modules.items()):
+            if name not in self._sides:  # each is looked up once: a fork knows what its server knew
+                file = getattr(module, "__file__", None)
+                # Some that have no file make one up: torch.ops has "_ops.py".
+                real = isinstance(file, str) and os.path.isabs(file) and "__" not in name  # noqa: PTH117
+                self._sides[name] = (self.side_of(str(file)) or "neither") if real else None
+        found: dict[str, set[str]] = {"before": set(), "after": set(), "neither": set()}
+        for name, side in self._sides.items():
+            if side is not None:
+                found[side].add(name.partition(".")[0])
+        return {side: sorted(names) for side, names in found.items()}
+
+
+class Translated:
+    """A finder whose finds in the working tree are looked up in the checkout instead.
+
+    Editable installs that are no line in a .pth file put finders like these on sys.meta_path.
+    """
+
+    def __init__(self, finder: Any, trees: Trees) -> None:
+        self._finder = finder
+        self._trees = trees
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return the spec that the finder has, moved to the checkout."""
+        spec: ModuleSpec | None = self._finder.find_spec(name, path, target)
+        if spec is None:
+            return None
+        folders = spec.submodule_search_locations
+        if not spec.origin or not Path(spec.origin).is_file():
+            if folders is not None:  # a namespace, which is no file
+                spec.submodule_search_locations = [*map(self._trees.translated, folders)]
+            return spec
+        moved = self._trees.translated(spec.origin)
+        if moved == spec.origin:
+            return spec
+        if not Path(moved).exists():
+            return None
+        return importlib.util.spec_from_file_location(
+            name,
+            moved,
+            submodule_search_locations=None
+            if folders is None
+            else [*map(self._trees.translated, folders)],
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._finder, name)
+
+
+class Pinned:
+    """A finder of one package in one place, so that both sides are timed by one perfsuite."""
+
+    def __init__(self, name: str, folder: str) -> None:
+        self._name = name
+        self._folder = folder
+
+    def find_spec(
+        self,
+        name: str,
+        path: Sequence[str] | None = None,  # noqa: ARG002  # as a finder is called
+        target: ModuleType | None = None,  # noqa: ARG002  # as a finder is called
+    ) -> ModuleSpec | None:
+        """Return the package's spec, None for any other."""
+        if name != self._name:
+            return None
+        init = os.path.join(self._folder, "__init__.py")  # noqa: PTH118  # a spec holds text
+        return importlib.util.spec_from_file_location(
+            name, init, submodule_search_locations=[self._folder]
+        )
+
+
+def installed_folders() -> list[str]:
+    """Return where packages of this interpreter are installed; also within a tree, as .venv."""
+    names = ("purelib", "platlib", "stdlib", "platstdlib")
+    return [sys.prefix, *(sysconfig.get_path(name) for name in names)]
+
+
+def _prepare(given: dict[str, Any]) -> Trees:
+    """Let imports come from this side's tree; return the trees."""
+    trees = Trees(given["top"], given["checkout"], given["suite"], installed_folders())
+    if given["here"]:
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109  # what `python -m pytest` puts there
+    if given["side"] == "before":
+        sys.path[:] = [trees.translated(entry) for entry in sys.path]
+        standard = (BuiltinImporter, FrozenImporter, PathFinder)
+        sys.meta_path[:] = [
+            finder if finder in standard else Translated(finder, trees) for finder in sys.meta_path
+        ]
+    if given["pin"] is not None:
+        sys.meta_path.insert(0, Pinned("perfsuite", given["pin"]))
+    return trees
+
+
+def _main(descriptor: int) -> int:
+    pipe = Connection(descriptor)
+    given = json.loads(pipe.recv_bytes())
+    trees = _prepare(given)
+    try:
+        from perfsuite import line, serving
+
+        if given["protocol"] != line.PROTOCOL:
+            raise ImportError(f"its perfsuite speaks protocol {line.PROTOCOL}")
+    except ImportError as error:
+        why = str(error)
+        if str(getattr(error, "name", None)).startswith("perfsuite"):
+            why = "its perfsuite is older than --perf-against"
+        elif getattr(error, "name", None):
+            why += f" for {sys.executable}"
+        pipe.send_bytes(json.dumps({"kind": "failed", "reason": why}).encode())
+        return 1
+    plugins = {entry.value for entry in entry_points(group="pytest11")}
+    own = [] if "perfsuite.plugin" in plugins else ["-p", "perfsuite.plugin"]
+    done: int = serving.serve(os.dup(descriptor), [*own, *given["args"]], trees.loaded)
+    return done
+
+
+if __name__ == "__main__":
+    sys.exit(_main(int(sys.argv[1])))

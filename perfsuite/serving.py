@@ -1,0 +1,297 @@
+"""A side of a comparison: a pytest session that forks a fresh process for each benchmark.
+
+It collects the suite with this side's code and imports all it needs, once. Then, for each
+request, it forks a worker, which runs a benchmark as far as the next block to be timed and
+waits there for its turn. The server itself touches neither the GPU nor a parallel region, so
+that its forks may.
+"""
+
+import os
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from typing import Any, NoReturn
+
+import msgspec
+import pytest
+import torch
+
+from perfsuite.bench import Bench
+from perfsuite.block import Block, Turn, resting_collector
+from perfsuite.collected import key_in, suite_above
+from perfsuite.data import DataError, Digits
+from perfsuite.device import DeviceError, Hardware
+from perfsuite.duet import Duet
+from perfsuite.line import Line, LineClosedError
+from perfsuite.machine import Machine, machine
+from perfsuite.plugin import SESSION
+from perfsuite.precision import Precision
+from perfsuite.session import MACHINE
+from perfsuite.thresholds import FILE_NAME, load_thresholds
+from perfsuite.workload import WORKLOADS, Workload
+
+__all__ = ["OneSide", "Serving", "serve"]
+
+Loaded = Callable[[], dict[str, list[str]]]
+"""Tells what was imported from which side's tree (`boot.Trees.loaded`)."""
+
+
+def serve(descriptor: int, arguments: Sequence[str], loaded: Loaded) -> int:
+    """Collect, then serve until the other end hangs up; return an exit code."""
+    # It was imported to get here, so that its asserts are plain ones, which is all the same.
+    plain = "-Wignore:Module already imported:pytest.PytestAssertRewriteWarning"
+    return int(pytest.main([plain, *arguments], plugins=[Serving(Line(descriptor), loaded)]))
+
+
+class OneSide(Bench):
+    """A benchmark's hands in a comparison: they time a block when it is their turn."""
+
+    def __init__(self, line: Line, **settings: Any) -> None:
+        super().__init__(report=self._tell, **settings)
+        self._line = line
+
+    def _tell(self, what: str, done: int, of: int) -> None:
+        self._line.send("progress", what=what, done=done, of=of)
+
+    def _take(self, what: str, turn: Turn, blocks: int) -> tuple[Block, ...]:  # noqa: ARG002  # the other end decides how many
+        taken = []
+        self._line.send("ready", what=what)
+        with resting_collector():
+            while _next(self._line) == "block":
+                taken.append(turn())
+                self._line.send("block", **asdict(taken[-1]))
+        return tuple(taken)
+
+    def duet(self, *_: Any, **__: Any) -> Duet:
+        """Refuse: two arms of one process are held against each other, not against a tree."""
+        pytest.fail(
+            "perf.duet judges one tree by itself: mark the benchmark one_tree, or time an arm"
+            " with perf.time",
+            pytrace=False,
+        )
+
+
+class Serving:
+    """The plugin that makes a pytest session a server.
+
+    Args:
+        line: to the coordinator.
+        loaded: tells what was imported from where.
+    """
+
+    def __init__(self, line: Line, loaded: Loaded) -> None:
+        self._line = line
+        self._loaded = loaded
+        self._errors: dict[str, str] = {}
+        self._about: dict[str, Any] = {}
+        self._worker: Line | None = None  # in a worker, its own
+        self._reports: list[pytest.TestReport] = []
+        self._digits: Digits | None = None
+
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """Find out what the machine is, in a process of its own: asking starts CUDA."""
+        wanted, name = config.getoption("perf_device"), config.getoption("perf_workload")
+        self._about = _asked_in_a_fork(lambda: _about(machine(wanted, name)))
+        if "error" in self._about:
+            raise pytest.UsageError(self._about["error"])
+        about = self._about
+        if about["device"] == "cpu":
+            # Two teams of threads on the same cores spin against each other; and no parallel
+            # region may be entered before a fork.
+            torch.set_num_threads(1)
+        config.stash[SESSION] = self
+        config.stash[MACHINE] = Machine(
+            device=torch.device(about["device"]),
+            hardware=msgspec.convert(about["hardware"], Hardware),
+            software=about["software"],
+            precisions=tuple(map(Precision, about["precisions"])),
+            default_workload=WORKLOADS[about["workload"]],
+        )
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Note why a file could not be collected."""
+        if report.failed:
+            self._errors[report.nodeid.partition("::")[0]] = _reason(report)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Say what there is, then serve."""
+        ours = {}
+        errors = {}
+        for file, why in self._errors.items():
+            path = session.config.rootpath / file
+            if (home := suite_above(path)) is not None:
+                errors[path.relative_to(home).as_posix()] = why
+        for item in session.items:
+            home = suite_above(item.path)
+            if "perf" in getattr(item, "fixturenames", ()) and home is not None:
+                ours[key_in(home, item)] = item
+        self._line.send(
+            "collected",
+            items={key: [m.name for m in item.iter_markers()] for key, item in ours.items()},
+            errors=errors,
+            loaded=self._loaded(),
+            prefix=sys.prefix,
+            **self._about,
+        )
+        if torch.cuda.is_initialized():
+            self._fail(
+                "importing the benchmarks starts CUDA, so that no fresh process can be"
+                " forked: use the GPU in fixtures and tests only"
+            )
+            return True
+        if ours and self._about["device"] == "cpu":
+            # For all forks at once; on a GPU each has to do it by itself.
+            with suppress(DataError):  # told where it is needed
+                self._load(session.config)
+        with suppress(LineClosedError):
+            while True:
+                request = self._line.receive()
+                if request["kind"] == "start":
+                    theirs = self._line.receive_descriptor()
+                    pid = self._fork(ours[request["key"]], theirs)
+                    os.close(theirs)  # or nobody would see the worker end
+                    self._line.send("started", pid=pid)
+                else:
+                    _, status = os.waitpid(request["pid"], 0)
+                    self._line.send("ended", code=os.waitstatus_to_exitcode(status))
+        return True
+
+    def _fail(self, reason: str) -> None:
+        with suppress(LineClosedError):
+            self._line.send("failed", reason=reason)
+
+    def pytest_sessionfinish(self) -> None:
+        """Say that there is nothing to come, if it was not said what there is."""
+        self._fail("its pytest session ended")
+
+    def _fork(self, item: pytest.Item, theirs: int) -> int:
+        pid = _fork()
+        if pid == 0:
+            self._line.close()
+            self._worker = Line(theirs)
+            self._be_worker(self._worker, item)
+        return pid
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note what became of the benchmark, in a worker."""
+        self._reports.append(report)
+
+    def _be_worker(self, line: Line, item: pytest.Item) -> NoReturn:
+        """Run a benchmark, tell what came of it, and end without the server's own clean-up."""
+        code = 1
+        try:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            if _next(line) == "go":
+                unused = "ignore:Benchmark fixture was not used at all"
+                item.add_marker(pytest.mark.filterwarnings(unused))
+                item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+                bad = next((report for report in self._reports if not report.passed), None)
+                if bad is not None:
+                    line.send("failed", reason=_reason(bad))
+                else:
+                    line.send("done", record=item.stash[_RECORD], loaded=self._loaded())
+                code = 0
+        except LineClosedError:
+            pass  # whoever asked has gone
+        except BaseException:  # told here, since nobody above will
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
+    def _load(self, config: pytest.Config) -> Digits:
+        if self._digits is None:
+            self._digits = config.stash[MACHINE].load(config.getoption("perf_data"))
+        return self._digits
+
+    @contextmanager
+    def bench(self, item: pytest.Item, workload: Workload) -> Iterator[Bench]:
+        """Return what the benchmark works with, in a worker; send what it measured."""
+        home = suite_above(item.path)
+        assert home is not None  # it was collected
+        assert self._worker is not None  # nothing is run in the server
+        where = item.config.stash[MACHINE]
+        bench = OneSide(
+            self._worker,
+            key=key_in(home, item),
+            markers=(),
+            machine=where,
+            workload=workload,
+            digits=self._load(item.config),
+            thresholds=load_thresholds(home / FILE_NAME, where.hardware.key),
+            budget_s=item.config.getoption("perf_budget"),
+        )
+        yield bench
+        item.stash[_RECORD] = bench.record(())
+
+
+_RECORD = pytest.StashKey[dict[str, Any]]()
+
+
+def _next(line: Line) -> str:
+    """Return the next request; "quit" ends the process."""
+    kind = str(line.receive()["kind"])
+    if kind == "quit":
+        raise LineClosedError
+    return kind
+
+
+def _reason(report: pytest.CollectReport | pytest.TestReport) -> str:
+    """Return the line that says why, of a report that failed or was skipped."""
+    if report.skipped and isinstance(report.longrepr, tuple):
+        return report.longrepr[2]
+    crash = getattr(report.longrepr, "reprcrash", None)
+    text = crash.message if crash is not None else str(report.longrepr)
+    lines = [line.removeprefix("E ").strip() for line in text.splitlines() if line.strip()]
+    if crash is not None:
+        return lines[0]
+    said = [line.removeprefix("E ").strip() for line in text.splitlines() if line[:2] == "E "]
+    return (said or lines or ["no reason was given"])[-1]
+
+
+def _about(where: Machine) -> dict[str, Any]:
+    return {
+        "device": str(where.device),
+        "hardware": asdict(where.hardware),
+        "software": where.software,
+        "precisions": where.precisions,
+        "workload": where.default_workload.name,
+    }
+
+
+def _fork() -> int:
+    with warnings.catch_warnings():
+        # Python >= 3.12 warns where there are threads: those of OpenBLAS, which is at rest and
+        # made to be forked.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
+
+
+def _asked_in_a_fork(ask: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what `ask` returns in a process that ends there."""
+    reading, writing = os.pipe()
+    pid = _fork()
+    if pid == 0:
+        try:
+            answer = ask()
+        except DeviceError as error:
+            answer = {"error": str(error)}
+        except Exception as error:  # whatever the driver says
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        with os.fdopen(writing, "wb") as file:
+            file.write(msgspec.json.encode(answer))
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as file:
+        content = file.read()
+    os.waitpid(pid, 0)
+    if not content:
+        return {"error": "the process that was to look at the machine died"}
+    decoded: dict[str, Any] = msgspec.json.decode(content)
+    return decoded
