@@ -43,8 +43,6 @@ def start_against(session: pytest.Session) -> None:
         UsageError: the options do not go together, or the two sides cannot be compared.
     """
     config = session.config
-    if config.getoption("dist", "no") != "no":
-        raise pytest.UsageError("--perf-against cannot measure under xdist; run with -n0")
     refuse_what_switches_gates_off(config, (), compare=False)
     suites = suites_asked_for(config)
     if len(suites) != 1:

@@ -87,7 +87,16 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "one_tree: judges one tree by itself; left out of --perf-against"
     )
     wanted = config.getoption("benchmark_compare", [])
-    if not wanted or config.getoption("dist", "no") != "no":
+    distributed = config.getoption("dist", "no") != "no"
+    if _two_sides(config):
+        if distributed:
+            raise pytest.UsageError("--perf-against cannot measure under xdist; run with -n0")
+        if wanted:
+            raise pytest.UsageError(
+                "--benchmark-compare holds a run against promoted ones, --perf-against against"
+                " another tree: one at a time"
+            )
+    if not wanted or distributed:
         return
     if isinstance(wanted, str):
         swallowed = config.invocation_params.dir / wanted.partition("::")[0]
@@ -103,21 +112,20 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection(session: pytest.Session) -> None:
     """Start both sides of a comparison, which collect in this session's place."""
-    config = session.config
-    if config.getoption("perf_against") is None and config.getoption("perf_against_python") is None:
+    if not _two_sides(session.config):
         return
-    if _COMPARE in config.stash:
-        raise pytest.UsageError(
-            "--benchmark-compare holds a run against promoted ones, --perf-against against"
-            " another tree: one at a time"
-        )
     from perfsuite.against import start_against
 
     try:
         start_against(session)
     except BaseException:
-        _save_nothing(config)
+        _save_nothing(session.config)
         raise
+
+
+def _two_sides(config: pytest.Config) -> bool:
+    options = ("perf_against", "perf_against_python")
+    return any(config.getoption(option) is not None for option in options)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -6,6 +6,7 @@ waits there for its turn. The server itself touches neither the GPU nor a parall
 that its forks may.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -148,6 +149,9 @@ class Serving:
             # For all forks at once; on a GPU each has to do it by itself.
             with suppress(DataError):  # told where it is needed
                 self._load(session.config)
+        # Whatever was imported stays: a fork need not go through it, and so copy it, again.
+        gc.collect()
+        gc.freeze()
         with suppress(LineClosedError):
             while True:
                 request = self._line.receive()
