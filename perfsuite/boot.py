@@ -9,12 +9,12 @@ itself may be under test.
 import importlib.util
 import json
 import os
+import socket
 import sys
 import sysconfig
 from collections.abc import Sequence
 from importlib.machinery import BuiltinImporter, FrozenImporter, ModuleSpec, PathFinder
 from importlib.metadata import entry_points
-from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -155,25 +155,33 @@ def _prepare(given: dict[str, Any]) -> Trees:
 
 
 def _main(descriptor: int) -> int:
-    pipe = Connection(descriptor)
-    given = json.loads(pipe.recv_bytes())
+    line = socket.socket(fileno=os.dup(descriptor))
+    received = b""
+    while not received.endswith(b"\n"):
+        chunk = line.recv(1 << 16)
+        if not chunk:
+            return 1
+        received += chunk
+    given = json.loads(received)
     trees = _prepare(given)
     try:
-        from perfsuite import line, serving
+        from perfsuite import line as messages
+        from perfsuite import serving
 
-        if given["protocol"] != line.PROTOCOL:
-            raise ImportError(f"its perfsuite speaks protocol {line.PROTOCOL}")
+        if given["protocol"] != messages.PROTOCOL:
+            raise ImportError(f"its perfsuite speaks protocol {messages.PROTOCOL}")
     except ImportError as error:
         why = str(error)
-        if str(getattr(error, "name", None)).startswith("perfsuite"):
+        if str(error.name).startswith("perfsuite"):
             why = "its perfsuite is older than --perf-against"
-        elif getattr(error, "name", None):
-            why += f" for {sys.executable}"
-        pipe.send_bytes(json.dumps({"kind": "failed", "reason": why}).encode())
+        elif error.name:
+            why += f", for {sys.executable}"
+        line.sendall(json.dumps({"kind": "failed", "reason": why}).encode() + b"\n")
         return 1
+    line.close()
     plugins = {entry.value for entry in entry_points(group="pytest11")}
     own = [] if "perfsuite.plugin" in plugins else ["-p", "perfsuite.plugin"]
-    done: int = serving.serve(os.dup(descriptor), [*own, *given["args"]], trees.loaded)
+    done: int = serving.serve(descriptor, [*own, *given["args"]], trees.loaded)
     return done
 
 

@@ -10,13 +10,17 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
-from torchvision import datasets, transforms
+
+# torchvision takes a second to import, and most sessions have no use for it.
+if TYPE_CHECKING:
+    from torchvision.datasets import MNIST
 
 __all__ = ["SOURCES", "DataError", "Digits", "cache_dir", "load_digits", "loader", "real_folder"]
 
@@ -134,6 +138,8 @@ def real_folder(source: str, scratch: Path) -> Path:
 
 def loader(folder: Path, batch_size: int) -> DataLoader[tuple[Tensor, Tensor]]:
     """Return the tutorial's own input pipeline: torchvision's MNIST, ToTensor, DataLoader."""
+    from torchvision import datasets, transforms
+
     digits = datasets.MNIST(str(folder), train=True, transform=transforms.ToTensor())
     return DataLoader(digits, batch_size=batch_size, shuffle=True, drop_last=True)
 
@@ -161,7 +167,9 @@ def _read_mnist5k() -> tuple[Bytes, Bytes]:
     return np.ascontiguousarray(table[:, :-1]).reshape(-1, 28, 28), table[:, -1].copy()
 
 
-def _open_mnist() -> datasets.MNIST:
+def _open_mnist() -> "MNIST":
+    from torchvision import datasets
+
     root = cache_dir()
     raw = root / "MNIST" / "raw"
     downloads = not all((raw / name).exists() for name in _MNIST_FILES)

@@ -5,6 +5,7 @@ and stays out of the way of sessions without a benchmark that uses the fixture `
 there is one, `perfsuite.session` takes over.
 """
 
+from argparse import Namespace
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +67,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Leave conftest files to the sides of a comparison, which run what they are for."""
+    if _two_sides(early_config.known_args_namespace):
+        early_config.known_args_namespace.noconftest = True
+
+
 def _seconds(text: str) -> float:
     """Return a number of seconds that is finite and positive; argparse reports what is not."""
     seconds = float(text)
@@ -88,7 +96,7 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     wanted = config.getoption("benchmark_compare", [])
     distributed = config.getoption("dist", "no") != "no"
-    if _two_sides(config):
+    if _two_sides(config.option):
         if distributed:
             raise pytest.UsageError("--perf-against cannot measure under xdist; run with -n0")
         if wanted:
@@ -112,7 +120,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection(session: pytest.Session) -> None:
     """Start both sides of a comparison, which collect in this session's place."""
-    if not _two_sides(session.config):
+    if not _two_sides(session.config.option):
         return
     from perfsuite.against import start_against
 
@@ -123,9 +131,8 @@ def pytest_collection(session: pytest.Session) -> None:
         raise
 
 
-def _two_sides(config: pytest.Config) -> bool:
-    options = ("perf_against", "perf_against_python")
-    return any(config.getoption(option) is not None for option in options)
+def _two_sides(options: Namespace) -> bool:
+    return options.perf_against is not None or options.perf_against_python is not None
 
 
 @pytest.hookimpl(tryfirst=True)

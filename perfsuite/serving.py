@@ -7,6 +7,7 @@ that its forks may.
 """
 
 import gc
+import importlib
 import os
 import signal
 import sys
@@ -22,20 +23,19 @@ import pytest
 import torch
 
 from perfsuite.bench import Bench
-from perfsuite.block import Block, Turn, resting_collector
 from perfsuite.collected import key_in, suite_above
 from perfsuite.data import DataError, Digits
 from perfsuite.device import DeviceError, Hardware
-from perfsuite.duet import Duet
 from perfsuite.line import Line, LineClosedError
 from perfsuite.machine import Machine, machine
+from perfsuite.oneside import OneSide, next_request
 from perfsuite.plugin import SESSION
 from perfsuite.precision import Precision
 from perfsuite.session import MACHINE
 from perfsuite.thresholds import FILE_NAME, load_thresholds
 from perfsuite.workload import WORKLOADS, Workload
 
-__all__ = ["OneSide", "Serving", "serve"]
+__all__ = ["Serving", "serve"]
 
 Loaded = Callable[[], dict[str, list[str]]]
 """Tells what was imported from which side's tree (`boot.Trees.loaded`)."""
@@ -46,34 +46,6 @@ def serve(descriptor: int, arguments: Sequence[str], loaded: Loaded) -> int:
     # It was imported to get here, so that its asserts are plain ones, which is all the same.
     plain = "-Wignore:Module already imported:pytest.PytestAssertRewriteWarning"
     return int(pytest.main([plain, *arguments], plugins=[Serving(Line(descriptor), loaded)]))
-
-
-class OneSide(Bench):
-    """A benchmark's hands in a comparison: they time a block when it is their turn."""
-
-    def __init__(self, line: Line, **settings: Any) -> None:
-        super().__init__(report=self._tell, **settings)
-        self._line = line
-
-    def _tell(self, what: str, done: int, of: int) -> None:
-        self._line.send("progress", what=what, done=done, of=of)
-
-    def _take(self, what: str, turn: Turn, blocks: int) -> tuple[Block, ...]:  # noqa: ARG002  # the other end decides how many
-        taken = []
-        self._line.send("ready", what=what)
-        with resting_collector():
-            while _next(self._line) == "block":
-                taken.append(turn())
-                self._line.send("block", **asdict(taken[-1]))
-        return tuple(taken)
-
-    def duet(self, *_: Any, **__: Any) -> Duet:
-        """Refuse: two arms of one process are held against each other, not against a tree."""
-        pytest.fail(
-            "perf.duet judges one tree by itself: mark the benchmark one_tree, or time an arm"
-            " with perf.time",
-            pytrace=False,
-        )
 
 
 class Serving:
@@ -145,8 +117,9 @@ class Serving:
                 " forked: use the GPU in fixtures and tests only"
             )
             return True
+        # What every fork would do anew. The first use of an optimizer imports this, for a second.
+        importlib.import_module("torch._dynamo")
         if ours and self._about["device"] == "cpu":
-            # For all forks at once; on a GPU each has to do it by itself.
             with suppress(DataError):  # told where it is needed
                 self._load(session.config)
         # Whatever was imported stays: a fork need not go through it, and so copy it, again.
@@ -156,7 +129,7 @@ class Serving:
             while True:
                 request = self._line.receive()
                 if request["kind"] == "start":
-                    theirs = self._line.receive_descriptor()
+                    theirs = self._line.shared()
                     pid = self._fork(ours[request["key"]], theirs)
                     os.close(theirs)  # or nobody would see the worker end
                     self._line.send("started", pid=pid)
@@ -190,7 +163,7 @@ class Serving:
         code = 1
         try:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-            if _next(line) == "go":
+            if next_request(line) == "go":
                 unused = "ignore:Benchmark fixture was not used at all"
                 item.add_marker(pytest.mark.filterwarnings(unused))
                 item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
@@ -236,14 +209,6 @@ class Serving:
 
 
 _RECORD = pytest.StashKey[dict[str, Any]]()
-
-
-def _next(line: Line) -> str:
-    """Return the next request; "quit" ends the process."""
-    kind = str(line.receive()["kind"])
-    if kind == "quit":
-        raise LineClosedError
-    return kind
 
 
 def _reason(report: pytest.CollectReport | pytest.TestReport) -> str:

@@ -127,11 +127,8 @@ class Side:
         """
         ours, theirs = socket.socketpair()
         try:
-            self._tell("start", key=key)
-            self._line.send_descriptor(theirs.fileno())
+            self._tell("start", key=key, share=theirs.fileno())
             pid = self._ask()["pid"]
-        except LineClosedError:
-            raise self._gone() from None
         finally:
             theirs.close()
         return Worker(self, Line(ours.detach()), pid, progress)

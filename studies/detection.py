@@ -13,17 +13,17 @@ repeated, so that a study which was broken off goes on where it stood.
 import argparse
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from statistics import fmean, median
+from statistics import fmean
 
 import msgspec
 import psutil
 import torch
 from records import Study, read_study, write_study
-from torch import Tensor
+from slowdown import slowed
 from verdicts import Restart, Trial, perfsuite_says, verdicts
 from workers import Worker, restart
 
@@ -33,7 +33,6 @@ from perfsuite.gates import Outcome
 from perfsuite.precision import Precision
 from perfsuite.runs import software_changes
 from perfsuite.sampling import sample
-from perfsuite.timing import clock_for, time_block, warm_up
 from perfsuite.workload import WORKLOADS, Arm
 
 BLOCK_STEPS = {"cpu": 1, "cuda": 10}
@@ -47,47 +46,8 @@ def make_arm(seed: int, *, device: str, slowdown: float) -> Arm:
     precision = Precision.fp16 if device == "cuda" else Precision.fp32
     arm = workload.arm(precision, load_digits("synthetic", torch_device), seed)
     if slowdown:
-        slow = _slow_cuda if device == "cuda" else _slow_cpu
-        arm.step = slow(arm, slowdown)
+        arm.step = slowed(arm, slowdown, device)
     return arm
-
-
-def _slow_cpu(arm: Arm, slowdown: float) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return the step, followed by a wait of a share of the time that this very step took."""
-    step = arm.step
-
-    def slowed(images: Tensor, labels: Tensor) -> Tensor:
-        started_s = time.perf_counter()
-        loss = step(images, labels)
-        until_s = started_s + (time.perf_counter() - started_s) * (1 + slowdown)
-        while time.perf_counter() < until_s:
-            pass
-        return loss
-
-    return slowed
-
-
-def _slow_cuda(arm: Arm, slowdown: float) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return the step, followed by a kernel that waits for a share of a warm step's time."""
-    clock = clock_for(torch.device("cuda"))
-    step = arm.step
-    warm_up(arm, clock, steps=10)
-    step_s = median(time_block(arm, clock, 10).step_s for _ in range(10))
-    cycles = 10_000_000
-    torch.cuda._sleep(cycles)
-    clock.start()
-    torch.cuda._sleep(cycles)
-    _, slept_s = clock.stop()
-    assert slept_s is not None  # CUDA's clock has one
-    wait = int(cycles * slowdown * step_s / slept_s)
-    arm.restore()
-
-    def slowed(images: Tensor, labels: Tensor) -> Tensor:
-        loss = step(images, labels)
-        torch.cuda._sleep(wait)
-        return loss
-
-    return slowed
 
 
 def run_trial(index: int, *, device: str, slowdown: float, budget_s: float, alone: bool) -> Trial:

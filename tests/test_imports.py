@@ -55,6 +55,7 @@ ORDER = (
     "probes",
     "machine",
     "bench",
+    "oneside",
     "session",
     "plugin",
     "serving",
@@ -71,6 +72,7 @@ WITH_PYTEST = {
     "standins",
     "against",
     "session",
+    "oneside",
     "plugin",
     "serving",
 }

@@ -10,6 +10,7 @@ import pytest
 from records import Study, read_study, write_study
 from replay import replay, replay_sequential
 from report import Rate, page, rates
+from slowdown import slowed
 from verdicts import RULES, Restart, Trial, perfsuite_says, sequential_rules_say, verdicts
 
 from perfsuite.gates import Outcome
@@ -231,7 +232,7 @@ def test_the_slowdown_is_a_share_of_the_step(monkeypatch: pytest.MonkeyPatch) ->
     arm = detection.make_arm(0, device="cpu", slowdown=0.0)
     readings = iter([10.0, 12.0, 12.5, 13.1])
     monkeypatch.setattr("time.perf_counter", lambda: next(readings))
-    wait = detection._slow_cpu(arm, 0.5)
+    wait = slowed(arm, 0.5, "cpu")
     wait(*arm.take(1)[0])
     # From 10 to 12 s is the step; half as long again ends at 13 s, seen at 13.1 s.
     assert next(readings, None) is None

@@ -1,0 +1,49 @@
+"""A benchmark's hands in a comparison of two trees: they time a block when it is their turn."""
+
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+
+from perfsuite.bench import Bench
+from perfsuite.block import Block, Turn, resting_collector
+from perfsuite.duet import Duet
+from perfsuite.line import Line, LineClosedError
+
+__all__ = ["OneSide", "next_request"]
+
+
+class OneSide(Bench):
+    """A benchmark's hands in a comparison: they time a block when it is their turn."""
+
+    def __init__(self, line: Line, **settings: Any) -> None:
+        super().__init__(report=self._tell, **settings)
+        self._line = line
+
+    def _tell(self, what: str, done: int, of: int) -> None:
+        self._line.send("progress", what=what, done=done, of=of)
+
+    def _take(self, what: str, turn: Turn, blocks: int) -> tuple[Block, ...]:  # noqa: ARG002  # the other end decides how many
+        taken = []
+        self._line.send("ready", what=what)
+        with resting_collector():
+            while next_request(self._line) == "block":
+                taken.append(turn())
+                self._line.send("block", **asdict(taken[-1]))
+        return tuple(taken)
+
+    def duet(self, *_: Any, **__: Any) -> Duet:
+        """Refuse: two arms of one process are held against each other, not against a tree."""
+        pytest.fail(
+            "perf.duet judges one tree by itself: mark the benchmark one_tree, or time an arm"
+            " with perf.time",
+            pytrace=False,
+        )
+
+
+def next_request(line: Line) -> str:
+    """Return the next request; "quit" ends the process."""
+    kind = str(line.receive()["kind"])
+    if kind == "quit":
+        raise LineClosedError
+    return kind

@@ -1,0 +1,78 @@
+"""A clone of this repository, with a slowdown planted in the code that it measures, or without."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Session", "clone", "compare_with_head", "plant"]
+
+REPOSITORY = Path(__file__).parent.parent
+
+_PLANT = """
+
+_arm = Workload.arm  # planted
+
+
+def _slow_arm(self, precision, digits, seed=0):
+    from slowdown import slowed
+
+    arm = _arm(self, precision, digits, seed)
+    arm.step = slowed(arm, {share}, digits.labels.device.type)
+    return arm
+
+
+Workload.arm = _slow_arm
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """How a comparison ended.
+
+    Attributes:
+        code: pytest's exit code.
+        out: what it printed.
+        run: what it saved, None if it saved nothing.
+    """
+
+    code: int
+    out: str
+    run: dict[str, Any] | None
+
+
+def clone(folder: Path) -> Path:
+    """Clone what is committed here into a folder that does not exist yet; return it."""
+    subprocess.run(["git", "clone", "--quiet", str(REPOSITORY), str(folder)], check=True)
+    return folder
+
+
+def plant(tree: Path, share: float) -> None:
+    """Slow every timed step of a clone's working tree down by a share (0.1 for 10 %)."""
+    with (tree / "perfsuite" / "workload.py").open("a", encoding="utf-8") as module:
+        module.write(_PLANT.format(share=share))
+
+
+def compare_with_head(tree: Path, arguments: Sequence[str]) -> Session:
+    """Run ``pytest benchmarks --perf-against HEAD`` in a clone, with further arguments."""
+    saved = tree.parent / f"{tree.name}.json"
+    saved.unlink(missing_ok=True)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "--perf-against", "HEAD"),
+            *(f"--benchmark-json={saved}", *arguments),
+        ],
+        cwd=tree,
+        env={k: v for k, v in os.environ.items() if not k.startswith("PYTEST")},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    run = json.loads(saved.read_bytes()) if saved.exists() else None
+    return Session(code=done.returncode, out=done.stdout, run=run)

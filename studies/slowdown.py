@@ -1,0 +1,57 @@
+"""A training step that takes longer than it should, by a share of itself."""
+
+import time
+from collections.abc import Callable
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from perfsuite.timing import clock_for, time_block, warm_up
+from perfsuite.workload import Arm
+
+__all__ = ["slowed"]
+
+Step = Callable[[Tensor, Tensor], Tensor]
+
+
+def slowed(arm: Arm, share: float, device: str) -> Step:
+    """Return the arm's step, which takes `share` longer (0.1 for 10 %) than it would."""
+    return _on_cuda(arm, share) if device == "cuda" else _on_cpu(arm.step, share)
+
+
+def _on_cpu(step: Step, share: float) -> Step:
+    """Return the step, followed by a wait of a share of the time that this very step took."""
+
+    def slow(images: Tensor, labels: Tensor) -> Tensor:
+        started_s = time.perf_counter()
+        loss = step(images, labels)
+        until_s = started_s + (time.perf_counter() - started_s) * (1 + share)
+        while time.perf_counter() < until_s:
+            pass
+        return loss
+
+    return slow
+
+
+def _on_cuda(arm: Arm, share: float) -> Step:
+    """Return the step, followed by a kernel that waits for a share of a warm step's time."""
+    clock = clock_for(torch.device("cuda"))
+    step = arm.step
+    warm_up(arm, clock, steps=10)
+    step_s = median(time_block(arm, clock, 10).step_s for _ in range(10))
+    cycles = 10_000_000
+    torch.cuda._sleep(cycles)
+    clock.start()
+    torch.cuda._sleep(cycles)
+    _, slept_s = clock.stop()
+    assert slept_s is not None  # CUDA's clock has one
+    wait = int(cycles * share * step_s / slept_s)
+    arm.restore()
+
+    def slow(images: Tensor, labels: Tensor) -> Tensor:
+        loss = step(images, labels)
+        torch.cuda._sleep(wait)
+        return loss
+
+    return slow
