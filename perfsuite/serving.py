@@ -76,6 +76,7 @@ class Serving:
             # Two teams of threads on the same cores spin against each other; and no parallel
             # region may be entered before a fork.
             torch.set_num_threads(1)
+            about["software"]["threads"] = 1
         config.stash[SESSION] = self
         config.stash[MACHINE] = Machine(
             device=torch.device(about["device"]),
@@ -93,6 +94,12 @@ class Serving:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Say what there is, then serve."""
+        if torch.cuda.is_initialized():
+            self._fail(
+                "importing the benchmarks starts CUDA, so that no fresh process can be forked:"
+                " use the GPU in fixtures and in benchmarks only"
+            )
+            return True
         ours = {}
         errors = {}
         for file, why in self._errors.items():
@@ -111,12 +118,6 @@ class Serving:
             prefix=sys.prefix,
             **self._about,
         )
-        if torch.cuda.is_initialized():
-            self._fail(
-                "importing the benchmarks starts CUDA, so that no fresh process can be"
-                " forked: use the GPU in fixtures and tests only"
-            )
-            return True
         # What every fork would do anew. The first use of an optimizer imports this, for a second.
         importlib.import_module("torch._dynamo")
         if ours and self._about["device"] == "cpu":
