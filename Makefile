@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 # A stamp newer than pyproject.toml says that the environment is whole.
 STAMP := $(VENV)/.installed
 
-.PHONY: bench test check figures sabotage install clean
+.PHONY: bench test check figures transcript sabotage install clean
 .DEFAULT_GOAL := bench
 
 bench: $(STAMP)
@@ -26,6 +26,10 @@ check: $(STAMP)
 # The figures of README.md, from a run: make figures RUN=docs/runs/cpu.json
 figures: $(STAMP)
 	$(BIN)/python tools/figures.py $(RUN) README.md
+
+# The comparison that README.md shows: plants a slowdown in a clone, and finds it.
+transcript: $(STAMP)
+	$(BIN)/python tools/transcript.py README.md
 
 # Plants every known bug that this machine can show, and writes docs/sabotage.md.
 sabotage: $(STAMP)

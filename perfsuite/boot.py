@@ -173,7 +173,7 @@ def _main(descriptor: int) -> int:
     except ImportError as error:
         why = str(error)
         if str(error.name).startswith("perfsuite"):
-            why = "its perfsuite is older than --perf-against"
+            why = "its perfsuite is older than --perf-against; take a later commit"
         elif error.name:
             why += f", for {sys.executable}"
         line.sendall(json.dumps({"kind": "failed", "reason": why}).encode() + b"\n")

@@ -28,7 +28,11 @@ def test_the_options_are_these(suite: Suite) -> None:
     text = suite.run("--help").stdout.str()
     described = dict(re.findall(r"^ +(--perf-[a-z-]+)=\{([a-z0-9,]+)\}", text, re.MULTILINE))
     assert {name: tuple(choices.split(",")) for name, choices in described.items()} == OPTIONS
-    assert set(re.findall(r"--perf-[a-z-]+", text)) == OPTIONS.keys() | {"--perf-budget"}
+    assert set(re.findall(r"--perf-[a-z-]+", text)) == OPTIONS.keys() | {
+        "--perf-against",
+        "--perf-against-python",
+        "--perf-budget",
+    }
 
 
 @pytest.mark.parametrize("option", OPTIONS)

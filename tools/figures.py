@@ -46,13 +46,17 @@ def render(path: Path) -> str:
     return "\n".join([*lines, END])
 
 
-def replace(readme: str, figures: str) -> str:
-    """Return the text with what stands between the markers replaced."""
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"no {BEGIN} … {END} to put the figures between")
-    return before + figures + after
+def replace(readme: str, content: str, *, begin: str = BEGIN, end: str = END) -> str:
+    """Return the text with the markers, and what stands between them, replaced.
+
+    Raises:
+        ValueError: it does not hold the markers.
+    """
+    before, found_begin, rest = readme.partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not found_begin or not found_end:
+        raise ValueError(f"no {begin} … {end} to write between")
+    return before + content + after
 
 
 def main(arguments: list[str]) -> int:

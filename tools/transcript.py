@@ -1,0 +1,59 @@
+"""Write a real comparison into README.md: ``python tools/transcript.py README.md``.
+
+Clones what is committed, slows every step of the clone's working tree down by a tenth, lets
+``pytest --perf-against HEAD`` find it, and puts what that printed between the two markers.
+"""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from figures import replace
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "studies"))
+from planted import clone, compare_with_head, plant  # found once it is on the path
+
+BEGIN, END = "<!-- transcript: begin -->", "<!-- transcript: end -->"
+SHARE = 0.10
+ARGUMENTS = ("benchmarks/test_step_time.py", "-k", "fp32", "--perf-budget", "120")
+WIDTH = 100
+
+
+def transcript() -> str:
+    """Return a session in which the planted slowdown was found, as Markdown.
+
+    Raises:
+        RuntimeError: it was not found.
+    """
+    os.environ["COLUMNS"] = str(WIDTH)
+    with tempfile.TemporaryDirectory(prefix="transcript-") as home:
+        tree = clone(Path(home) / "tree")
+        plant(tree, SHARE)
+        done = compare_with_head(tree, ARGUMENTS)
+    if done.code != 1 or "SLOWER" not in done.out:
+        raise RuntimeError(f"the planted slowdown was not found:\n{done.out}")
+    lines = done.out.splitlines()
+    first = next(at for at, line in enumerate(lines) if " FAILURES " in line)
+    shown = [line for line in lines[first:] if not line.startswith("saved ")]
+    command = f"pytest {' '.join(ARGUMENTS)} --perf-against HEAD"
+    return "\n".join([BEGIN, "```console", f"$ {command}", *shown, "```", END])
+
+
+def main(arguments: list[str]) -> int:
+    """Rewrite the README; return 0, or 1 after what was wrong."""
+    if len(arguments) != 1:
+        print("usage: python tools/transcript.py README.md", file=sys.stderr)
+        return 2
+    readme = Path(arguments[0])
+    try:
+        text = replace(readme.read_text(encoding="utf-8"), transcript(), begin=BEGIN, end=END)
+    except (OSError, ValueError, RuntimeError) as error:
+        print(f"transcript: {error}", file=sys.stderr)
+        return 1
+    readme.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
