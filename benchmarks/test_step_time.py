@@ -12,3 +12,4 @@ def test_step_time(perf: Bench, precision: Precision) -> None:
     arm = perf.arm(precision)
     blocks = perf.time(arm, blocks=BLOCKS)
     perf.metric("step_s", median_s([b.step_s for b in blocks]), unit="s", better="lower")
+    perf.profile(arm)

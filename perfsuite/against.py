@@ -6,34 +6,34 @@ names, so that node ids, -k, -m, -x and reports work as they do for any other te
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 from pytest_benchmark.utils import NameWrapper
 
 from perfsuite.changes import Restart, could_not_run, is_counted, verdicts
-from perfsuite.checkout import CheckoutError
+from perfsuite.checkout import CheckoutError, commits_since
 from perfsuite.collected import arguments, refuse_what_switches_gates_off, suites_asked_for
-from perfsuite.duet import Duet
 from perfsuite.gates import Outcome, Verdict
 from perfsuite.ledger import Ledger
+from perfsuite.pairing import pair
+from perfsuite.reasons import reasons
 from perfsuite.replay import Replay, hand_over
-from perfsuite.restarts import starting_order, take_turns
+from perfsuite.runs import Benchmark
 from perfsuite.sampling import sample
-from perfsuite.sides import SideError, Worker
-from perfsuite.stage import Stage, StageError, Wanted, misplaced, set_stage
+from perfsuite.sides import SideError
+from perfsuite.stage import Stage, StageError, Wanted, set_stage
 from perfsuite.standins import Offered, StandIn, stand_in_for_file
 from perfsuite.thresholds import FILE_NAME, Thresholds, ThresholdsError, load_thresholds
 
 __all__ = ["Against", "start_against"]
-
-_MIN_QUADS, _MAX_QUADS = 2, 12
 
 
 def start_against(session: pytest.Session) -> None:
@@ -137,15 +137,35 @@ class Against(Ledger):
     def compare(self, item: StandIn) -> None:
         """Pair processes of both sides until the verdict is clear; fail the item if it is red."""
         restarts: list[Restart] = []
+        why: list[str] = []
         started_s = time.monotonic()
         try:
             found = self._judge(item, restarts)
         except SideError as error:
             found = (could_not_run(error.side, error.reason),)
-        self.status.clear()
+        except StageError as error:
+            pytest.fail(f"FAIL against: {error}", pytrace=False)
         if restarts:
+            if any(verdict.outcome is Outcome.FAIL for verdict in found):
+                why = self._reasons(item.key, len(restarts))
             self._keep(item, restarts, found, time.monotonic() - started_s)
-        self.judge(item.key, found, self._thresholds.warn)
+        self.status.clear()
+        self.judge(item.key, found, self._thresholds.warn, why)
+
+    def _reasons(self, key: str, index: int) -> list[str]:
+        """Return what differs between the sides besides their figures, by a further restart."""
+        try:
+            both = pair(self._stage, key, index, self.status.show, explain=True)
+        except SideError as error:
+            return [f"no reasons: {error}"]
+        ref, offers = self._stage.ref, self._stage.offers
+        before, after = (msgspec.convert(each, Benchmark) for each in (both.before, both.after))
+        return reasons(
+            before,
+            after,
+            software=(offers["before"].software, offers["after"].software),
+            commits=[] if ref is None else commits_since(ref.commit, ref.top),
+        )
 
     def _judge(self, item: StandIn, restarts: list[Restart]) -> tuple[Verdict, ...]:
         offer = self._stage.offers["before"]
@@ -156,7 +176,7 @@ class Against(Ledger):
 
         def observe(index: int) -> Restart:
             if index == len(restarts):
-                restarts.append(self._restart(item.key, index))
+                restarts.append(pair(self._stage, item.key, index, self.status.show))
             return restarts[index]
 
         started_s = time.monotonic()
@@ -172,42 +192,6 @@ class Against(Ledger):
                 progress=show,
             )
         return verdicts(restarts, self._thresholds)
-
-    def _restart(self, key: str, index: int) -> Restart:
-        """Run one benchmark in a fresh process of each side; only one of them works at a time."""
-        sides = {"A": self._stage.before, "B": self._stage.after}
-        order = starting_order(index)
-        duets: dict[str, Duet] = {}
-        with ExitStack() as stack:
-            workers = {
-                letter: stack.enter_context(
-                    sides[letter].start(key, partial(self.status.show, f"{sides[letter].name}:"))
-                )
-                for letter in order
-            }
-            while True:
-                begun_s = time.monotonic()
-                said = {letter: workers[letter].go() for letter in order}
-                if {each["kind"] for each in said.values()} == {"done"}:
-                    break
-                names = {letter: each.get("what", "nothing") for letter, each in said.items()}
-                if names["A"] != names["B"]:
-                    raise SideError(
-                        "before", f"it times {names['A']} where the code after times {names['B']}"
-                    )
-                name = "step_s" if not duets else f"step_s {len(duets) + 1}"
-                duets[name] = _turns(workers, index, time.monotonic() - begun_s)
-        if self._stage.ref is not None:
-            why = misplaced(said["A"]["loaded"], said["B"]["loaded"])
-            if why is not None:
-                pytest.fail(
-                    f"FAIL against: not two trees: {why}; install the project in editable mode,"
-                    " or put it on pytest's pythonpath",
-                    pytrace=False,
-                )
-        return Restart(
-            started=order, duets=duets, before=said["A"]["record"], after=said["B"]["record"]
-        )
 
     def _keep(
         self, item: StandIn, restarts: list[Restart], found: Iterable[Verdict], took_s: float
@@ -256,15 +240,6 @@ class Against(Ledger):
                 "loaded": {"before": then.loaded, "after": now.loaded},
             },
         }
-
-
-def _turns(workers: Mapping[str, Worker], index: int, start_s: float) -> Duet:
-    """Let two workers take turns for about as long as it took to get there."""
-    first, second = (workers[letter].block for letter in "AB")
-    block = first()
-    quad_s = 4 * block.steps * block.wall_s
-    quads = min(max(round(start_s / quad_s), _MIN_QUADS), _MAX_QUADS)
-    return take_turns(first, second, index=index, quads=quads)
 
 
 def _raw(restart: Restart) -> dict[str, Any]:

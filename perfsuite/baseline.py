@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from perfsuite.checkout import commits_since
 from perfsuite.gates import Verdict, missing, not_worse
+from perfsuite.reasons import reasons
 from perfsuite.runs import Benchmark, Run, RunError, read_run, software_changes, write_new
 from perfsuite.stats import predicted_ratio
 from perfsuite.thresholds import FILE_NAME, Compare
@@ -36,6 +38,18 @@ class Baseline:
     def markers(self) -> dict[str, list[str]]:
         """Return the benchmarks that a session is expected to have, with their markers' names."""
         return {key: each.markers for run in self.runs for key, each in run.benchmarks.items()}
+
+    def reasons(self, now: Benchmark, software: dict[str, Any]) -> list[str]:
+        """Return what differs between the newest promoted run and `now`, besides the figures."""
+        run = self.runs[-1]
+        if now.key not in run.benchmarks:
+            return []
+        return reasons(
+            run.benchmarks[now.key],
+            now,
+            software=(run.software, software),
+            commits=commits_since(run.commit, self.folder),
+        )
 
     def summary(self, now: dict[str, Any]) -> list[str]:
         """Return lines that say what is compared with, and what software changed since."""

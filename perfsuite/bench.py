@@ -6,7 +6,7 @@ for the run's JSON, and collects verdicts. It knows nothing of pytest.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import torch
@@ -17,6 +17,7 @@ from perfsuite.duet import Duet, duet
 from perfsuite.gates import Outcome, Verdict, not_gated, throttling
 from perfsuite.machine import Machine
 from perfsuite.precision import Precision, backend_flags, read_flags
+from perfsuite.profiling import profile
 from perfsuite.runs import Benchmark, Metric, VerdictRecord, encode
 from perfsuite.state import Sensor, sensor_for
 from perfsuite.thresholds import Thresholds
@@ -29,6 +30,9 @@ from perfsuite.timing import (
     watched,
 )
 from perfsuite.workload import Arm, Workload
+
+if TYPE_CHECKING:
+    from perfsuite.operators import Profile
 
 __all__ = ["Bench"]
 
@@ -93,6 +97,7 @@ class Bench:
         }
         self._arms: dict[str, Any] = {}
         self._raw: dict[str, Any] = {}
+        self._operators: Profile | None = None
         self._state_before = self.sensor()
 
     @property
@@ -202,6 +207,11 @@ class Bench:
             reasons = sorted({reason for block in blocks for reason in block.throttled})
             self.gate(throttling("throttling", len(held), len(groups), reasons))
 
+    def profile(self, arm: Arm) -> None:
+        """Note where the time of a warm arm's step goes, once all of it is timed."""
+        self._report(f"profiling {arm.precision}", 0, 1)
+        self._operators = profile(arm, self.device)
+
     def configure(self, **settings: Any) -> None:
         """Note settings without which two figures must not be compared."""
         self._config.update(settings)
@@ -256,6 +266,8 @@ class Bench:
             config=msgspec.json.decode(encode(self._config)),
             metrics=self._metrics,
             verdicts=[VerdictRecord(gate=v.gate, outcome=v.outcome) for v in self.verdicts],
+            operators=self._operators,
+            state={"before": asdict(self._state_before), "after": asdict(self.sensor())},
         )
 
     def record(self, comparison: Sequence[Verdict]) -> dict[str, Any]:
@@ -270,6 +282,7 @@ class Bench:
             },
             "verdicts": [asdict(verdict) for verdict in (*self.verdicts, *comparison)],
             "arms": self._arms,
+            "operators": self._operators,
             "raw": self._raw,
             "state": {"before": asdict(self._state_before), "after": asdict(self.sensor())},
         }

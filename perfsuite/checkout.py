@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Checkout", "CheckoutError", "Ref", "add_checkout", "overlay", "resolve"]
+__all__ = [
+    "Checkout",
+    "CheckoutError",
+    "Ref",
+    "add_checkout",
+    "commits_since",
+    "overlay",
+    "resolve",
+]
 
 
 class CheckoutError(RuntimeError):
@@ -69,6 +77,17 @@ def resolve(ref: str, folder: Path) -> Ref:
         raise CheckoutError(f"{ref!r} is no commit, branch or tag of {top}") from None
     dirty = bool(_git(top, "status", "--porcelain", "--untracked-files=normal"))
     return Ref(name=ref, commit=commit, top=top, dirty=dirty)
+
+
+def commits_since(commit: str, folder: Path) -> list[str]:
+    """Return the subjects of the commits since `commit`, the newest first.
+
+    There are none where there is no repository around `folder`, or it has no such commit.
+    """
+    try:
+        return _git(folder, "log", "--oneline", "--no-decorate", f"{commit}..HEAD").splitlines()
+    except CheckoutError:
+        return []
 
 
 def add_checkout(ref: Ref, path: Path) -> Checkout:

@@ -61,12 +61,18 @@ class Ledger:
         unmeasured = sorted(self.selected - self.outcomes.keys())
         return [f"not measured, and so not green: {', '.join(unmeasured)}"] * bool(unmeasured)
 
-    def judge(self, key: str, verdicts: Sequence[Verdict], warn: Sequence[str]) -> None:
-        """Note the verdicts on a benchmark, and fail its item if one is red."""
+    def judge(
+        self,
+        key: str,
+        verdicts: Sequence[Verdict],
+        warn: Sequence[str],
+        reasons: Sequence[str] = (),
+    ) -> None:
+        """Note the verdicts on a benchmark, and fail its item if one is red, with the reasons."""
         self.rows += [(key, verdict) for verdict in verdicts]
         red = [str(verdict) for verdict in verdicts if _is_red(verdict, warn)]
         if red:
-            pytest.fail("\n".join(red), pytrace=False)
+            pytest.fail("\n".join([*red, *(f"  {line}" for line in reasons)]), pytrace=False)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(

@@ -9,6 +9,7 @@ from perfsuite.bench import Bench
 from perfsuite.block import Block, Turn, resting_collector
 from perfsuite.duet import Duet
 from perfsuite.line import Line, LineClosedError
+from perfsuite.workload import Arm
 
 __all__ = ["OneSide", "next_request"]
 
@@ -19,6 +20,7 @@ class OneSide(Bench):
     def __init__(self, line: Line, **settings: Any) -> None:
         super().__init__(report=self._tell, **settings)
         self._line = line
+        self._explains = False
 
     def _tell(self, what: str, done: int, of: int) -> None:
         self._line.send("progress", what=what, done=done, of=of)
@@ -27,10 +29,16 @@ class OneSide(Bench):
         taken = []
         self._line.send("ready", what=what)
         with resting_collector():
-            while next_request(self._line) == "block":
+            while (request := next_request(self._line)) == "block":
                 taken.append(turn())
                 self._line.send("block", **asdict(taken[-1]))
+        self._explains = request == "explain"
         return tuple(taken)
+
+    def profile(self, arm: Arm) -> None:
+        """Note where the time of a step goes, if that is what this process is for."""
+        if self._explains:
+            super().profile(arm)
 
     def duet(self, *_: Any, **__: Any) -> Duet:
         """Refuse: two arms of one process are held against each other, not against a tree."""

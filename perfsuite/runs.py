@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from perfsuite.gates import Outcome
+from perfsuite.operators import Profile
 
 __all__ = [
     "SCHEMA",
@@ -61,6 +62,8 @@ class Benchmark(msgspec.Struct, frozen=True, kw_only=True):
         metrics: the figures, by name.
         verdicts: of all its gates.
         markers: names of the pytest markers that it had.
+        operators: where the time of its step goes, None if it was not looked into.
+        state: of the machine, "before" and "after" it.
     """
 
     key: str
@@ -68,6 +71,8 @@ class Benchmark(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, Metric]
     verdicts: list[VerdictRecord]
     markers: list[str] = []
+    operators: Profile | None = None
+    state: dict[str, dict[str, Any]] = {}
 
 
 class _HardwareRecord(msgspec.Struct, frozen=True, kw_only=True):

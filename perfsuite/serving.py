@@ -164,7 +164,7 @@ class Serving:
         code = 1
         try:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-            if next_request(line) == "go":
+            if next_request(line) in {"go", "explain"}:
                 unused = "ignore:Benchmark fixture was not used at all"
                 item.add_marker(pytest.mark.filterwarnings(unused))
                 item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)

@@ -21,6 +21,7 @@ from perfsuite.collected import (
 )
 from perfsuite.data import DataError, Digits
 from perfsuite.device import DeviceError
+from perfsuite.gates import Outcome
 from perfsuite.ledger import Ledger
 from perfsuite.machine import Machine, machine
 from perfsuite.replay import Replay, hand_over
@@ -193,7 +194,10 @@ class PerfSession(Ledger):
             bench.record(comparison),
         )
         self.pages += bench.pages
-        self.judge(bench.key, (*bench.verdicts, *comparison), self._thresholds.warn)
+        why: list[str] = []
+        if self._baseline is not None and any(v.outcome is Outcome.FAIL for v in comparison):
+            why = self._baseline.reasons(bench.comparable(), self._machine.software)
+        self.judge(bench.key, (*bench.verdicts, *comparison), self._thresholds.warn, why)
 
     def unevaluated(self) -> list[str]:
         """Return what keeps a session without a failure from being green."""

@@ -204,13 +204,16 @@ class Worker:
                 self._side.ended(self.pid)
         self._line.close()
 
-    def go(self) -> dict[str, Any]:
+    def go(self, *, explain: bool = False) -> dict[str, Any]:
         """Let it run on; return what it says when it waits ("ready") or is through ("done").
+
+        Args:
+            explain: let it profile what it has timed.
 
         Raises:
             SideError: it ended, or could not run the benchmark.
         """
-        answer = self._ask("go")
+        answer = self._ask("explain" if explain else "go")
         if answer["kind"] == "done":
             self._end()
         return answer

@@ -18,10 +18,7 @@ from perfsuite.line import PROTOCOL
 from perfsuite.runs import software_changes
 from perfsuite.sides import Collected, Side
 
-__all__ = ["Stage", "StageError", "Wanted", "misplaced", "set_stage"]
-
-Loaded = Mapping[str, Sequence[str]]
-"""Packages that a process imported: "before" or "after" by the tree, or "neither"."""
+__all__ = ["Stage", "StageError", "Wanted", "set_stage"]
 
 
 class StageError(RuntimeError):
@@ -187,25 +184,3 @@ def _refuse_what_cannot_be_compared(then: Collected, now: Collected, *, one_tree
             f"--perf-against-python names the interpreter of {now.prefix}, which runs after too:"
             " both sides are the same; name another, or a REF with --perf-against"
         )
-
-
-def misplaced(then: Loaded, now: Loaded) -> str | None:
-    """Return why two workers did not run the code of their own tree, None if they did.
-
-    Args:
-        then: what the one before imported.
-        now: what the one after imported.
-    """
-    if then["after"]:
-        return f"before imported {', '.join(then['after'])} from the working tree"
-    if now["before"]:
-        return f"after imported {', '.join(now['before'])} from the checkout"
-    for side, own, other, elsewhere in (
-        ("before", then["before"], now["after"], then["neither"]),
-        ("after", now["after"], then["before"], now["neither"]),
-    ):
-        if strays := sorted((set(other) - set(own)) & set(elsewhere)):
-            return f"{side} imported {', '.join(strays)} from neither tree, as it is installed"
-    if not then["before"] and not now["after"]:
-        return "nothing but the benchmarks themselves was imported from either tree"
-    return None

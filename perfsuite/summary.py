@@ -49,8 +49,10 @@ def write_summary(
     reporter.write_line("")
     for outcome, line in verdict_table(rows, width=reporter.config.get_terminal_writer().fullwidth):
         reporter.write_line(line, **_COLOURS[outcome])
-    worst_first = sorted((verdict for _, verdict in rows), key=lambda v: _RANK[v.outcome])
-    counts = Counter(verdict.shown for verdict in reversed(worst_first))
+    order = list(Outcome)
+    counts = Counter(
+        verdict.shown for _, verdict in sorted(rows, key=lambda row: order.index(row[1].outcome))
+    )
     tally = ", ".join(f"{count} {word}" for word, count in counts.items())
     reporter.write_line(tally or "no gate was evaluated")
     for line in saved:

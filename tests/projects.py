@@ -64,6 +64,7 @@ def timed(perf):
             restore=lambda: None,
         )
         blocks = perf.time(perf.warm("arm", arm), blocks=4)
+        perf.profile(arm)
         perf.metric("step_s", min(b.step_s for b in blocks), unit="s", better="lower")
 
     return timed

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 import pytest_benchmark.plugin
+import torch._dynamo  # noqa: F401  # see perfsuite.session
 from pytest_benchmark.utils import get_machine_id
 
 import perfsuite.data
-import perfsuite.session  # pytester forgets what is first imported inside a run
+import perfsuite.session  # pytester forgets what is first imported inside a run, as torch._dynamo
 from perfsuite.baseline import promote
 from perfsuite.device import choose_device, hardware
 

@@ -10,6 +10,7 @@ import sys
 
 import mynet
 import pytest
+import torch
 
 
 def test_same(timed):
@@ -18,6 +19,11 @@ def test_same(timed):
 
 def test_slower(timed):
     timed(lambda: mynet.wait(mynet.SLOWER_S))
+
+
+def test_slower_operator(timed):
+    ones = torch.ones(200, 200)
+    timed(lambda: [torch.mm(ones, ones) for _ in range(mynet.PRODUCTS)])
 
 
 class TestNested:
@@ -64,8 +70,12 @@ def test_that_is_no_benchmark():
     raise AssertionError
 """
 
-BEFORE = MYNET + "SLOWER_S = STEP_S\nFIGURE = 100\nKILLED = False\n"
-AFTER = MYNET + "SLOWER_S = 4 * STEP_S\nFIGURE = 200\nKILLED = True\n\ndef new():\n    wait()\n"
+BEFORE = MYNET + "SLOWER_S = STEP_S\nFIGURE = 100\nKILLED = False\nPRODUCTS = 4\n"
+AFTER = (
+    MYNET
+    + "SLOWER_S = 4 * STEP_S\nFIGURE = 200\nKILLED = True\nPRODUCTS = 16\n"
+    + "\ndef new():\n    wait()\n"
+)
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +151,16 @@ def test_an_item_fails_where_its_verdict_is_red(result: Result) -> None:
         "test_too_new": "FAILED",
     }.items():
         result.line(f"test_speed.py::{name} ", outcome, "%]")
+
+
+def test_a_slower_operator_is_named(project: Project, result: Result) -> None:
+    failures = result.out[: result.out.index(" perfsuite ")]
+    said = Result(0, failures[failures.index("_ test_slower_operator _") :])
+    first, second = [
+        line for line in said.out.splitlines() if "aten::mm" in line or "all op" in line
+    ]
+    assert "all operators: " in first
+    assert "of the change (called 4 -> 16 times)" in second
 
 
 def test_what_judges_one_tree_is_left_out_and_named(result: Result) -> None:

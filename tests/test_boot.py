@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 from perfsuite.boot import Pinned, Translated, Trees
-from perfsuite.stage import misplaced
+from perfsuite.pairing import misplaced
 
 
 @pytest.fixture

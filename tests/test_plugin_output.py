@@ -249,6 +249,7 @@ def test_the_run_holds_what_is_known_of_it(suite: Suite) -> None:
             "figure": "0.500x",
             "threshold": "at most 1x",
             "reason": "",
+            "word": "",
         }
     ]
     assert record["config"]["blocks"] == 2

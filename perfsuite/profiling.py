@@ -1,0 +1,37 @@
+"""Profiling a step with torch.profiler, outside of whatever is timed."""
+
+import torch
+from torch.profiler import ProfilerActivity
+
+from perfsuite.operators import Operator, Profile, profile_of
+from perfsuite.timing import Timeable
+
+__all__ = ["profile"]
+
+STEPS = 4
+
+
+def profile(arm: Timeable, device: torch.device) -> Profile:
+    """Return where the time of a warm arm's step goes, on average over a few.
+
+    On a GPU it is the time of the kernels that each operator launched, on a CPU the time in
+    the operator itself. Profiling slows a step down, so that its sum is not its step time.
+    """
+    on_cuda = device.type == "cuda"
+    batches = arm.take(STEPS)
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_cuda else ())]
+    with torch.profiler.profile(activities=activities) as profiler:
+        for images, labels in batches:
+            arm.step(images, labels)
+        if on_cuda:
+            torch.cuda.synchronize(device)
+    found = {}
+    for each in profiler.key_averages():
+        kernel = each.device_type.name != "CPU"
+        # A kernel's time is its operator's too, and would count twice; its name may tell a
+        # layout conversion all the same.
+        self_us = 0.0 if kernel else each.self_cpu_time_total
+        if on_cuda and not kernel:
+            self_us = each.self_device_time_total
+        found[each.key] = Operator(self_s=self_us * 1e-6 / STEPS, calls=each.count / STEPS)
+    return profile_of(found, clock="device" if on_cuda else "cpu")
