@@ -6,7 +6,7 @@ names, so that node ids, -k, -m, -x and reports work as they do for any other te
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
@@ -23,7 +23,7 @@ from perfsuite.checkout import CheckoutError, commits_since
 from perfsuite.collected import arguments, refuse_what_switches_gates_off, suites_asked_for
 from perfsuite.gates import Outcome, Verdict
 from perfsuite.ledger import Ledger
-from perfsuite.pairing import pair
+from perfsuite.pairing import alone, pair
 from perfsuite.reasons import reasons
 from perfsuite.replay import Replay, hand_over
 from perfsuite.runs import Benchmark
@@ -44,6 +44,8 @@ def start_against(session: pytest.Session) -> None:
     """
     config = session.config
     refuse_what_switches_gates_off(config, (), compare=False)
+    if config.getoption("benchmark_skip"):
+        raise pytest.UsageError("--benchmark-skip leaves nothing for --perf-against to judge")
     suites = suites_asked_for(config)
     if len(suites) != 1:
         found = ", ".join(sorted(map(str, suites))) or f"no folder with a {FILE_NAME}"
@@ -67,7 +69,7 @@ def start_against(session: pytest.Session) -> None:
         stage = stack.enter_context(set_stage(wanted))
         key = stage.offers["after"].hardware["key"]
         thresholds = load_thresholds(suite / FILE_NAME, key)
-    except (CheckoutError, SideError, StageError, ThresholdsError) as error:
+    except (CheckoutError, OSError, SideError, StageError, ThresholdsError) as error:
         raise pytest.UsageError(f"--perf-against: {error}") from None
     against = Against(config, suite=suite, stage=stage, thresholds=thresholds)
     config.pluginmanager.register(against, "perfsuite-against")
@@ -87,6 +89,7 @@ def _options_of_the_sides(config: pytest.Config) -> list[str]:
         f"--import-mode={option.importmode}",
         f"--perf-device={option.perf_device}",
         f"--perf-data={option.perf_data}",
+        f"--perf-budget={option.perf_budget}",
         *([f"--perf-workload={workload}"] if workload is not None else ()),
     ]
 
@@ -101,21 +104,25 @@ class Against(Ledger):
         self._suite = suite
         self._stage = stage
         self._thresholds = thresholds
+        self._others: list[str] = []  # files that are no part of the suite
 
     def pytest_pycollect_makemodule(
         self, module_path: Path, parent: pytest.Collector
     ) -> pytest.Collector:
         """Collect what the side after has of a file, without importing it."""
-        offer = self._stage.offers["after"]
-        prefix, error = None, None
-        if module_path.is_relative_to(self._suite):
-            prefix = module_path.relative_to(self._suite).as_posix()
-            error = offer.errors.get(prefix)
+        path = module_path.resolve()
+        if not path.is_relative_to(self._suite):
+            self._others.append(path.name)
+            return stand_in_for_file(parent, module_path, {}, self.compare, None)
+        file = path.relative_to(self._suite).as_posix()
+        # What only the side before has was lost on the way, and must not go unnoticed.
         members = {
             key.partition("::")[2]: Offered(key=key, markers=tuple(markers))
+            for offer in self._stage.offers.values()
             for key, markers in offer.items.items()
-            if key.partition("::")[0] == prefix
+            if key.partition("::")[0] == file
         }
+        error = None if members else self._stage.offers["after"].why_not(file)
         return stand_in_for_file(parent, module_path, members, self.compare, error)
 
     def key_of(self, item: pytest.Item) -> str | None:
@@ -125,7 +132,9 @@ class Against(Ledger):
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> None:
-        """Leave out what judges one tree by itself."""
+        """Leave out what judges one tree by itself, and say what else is not run."""
+        if self._others:
+            self.pages.append(f"left out, as no part of the suite: {', '.join(self._others)}")
         alone = [item for item in items if item.get_closest_marker("one_tree")]
         if not alone:
             return
@@ -142,7 +151,7 @@ class Against(Ledger):
         try:
             found = self._judge(item, restarts)
         except SideError as error:
-            found = (could_not_run(error.side, error.reason),)
+            found = (self._could_not_run(item, error),)
         except StageError as error:
             pytest.fail(f"FAIL against: {error}", pytrace=False)
         if restarts:
@@ -167,31 +176,54 @@ class Against(Ledger):
             commits=[] if ref is None else commits_since(ref.commit, ref.top),
         )
 
+    def _could_not_run(self, item: StandIn, error: SideError) -> Verdict:
+        """Return the verdict on a benchmark that a side could not run, beside the other.
+
+        What the code after cannot run by itself either is its fault, whichever side failed first.
+        """
+        offered = item.key in self._stage.offers["after"].items
+        why = alone(self._stage.after, item.key, self.status.show) if offered else error.reason
+        if why is not None:
+            return could_not_run("after", why)
+        beside = " beside the code before; alone it can" * (error.side == "after")
+        return could_not_run("before", f"{error.side}: {error.reason}{beside}")
+
     def _judge(self, item: StandIn, restarts: list[Restart]) -> tuple[Verdict, ...]:
-        offer = self._stage.offers["before"]
-        if item.key not in offer.items:
-            why = offer.errors.get(item.key.partition("::")[0])
-            raise SideError("before", why or "the benchmark was not collected there")
+        file = item.key.partition("::")[0]
+        for side in ("after", "before"):
+            offer = self._stage.offers[side]
+            if item.key not in offer.items:
+                why = offer.why_not(file) or "the benchmark was not collected there"
+                raise SideError(side, why)
         show = partial(self.status.show, item.name)
 
         def observe(index: int) -> Restart:
             if index == len(restarts):
                 restarts.append(pair(self._stage, item.key, index, self.status.show))
+                if restarts[index].duets.keys() != restarts[0].duets.keys():
+                    raise SideError("after", "timed other things than in the restart before")
             return restarts[index]
 
+        def clear(so_far: Sequence[Restart]) -> bool:
+            found = verdicts(so_far, self._thresholds)
+            return all(verdict.outcome is not Outcome.INCONCLUSIVE for verdict in found)
+
         started_s = time.monotonic()
-        first = observe(0)
-        if not is_counted(first):
-            sample(
-                observe,
-                clear=lambda so_far: all(
-                    verdict.outcome is not Outcome.INCONCLUSIVE
-                    for verdict in verdicts(so_far, self._thresholds)
-                ),
-                budget_s=self._config.getoption("perf_budget") - (time.monotonic() - started_s),
-                progress=show,
-            )
+        for index in range(2):
+            observe(index)
+            if is_counted(restarts):
+                return verdicts(restarts, self._thresholds)
+        budget_s = self._config.getoption("perf_budget") - (time.monotonic() - started_s)
+        sample(observe, clear=clear, budget_s=budget_s, progress=show)
         return verdicts(restarts, self._thresholds)
+
+    def unevaluated(self) -> list[str]:
+        """Return what keeps a session without a failure from being green."""
+        compared = any(verdict.gate.startswith("against ") for _, verdict in self.rows)
+        faults = [] if compared else ["no figure was compared, and so nothing is green"]
+        skipped = sorted(key for key, outcome in self.outcomes.items() if outcome == "skipped")
+        faults += [f"not compared, and so not green: {', '.join(skipped)} skipped"] * bool(skipped)
+        return [*faults, *super().unevaluated()]
 
     def _keep(
         self, item: StandIn, restarts: list[Restart], found: Iterable[Verdict], took_s: float

@@ -13,6 +13,7 @@ import socket
 import sys
 import sysconfig
 from collections.abc import Sequence
+from functools import cache
 from importlib.machinery import BuiltinImporter, FrozenImporter, ModuleSpec, PathFinder
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -38,13 +39,21 @@ class Trees:
         self.top = Path(top)
         self.checkout = None if checkout is None else Path(checkout)
         self._suites = [tree / suite for tree in (self.top, self.checkout) if tree is not None]
-        self._installed = [Path(os.path.realpath(folder)) for folder in installed]
+        folders = [Path(os.path.realpath(folder)) for folder in installed]
+        # One that holds the tree itself, such as /usr, says nothing of what is in the tree.
+        self._installed = [each for each in folders if each.is_relative_to(self.top)]
         self._sides: dict[str, str | None] = {}  # of modules, by name
 
     def side_of(self, path: str) -> str | None:
-        """Return whose code a file or folder is: "before", "after", or None for neither's."""
+        """Return whose code a file or folder is: "before", "after", or None for neither's.
+
+        The suite is neither's: its files are the same on both sides.
+        """
         real = Path(os.path.realpath(path))
-        if any(real.is_relative_to(each) for each in (*self._suites, *self._installed)):
+        return None if any(real.is_relative_to(each) for each in self._suites) else self._tree(real)
+
+    def _tree(self, real: Path) -> str | None:
+        if any(real.is_relative_to(each) for each in self._installed):
             return None
         if self.checkout is not None and real.is_relative_to(self.checkout):
             return "before"
@@ -52,23 +61,49 @@ class Trees:
 
     def translated(self, path: str) -> str:
         """Return where in the checkout a path of the working tree lies; others as they are."""
-        if self.checkout is None or self.side_of(path) != "after":
+        real = Path(os.path.realpath(path))
+        if self.checkout is None or self._tree(real) != "after":
             return path
-        return str(self.checkout / Path(os.path.realpath(path)).relative_to(self.top))
+        return str(self.checkout / real.relative_to(self.top))
 
     def loaded(self) -> dict[str, list[str]]:
-        """Return the packages that were imported "before", "after", from "neither" tree."""
+        """Return the packages that were imported, by where they came from.
+
+        They are "before" or "after" by the tree, "neither" where they came from elsewhere, and
+        "shadowed" where they came from elsewhere, in whole or in part, though a tree has them.
+        """
         for name, module in list(sys.modules.items()):
             if name not in self._sides:  # each is looked up once: a fork knows what its server knew
-                file = getattr(module, "__file__", None)
-                # Some that have no file make one up: torch.ops has "_ops.py".
-                real = isinstance(file, str) and os.path.isabs(file) and "__" not in name  # noqa: PTH117
-                self._sides[name] = (self.side_of(str(file)) or "neither") if real else None
-        found: dict[str, set[str]] = {"before": set(), "after": set(), "neither": set()}
+                self._sides[name] = self._side_of_module(name, getattr(module, "__file__", None))
+        found: dict[str, set[str]] = {
+            where: set() for where in ("before", "after", "neither", "shadowed")
+        }
         for name, side in self._sides.items():
+            package = name.partition(".")[0]
             if side is not None:
-                found[side].add(name.partition(".")[0])
+                found[side].add(package)
+            if side == "neither" and self._has(package):
+                found["shadowed"].add(package)
         return {side: sorted(names) for side, names in found.items()}
+
+    def _side_of_module(self, name: str, file: object) -> str | None:
+        # A conftest.py or a plugin is no code under test. Some modules that have no file make
+        # one up: torch.ops has "_ops.py".
+        if name.rpartition(".")[2] == "conftest" or "__" in name:
+            return None
+        if not isinstance(file, str) or not os.path.isabs(file):  # noqa: PTH117
+            return None
+        return self.side_of(file) or "neither"
+
+    @cache  # noqa: B019  # there is one of these in a process, for as long as it lives
+    def _has(self, package: str) -> bool:
+        """Tell whether a tree has the source of a package, where projects put it."""
+        trees = [tree for tree in (self.top, self.checkout) if tree is not None]
+        return any(
+            (folder / package / "__init__.py").is_file() or (folder / f"{package}.py").is_file()
+            for tree in trees
+            for folder in (tree, tree / "src", tree / "lib", tree / "python")
+        )
 
 
 class Translated:
@@ -85,7 +120,8 @@ class Translated:
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Return the spec that the finder has, moved to the checkout."""
-        spec: ModuleSpec | None = self._finder.find_spec(name, path, target)
+        find = getattr(self._finder, "find_spec", None)  # older than Python 3.4's have none
+        spec: ModuleSpec | None = None if find is None else find(name, path, target)
         if spec is None:
             return None
         folders = spec.submodule_search_locations
@@ -145,6 +181,11 @@ def _prepare(given: dict[str, Any]) -> Trees:
         sys.path.insert(0, os.getcwd())  # noqa: PTH109  # what `python -m pytest` puts there
     if given["side"] == "before":
         sys.path[:] = [trees.translated(entry) for entry in sys.path]
+        # What it starts in its turn is to find the same.
+        own = [entry for entry in sys.path if trees.side_of(entry) == "before"]
+        given_path = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        inherited = [trees.translated(entry) for entry in given_path if entry]
+        os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([*own, *inherited]))
         standard = (BuiltinImporter, FrozenImporter, PathFinder)
         sys.meta_path[:] = [
             finder if finder in standard else Translated(finder, trees) for finder in sys.meta_path
@@ -181,7 +222,7 @@ def _main(descriptor: int) -> int:
     line.close()
     plugins = {entry.value for entry in entry_points(group="pytest11")}
     own = [] if "perfsuite.plugin" in plugins else ["-p", "perfsuite.plugin"]
-    done: int = serving.serve(descriptor, [*own, *given["args"]], trees.loaded)
+    done: int = serving.serve(descriptor, [*own, *given["args"]], given["home"], trees.loaded)
     return done
 
 

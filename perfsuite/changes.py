@@ -74,16 +74,29 @@ def could_not_run(side: str, reason: str) -> Verdict:
     return Verdict(
         gate="against",
         outcome=Outcome.INCONCLUSIVE if before else Outcome.FAIL,
-        figure=f"{side} could not run it",
+        figure="not run on both sides" if before else "after could not run it",
         threshold="both must",
         reason=reason,
     )
 
 
-def is_counted(restart: Restart) -> bool:
-    """Tell whether there is nothing that a further restart would measure anew."""
-    figures = {**restart.before["metrics"], **restart.after["metrics"]}
-    return not restart.duets and all(figure["unit"] == "B" for figure in figures.values())
+def is_counted(restarts: Sequence[Restart]) -> bool:
+    """Tell whether there is nothing that a further restart would measure anew.
+
+    Bytes are, once two restarts agree on them; losses are, since seeds decide them.
+    """
+    figures = [
+        {name: (metric["value"], metric["unit"]) for name, metric in side["metrics"].items()}
+        for each in restarts
+        for side in (each.before, each.after)
+    ]
+    units = {unit for side in figures for _, unit in side.values()}
+    if restarts[0].duets or units - {"B"}:
+        return False
+    sides = [figures[0::2], figures[1::2]]
+    return not units or (
+        len(restarts) > 1 and all(side[0] == other for side in sides for other in side)
+    )
 
 
 def verdicts(restarts: Sequence[Restart], asked: Thresholds) -> tuple[Verdict, ...]:
@@ -98,8 +111,7 @@ def verdicts(restarts: Sequence[Restart], asked: Thresholds) -> tuple[Verdict, .
         measured = [
             (each.before["metrics"].get(name), each.after["metrics"].get(name)) for each in restarts
         ]
-        # Where turns were taken, the seconds that a side adds up from its own are the same.
-        if not (first.duets and _unit(measured) == "s"):
+        if name not in first.duets:  # a side's own sum of the turns that were compared
             found.append(_metric(name, measured, asked))
     found += _losses(first, asked)
     if not found:
@@ -111,10 +123,6 @@ def verdicts(restarts: Sequence[Restart], asked: Thresholds) -> tuple[Verdict, .
             ),
         )
     return tuple(found)
-
-
-def _unit(measured: Sequence[tuple[Any, Any]]) -> str:
-    return next(str(each["unit"]) for each in measured[0] if each is not None)
 
 
 def _turns(name: str, duets: Sequence[Duet], asked: Thresholds) -> Verdict:
@@ -143,10 +151,10 @@ def _metric(name: str, measured: Sequence[tuple[Any, Any]], asked: Thresholds) -
     if unit != after["unit"] or better != after["better"]:
         return missing(f"against {name}", "its unit or direction changed", "compare by hand")
     pairs = [(each[0]["value"], each[1]["value"]) for each in measured]
-    if unit == "B":
-        kind, ratio = _BYTES, Estimate.exact(pairs[0][1] / pairs[0][0])
+    kind = _HIGHER if better == "higher" else {"s": _TIME, "B": _BYTES}.get(unit, _LOWER)
+    if counted := unit == "B" and len(set(pairs)) == 1:
+        ratio = Estimate.exact(pairs[0][1] / pairs[0][0])
     else:
-        kind = _HIGHER if better == "higher" else _TIME if unit == "s" else _LOWER
         ratio = _pooled([now / then for then, now in pairs], asked)
     then, now = (median(side) for side in zip(*pairs, strict=True))
     figure = _Figure(
@@ -155,7 +163,7 @@ def _metric(name: str, measured: Sequence[tuple[Any, Any]], asked: Thresholds) -
         before=then,
         after=now,
         unit=unit,
-        rests_on="counted" if unit == "B" else f"{len(measured)} restarts",
+        rests_on="counted" if counted else f"{len(measured)} restarts",
     )
     return _judged(figure, ratio, asked.against.margin)
 
@@ -172,8 +180,9 @@ def _losses(restart: Restart, asked: Thresholds) -> list[Verdict]:
         then, now = ([_mean(side[seed][run]["losses"]) for seed in seeds] for side in sides)
         try:
             ratio = mean_ratio(now, then, confidence=1 - 2 * asked.convergence.alpha)
-        except SampleError:  # null in the JSON, so NaN or infinite; or a single seed
-            ratio = Estimate.exact(math.nan)
+        except SampleError as error:
+            finite = all(map(math.isfinite, (*then, *now)))  # null in the JSON if it was not
+            ratio = Estimate.no_answer(str(error)) if finite else Estimate.exact(math.nan)
         figure = _Figure(
             name=f"{run} mean_loss",
             kind=_LOSS,

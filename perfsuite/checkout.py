@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,18 +62,16 @@ def resolve(ref: str, folder: Path) -> Ref:
     """Return the commit that `ref` names in the repository around `folder`.
 
     Raises:
-        CheckoutError: there is no repository, or no such commit.
+        CheckoutError: there is no repository that git will use, or no such commit.
     """
+    top = Path(_git(folder, "rev-parse", "--show-toplevel"))
+    unknown = f"{ref!r} is no commit, branch or tag of {top}"
+    if ref.startswith("-"):  # git would take it for an option
+        raise CheckoutError(unknown)
     try:
-        top = Path(_git(folder, "rev-parse", "--show-toplevel"))
+        commit = _git(top, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
     except CheckoutError:
-        raise CheckoutError(f"{folder} is in no git repository") from None
-    try:
-        commit = _git(
-            top, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}"
-        )
-    except CheckoutError:
-        raise CheckoutError(f"{ref!r} is no commit, branch or tag of {top}") from None
+        raise CheckoutError(unknown) from None
     dirty = bool(_git(top, "status", "--porcelain", "--untracked-files=normal"))
     return Ref(name=ref, commit=commit, top=top, dirty=dirty)
 
@@ -90,25 +87,22 @@ def commits_since(commit: str, folder: Path) -> list[str]:
         return []
 
 
-def add_checkout(ref: Ref, path: Path) -> Checkout:
+def add_checkout(ref: Ref, checkout: Checkout) -> None:
     """Check a commit out, its submodules too, as far as they are there without a network.
+
+    What it leaves behind if it fails, or is interrupted, `Checkout.remove` removes.
 
     Args:
         ref: what to check out.
-        path: a folder that does not exist yet, outside the working tree.
+        checkout: where; a folder that does not exist yet, outside the working tree.
 
     Raises:
-        CheckoutError: git cannot do it; what it left behind is removed.
+        CheckoutError: git cannot do it.
     """
-    checkout = Checkout(top=ref.top, path=path)
-    try:
-        # Hooks are the user's, and may do anything; the working tree's index is not looked at.
-        _git(ref.top, *_NO_HOOKS, "worktree", "add", "--quiet", "--detach", str(path), ref.commit)
-        _add_submodules(ref.top, path)
-    except BaseException:  # Ctrl-C too
-        checkout.remove()
-        raise
-    return checkout
+    path = str(checkout.path)
+    # Hooks are the user's, and may do anything; the working tree's index is not looked at.
+    _git(ref.top, *_NO_HOOKS, "worktree", "add", "--quiet", "--detach", path, ref.commit)
+    _add_submodules(ref.top, checkout.path)
 
 
 def overlay(tree: Path, checkout: Path, suite: Path) -> None:
@@ -128,11 +122,13 @@ def overlay(tree: Path, checkout: Path, suite: Path) -> None:
             " benchmarks into a folder of their own"
         )
     target = checkout / suite
+    if not target.parent.resolve().is_relative_to(checkout.resolve()):
+        raise CheckoutError(f"{suite.parent} was a link out of the repository: {target.parent}")
     if target.is_dir() and not target.is_symlink():
         shutil.rmtree(target)
     else:
         target.unlink(missing_ok=True)
-    left_out = shutil.ignore_patterns("__pycache__", ".git", ".benchmarks", "baselines")
+    left_out = shutil.ignore_patterns("__pycache__", ".git", ".benchmarks")
     shutil.copytree(tree / suite, target, symlinks=True, ignore=left_out)
 
 
@@ -175,8 +171,9 @@ def _git(folder: Path, *arguments: str) -> str:
         CheckoutError: it fails, with its last line.
     """
     # From within a hook, git would take the repository, or the index, from the environment.
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
-    environment["LC_ALL"] = "C"
+    environment = {k: v for k, v in os.environ.items() if k not in _OF_A_REPOSITORY}
+    # It neither asks for a password nor refreshes the user's index on the way.
+    environment |= {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0"}
     try:
         done = subprocess.run(
             ["git", *arguments],
@@ -184,15 +181,29 @@ def _git(folder: Path, *arguments: str) -> str:
             env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="surrogateescape",  # a file's name may be any bytes
             check=False,
         )
     except FileNotFoundError:
         raise CheckoutError("git is not installed") from None
     if done.returncode:
-        raise CheckoutError(_last_line(done.stderr.splitlines()) or f"git {arguments[0]} failed")
+        said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        fatal = [line for line in said if line.startswith(("fatal:", "error:"))]
+        raise CheckoutError((fatal or said or [f"git {arguments[0]} failed"])[0])
     return done.stdout.rstrip("\n")
 
 
-def _last_line(lines: Sequence[str]) -> str:
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+_OF_A_REPOSITORY = frozenset(
+    f"GIT_{name}"
+    for name in (
+        "ALTERNATE_OBJECT_DIRECTORIES",
+        "COMMON_DIR",
+        "DIR",
+        "INDEX_FILE",
+        "NAMESPACE",
+        "OBJECT_DIRECTORY",
+        "PREFIX",
+        "WORK_TREE",
+    )
+)

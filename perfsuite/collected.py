@@ -18,6 +18,7 @@ import pytest
 from perfsuite.thresholds import FILE_NAME
 
 __all__ = [
+    "MARKERS_THAT_ACT",
     "Removed",
     "arguments",
     "key_in",
@@ -27,6 +28,18 @@ __all__ = [
     "suite_of",
     "suites_asked_for",
 ]
+
+
+MARKERS_THAT_ACT = {
+    "benchmark",
+    "filterwarnings",
+    "parametrize",
+    "skip",
+    "skipif",
+    "usefixtures",
+    "xfail",
+}
+"""Markers that do something to an item, which must not be done to one in its place."""
 
 
 def refuse_what_switches_gates_off(

@@ -8,10 +8,10 @@ import pytest
 from perfsuite.bench import Bench
 from perfsuite.block import Block, Turn, resting_collector
 from perfsuite.duet import Duet
-from perfsuite.line import Line, LineClosedError
+from perfsuite.line import Line
 from perfsuite.workload import Arm
 
-__all__ = ["OneSide", "next_request"]
+__all__ = ["OneSide"]
 
 
 class OneSide(Bench):
@@ -29,7 +29,7 @@ class OneSide(Bench):
         taken = []
         self._line.send("ready", what=what)
         with resting_collector():
-            while (request := next_request(self._line)) == "block":
+            while (request := self._line.receive()["kind"]) == "block":
                 taken.append(turn())
                 self._line.send("block", **asdict(taken[-1]))
         self._explains = request == "explain"
@@ -47,11 +47,3 @@ class OneSide(Bench):
             " with perf.time",
             pytrace=False,
         )
-
-
-def next_request(line: Line) -> str:
-    """Return the next request; "quit" ends the process."""
-    kind = str(line.receive()["kind"])
-    if kind == "quit":
-        raise LineClosedError
-    return kind

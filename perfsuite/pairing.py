@@ -4,14 +4,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
+from typing import TYPE_CHECKING
 
+from perfsuite.block import Block
 from perfsuite.changes import Restart
-from perfsuite.duet import Duet
 from perfsuite.restarts import starting_order, take_turns
-from perfsuite.sides import SideError, Worker
+from perfsuite.sides import Side, SideError
 from perfsuite.stage import Stage, StageError
 
-__all__ = ["misplaced", "pair"]
+if TYPE_CHECKING:
+    from perfsuite.duet import Duet
+
+__all__ = ["alone", "misplaced", "pair"]
 
 _MIN_QUADS, _MAX_QUADS = 2, 12
 
@@ -19,7 +23,7 @@ Show = Callable[[str, int, int], None]
 """Shows what is being done, how many parts of it are done, and of how many."""
 
 Loaded = Mapping[str, Sequence[str]]
-"""Packages that a process imported: "before" or "after" by the tree, or "neither"."""
+"""Packages that a process imported, by where they came from (`boot.Trees.loaded`)."""
 
 
 def pair(stage: Stage, key: str, index: int, show: Show, *, explain: bool = False) -> Restart:
@@ -42,7 +46,7 @@ def pair(stage: Stage, key: str, index: int, show: Show, *, explain: bool = Fals
     with ExitStack() as stack:
         workers = {
             letter: stack.enter_context(
-                sides[letter].start(key, partial(show, f"{sides[letter].name}:"))
+                sides[letter].start(key, index, partial(show, f"{sides[letter].name}:"))
             )
             for letter in order
         }
@@ -53,10 +57,16 @@ def pair(stage: Stage, key: str, index: int, show: Show, *, explain: bool = Fals
                 break
             names = {letter: each.get("what", "nothing") for letter, each in said.items()}
             if names["A"] != names["B"]:
-                why = f"it times {names['A']} where the code after times {names['B']}"
-                raise SideError("before", why)
-            name = "step_s" if not duets else f"step_s {len(duets) + 1}"
-            duets[name] = _turns(workers, index, time.monotonic() - begun_s)
+                why = f"times {names['B']} where the code before times {names['A']}"
+                raise SideError("after", why)
+            name = "step_s" if not duets else f"step_s {names['A']} {len(duets) + 1}"
+            start_s = time.monotonic() - begun_s
+            duets[name] = take_turns(
+                workers["A"].block,
+                workers["B"].block,
+                index=index,
+                quads=partial(_quads, start_s),
+            )
     if stage.ref is not None:
         why_not = misplaced(said["A"]["loaded"], said["B"]["loaded"])
         if why_not is not None:
@@ -69,13 +79,20 @@ def pair(stage: Stage, key: str, index: int, show: Show, *, explain: bool = Fals
     )
 
 
-def _turns(workers: Mapping[str, Worker], index: int, start_s: float) -> Duet:
-    """Let two workers take turns for about as long as it took to get there."""
-    first, second = (workers[letter].block for letter in "AB")
-    block = first()
-    quad_s = 4 * block.steps * block.wall_s
-    quads = min(max(round(start_s / quad_s), _MIN_QUADS), _MAX_QUADS)
-    return take_turns(first, second, index=index, quads=quads)
+def alone(side: Side, key: str, show: Show) -> str | None:
+    """Run a benchmark on one side, a block of whatever it times; return why it could not."""
+    try:
+        with side.start(key, 0, partial(show, f"{side.name}:")) as worker:
+            while worker.go()["kind"] == "ready":
+                worker.block()
+    except SideError as error:
+        return error.reason
+    return None
+
+
+def _quads(start_s: float, block: Block) -> int:
+    """Return how many quads take about as long as it took to get there."""
+    return min(max(round(start_s / (4 * block.steps * block.wall_s)), _MIN_QUADS), _MAX_QUADS)
 
 
 def misplaced(then: Loaded, now: Loaded) -> str | None:
@@ -89,12 +106,13 @@ def misplaced(then: Loaded, now: Loaded) -> str | None:
         return f"before imported {', '.join(then['after'])} from the working tree"
     if now["before"]:
         return f"after imported {', '.join(now['before'])} from the checkout"
-    for side, own, other, elsewhere in (
-        ("before", then["before"], now["after"], then["neither"]),
-        ("after", now["after"], then["before"], now["neither"]),
+    for side, own, other, loaded in (
+        ("before", then["before"], now["after"], then),
+        ("after", now["after"], then["before"], now),
     ):
-        if strays := sorted((set(other) - set(own)) & set(elsewhere)):
-            return f"{side} imported {', '.join(strays)} from neither tree, as it is installed"
+        strays = {*loaded["shadowed"], *((set(other) - set(own)) & set(loaded["neither"]))}
+        if strays:
+            return f"{side} imported {', '.join(sorted(strays))} from where it is installed"
     if not then["before"] and not now["after"]:
         return "nothing but the benchmarks themselves was imported from either tree"
     return None

@@ -6,9 +6,9 @@ between processes has the process for its unit of replication. A restart is a pa
 counts as one observation, however many blocks it took.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from perfsuite.block import Turn
+from perfsuite.block import Block, Turn
 from perfsuite.duet import Duet, quad
 from perfsuite.sampling import at_each_look
 from perfsuite.stats import Estimate, paired_ratio
@@ -25,11 +25,19 @@ def starting_order(index: int) -> str:
     return "BA" if index % 2 else "AB"
 
 
-def take_turns(first: Turn, second: Turn, *, index: int, quads: int) -> Duet:
-    """Let two warm processes take turns; return their duet, A for `first`."""
-    # They warmed up while the other was at work or idle; now each takes a block to settle.
-    first(), second()
-    return Duet(tuple(quad(first, second, each + index // 2) for each in range(quads)))
+def take_turns(first: Turn, second: Turn, *, index: int, quads: Callable[[Block], int]) -> Duet:
+    """Let two warm processes take turns; return their duet, A for `first`.
+
+    Args:
+        first: times a block in the one process.
+        second: times a block in the other.
+        index: of the restart.
+        quads: how many to take, from a block that was timed.
+    """
+    # They warmed up beside each other, or one after the other; now each takes a block to settle.
+    settling = {"A": first, "B": second}
+    block, _ = (settling[letter]() for letter in starting_order(index))
+    return Duet(tuple(quad(first, second, each + index // 2) for each in range(quads(block))))
 
 
 def pooled_ratio(ratios: Sequence[float], *, confidence: float) -> Estimate:

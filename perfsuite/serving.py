@@ -9,6 +9,7 @@ that its forks may.
 import gc
 import importlib
 import os
+import random
 import signal
 import sys
 import traceback
@@ -16,19 +17,21 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, NoReturn
 
 import msgspec
+import numpy as np
 import pytest
 import torch
 
 from perfsuite.bench import Bench
-from perfsuite.collected import key_in, suite_above
+from perfsuite.collected import MARKERS_THAT_ACT, key_in, suite_above
 from perfsuite.data import DataError, Digits
 from perfsuite.device import DeviceError, Hardware
 from perfsuite.line import Line, LineClosedError
 from perfsuite.machine import Machine, machine
-from perfsuite.oneside import OneSide, next_request
+from perfsuite.oneside import OneSide
 from perfsuite.plugin import SESSION
 from perfsuite.precision import Precision
 from perfsuite.session import MACHINE
@@ -37,15 +40,24 @@ from perfsuite.workload import WORKLOADS, Workload
 
 __all__ = ["Serving", "serve"]
 
-Loaded = Callable[[], dict[str, list[str]]]
-"""Tells what was imported from which side's tree (`boot.Trees.loaded`)."""
+Look = Callable[[], dict[str, list[str]]]
+"""Tells what was imported, by where it came from (`boot.Trees.loaded`)."""
 
 
-def serve(descriptor: int, arguments: Sequence[str], loaded: Loaded) -> int:
-    """Collect, then serve until the other end hangs up; return an exit code."""
+def serve(descriptor: int, arguments: Sequence[str], suite: str, loaded: Look) -> int:
+    """Collect, then serve until the other end hangs up; return an exit code.
+
+    Args:
+        descriptor: of the socket to the coordinator.
+        arguments: of pytest.
+        suite: the suite's folder on this side.
+        loaded: tells what was imported from where.
+    """
     # It was imported to get here, so that its asserts are plain ones, which is all the same.
     plain = "-Wignore:Module already imported:pytest.PytestAssertRewriteWarning"
-    return int(pytest.main([plain, *arguments], plugins=[Serving(Line(descriptor), loaded)]))
+    return int(
+        pytest.main([plain, *arguments], plugins=[Serving(Line(descriptor), Path(suite), loaded)])
+    )
 
 
 class Serving:
@@ -53,11 +65,13 @@ class Serving:
 
     Args:
         line: to the coordinator.
+        suite: the folder of the suite.
         loaded: tells what was imported from where.
     """
 
-    def __init__(self, line: Line, loaded: Loaded) -> None:
+    def __init__(self, line: Line, suite: Path, loaded: Look) -> None:
         self._line = line
+        self._suite = suite
         self._loaded = loaded
         self._errors: dict[str, str] = {}
         self._about: dict[str, Any] = {}
@@ -87,8 +101,8 @@ class Serving:
         )
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """Note why a file could not be collected."""
-        if report.failed:
+        """Note why a file or a folder was not collected."""
+        if not report.passed:
             self._errors[report.nodeid.partition("::")[0]] = _reason(report)
 
     @pytest.hookimpl(tryfirst=True)
@@ -100,19 +114,21 @@ class Serving:
                 " use the GPU in fixtures and in benchmarks only"
             )
             return True
-        ours = {}
-        errors = {}
-        for file, why in self._errors.items():
-            path = session.config.rootpath / file
-            if (home := suite_above(path)) is not None:
-                errors[path.relative_to(home).as_posix()] = why
-        for item in session.items:
-            home = suite_above(item.path)
-            if "perf" in getattr(item, "fixturenames", ()) and home is not None:
-                ours[key_in(home, item)] = item
+        ours = {
+            key_in(self._suite, item): item
+            for item in session.items
+            if "perf" in getattr(item, "fixturenames", ()) and suite_above(item.path) == self._suite
+        }
+        errors = {
+            os.path.relpath(session.config.rootpath / place, self._suite): why
+            for place, why in self._errors.items()
+        }
         self._line.send(
             "collected",
-            items={key: [m.name for m in item.iter_markers()] for key, item in ours.items()},
+            items={
+                key: sorted({mark.name for mark in item.iter_markers()} - MARKERS_THAT_ACT)
+                for key, item in ours.items()
+            },
             errors=errors,
             loaded=self._loaded(),
             prefix=sys.prefix,
@@ -131,7 +147,7 @@ class Serving:
                 request = self._line.receive()
                 if request["kind"] == "start":
                     theirs = self._line.shared()
-                    pid = self._fork(ours[request["key"]], theirs)
+                    pid = self._fork(ours[request["key"]], request["index"], theirs)
                     os.close(theirs)  # or nobody would see the worker end
                     self._line.send("started", pid=pid)
                 else:
@@ -147,10 +163,15 @@ class Serving:
         """Say that there is nothing to come, if it was not said what there is."""
         self._fail("its pytest session ended")
 
-    def _fork(self, item: pytest.Item, theirs: int) -> int:
+    def _fork(self, item: pytest.Item, seed: int, theirs: int) -> int:
         pid = _fork()
         if pid == 0:
+            os.setpgid(0, 0)  # with whatever it starts, which ends with it
             self._line.close()
+            # A fork has inherited the state of its server, which no other restart should.
+            random.seed(seed)
+            np.random.seed(seed)  # whoever draws from it
+            torch.manual_seed(seed)
             self._worker = Line(theirs)
             self._be_worker(self._worker, item)
         return pid
@@ -164,16 +185,16 @@ class Serving:
         code = 1
         try:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-            if next_request(line) in {"go", "explain"}:
-                unused = "ignore:Benchmark fixture was not used at all"
-                item.add_marker(pytest.mark.filterwarnings(unused))
-                item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
-                bad = next((report for report in self._reports if not report.passed), None)
-                if bad is not None:
-                    line.send("failed", reason=_reason(bad))
-                else:
-                    line.send("done", record=item.stash[_RECORD], loaded=self._loaded())
-                code = 0
+            line.receive()  # until it is told to go
+            unused = "ignore:Benchmark fixture was not used at all"
+            item.add_marker(pytest.mark.filterwarnings(unused))
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+            bad = next((report for report in self._reports if not report.passed), None)
+            if bad is not None:
+                line.send("failed", reason=_reason(bad))
+            else:
+                line.send("done", record=item.stash[_RECORD], loaded=self._loaded())
+            code = 0
         except LineClosedError:
             pass  # whoever asked has gone
         except BaseException:  # told here, since nobody above will
@@ -191,18 +212,16 @@ class Serving:
     @contextmanager
     def bench(self, item: pytest.Item, workload: Workload) -> Iterator[Bench]:
         """Return what the benchmark works with, in a worker; send what it measured."""
-        home = suite_above(item.path)
-        assert home is not None  # it was collected
         assert self._worker is not None  # nothing is run in the server
         where = item.config.stash[MACHINE]
         bench = OneSide(
             self._worker,
-            key=key_in(home, item),
+            key=key_in(self._suite, item),
             markers=(),
             machine=where,
             workload=workload,
             digits=self._load(item.config),
-            thresholds=load_thresholds(home / FILE_NAME, where.hardware.key),
+            thresholds=load_thresholds(self._suite / FILE_NAME, where.hardware.key),
             budget_s=item.config.getoption("perf_budget"),
         )
         yield bench
@@ -254,9 +273,11 @@ def _asked_in_a_fork(ask: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
             answer = {"error": str(error)}
         except Exception as error:  # whatever the driver says
             answer = {"error": f"{type(error).__name__}: {error}"}
-        with os.fdopen(writing, "wb") as file:
-            file.write(msgspec.json.encode(answer))
-        os._exit(0)
+        try:
+            with os.fdopen(writing, "wb") as file:
+                file.write(msgspec.json.encode(answer))
+        finally:
+            os._exit(0)
     os.close(writing)
     with os.fdopen(reading, "rb") as file:
         content = file.read()

@@ -14,6 +14,7 @@ import pytest
 from perfsuite.baseline import Baseline, BaselineError, compare, load_baseline
 from perfsuite.bench import Bench
 from perfsuite.collected import (
+    MARKERS_THAT_ACT,
     Removed,
     key_in,
     refuse_what_switches_gates_off,
@@ -36,16 +37,6 @@ __all__ = ["MACHINE", "PerfSession", "machine_of", "start_session"]
 
 MACHINE = pytest.StashKey[Machine]()
 _BENCH = pytest.StashKey[Bench]()
-# What these do must not be done to an item that says that a benchmark is gone.
-_MARKERS_THAT_ACT = {
-    "benchmark",
-    "filterwarnings",
-    "parametrize",
-    "skip",
-    "skipif",
-    "usefixtures",
-    "xfail",
-}
 
 
 def machine_of(config: pytest.Config) -> Machine:
@@ -142,7 +133,7 @@ class PerfSession(Ledger):
         bench = item.stash[_BENCH] = Bench(
             key=key,
             machine=self._machine,
-            markers=sorted({marker.name for marker in item.iter_markers()} - _MARKERS_THAT_ACT),
+            markers=sorted({marker.name for marker in item.iter_markers()} - MARKERS_THAT_ACT),
             workload=workload,
             digits=self._load(),
             thresholds=self._thresholds,

@@ -45,7 +45,7 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True):
         prefix: of the interpreter.
         hardware: what it runs on, as in a run's JSON.
         software: versions.
-        loaded: packages imported from either tree, by side.
+        loaded: packages imported, by where they came from (`boot.Trees.loaded`).
     """
 
     items: dict[str, list[str]]
@@ -54,6 +54,11 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True):
     hardware: dict[str, Any]
     software: dict[str, Any]
     loaded: dict[str, list[str]]
+
+    def why_not(self, file: str) -> str | None:
+        """Return why a file of the suite, or a folder it lies in, was not collected."""
+        places = [file, *(parent.as_posix() for parent in Path(file).parents)]
+        return next((self.errors[place] for place in places if place in self.errors), None)
 
 
 class Side:
@@ -75,10 +80,14 @@ class Side:
     ) -> None:
         self.name = name
         self._log = log
+        self._workers: set[int] = set()
         ours, theirs = socket.socketpair()
         environment = {k: v for k, v in os.environ.items() if k not in _NOT_INHERITED}
         # Neither tree is to be written to, and both sides are to compile alike.
         environment["PYTHONDONTWRITEBYTECODE"] = "1"
+        environment.setdefault("PYTHONHASHSEED", "0")
+        # To ask whether there is a GPU must not start CUDA, or no fork could use it.
+        environment["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
         try:
             with log.open("wb") as output:
                 self._process = subprocess.Popen(
@@ -119,18 +128,27 @@ class Side:
         """
         return msgspec.convert(self._ask(), Collected)
 
-    def start(self, key: str, progress: Progress | None = None) -> "Worker":
+    def start(self, key: str, index: int, progress: Progress | None = None) -> "Worker":
         """Fork a worker for a benchmark, which waits to be told to go.
+
+        Args:
+            key: of the benchmark.
+            index: of the restart; seeds whatever random numbers the worker draws.
+            progress: called while it works.
 
         Raises:
             SideError: the server has gone.
         """
         ours, theirs = socket.socketpair()
         try:
-            self._tell("start", key=key, share=theirs.fileno())
+            self._tell("start", key=key, index=index, share=theirs.fileno())
             pid = self._ask()["pid"]
+        except SideError:
+            ours.close()
+            raise
         finally:
             theirs.close()
+        self._workers.add(pid)
         return Worker(self, Line(ours.detach()), pid, progress)
 
     def ended(self, pid: int) -> int:
@@ -140,12 +158,15 @@ class Side:
             SideError: the server has gone.
         """
         self._tell("ended", pid=pid)
-        return int(self._ask()["code"])
+        code = int(self._ask()["code"])
+        end_group(pid)  # what it has started and left running
+        self._workers.discard(pid)
+        return code
 
     def close(self) -> None:
         """End the server and all its workers at once: none of them has anything to save."""
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        for pid in (self._process.pid, *self._workers):
+            end_group(pid)
         self._process.wait()
         self._line.close()
 
@@ -198,8 +219,7 @@ class Worker:
 
     def __exit__(self, *_: object) -> None:
         if self._works:
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
+            end_group(self.pid)
             with suppress(SideError):
                 self._side.ended(self.pid)
         self._line.close()
@@ -247,6 +267,12 @@ class Worker:
 
 
 _NOT_INHERITED = ("PYTEST_ADDOPTS", "PYTEST_CURRENT_TEST", "PYTHONHOME")
+
+
+def end_group(leader: int) -> None:
+    """Kill a process group, if there is any left of it."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)
 
 
 def _ending(code: int) -> str:

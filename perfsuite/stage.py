@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from perfsuite import boot
-from perfsuite.checkout import Ref, add_checkout, overlay, resolve
+from perfsuite.checkout import Checkout, Ref, add_checkout, overlay, resolve
 from perfsuite.line import PROTOCOL
 from perfsuite.runs import software_changes
 from perfsuite.sides import Collected, Side
@@ -74,7 +74,7 @@ class Stage:
         lines = []
         for side, code, offer in (("before", old, then), ("after", tree, now)):
             names = offer.loaded["before" if self.ref and side == "before" else "after"]
-            where = f"; its own: {', '.join(names)}" if names else ""
+            where = f"; its own {', '.join(names)}" if names else ""
             python = f"; {offer.prefix}" if then.prefix != now.prefix else ""
             lines.append(f"{side + ':':<7} {code}{where}{python}")
         changes = software_changes(then.software, now.software)
@@ -100,7 +100,7 @@ def set_stage(wanted: Wanted) -> Iterator[Stage]:
 
 
 def _set(wanted: Wanted, stack: ExitStack) -> Stage:
-    ref = None if wanted.ref is None else resolve(wanted.ref, wanted.folder)
+    ref = None if wanted.ref is None else resolve(wanted.ref, wanted.suite)
     top = wanted.rootdir if ref is None else ref.top
     home = Path(os.path.realpath(tempfile.mkdtemp(prefix="perfsuite-")))
     stack.callback(shutil.rmtree, home, ignore_errors=True)
@@ -108,7 +108,9 @@ def _set(wanted: Wanted, stack: ExitStack) -> Stage:
     if ref is not None:
         # The folder's name is what the repository notes a worktree by, so it is one of a kind.
         checkout = home / home.name
-        stack.callback(add_checkout(ref, checkout).remove)
+        worktree = Checkout(top=ref.top, path=checkout)
+        stack.callback(worktree.remove)
+        add_checkout(ref, worktree)
         if wanted.suite.is_relative_to(top):
             overlay(top, checkout, wanted.suite.relative_to(top))
     trees = boot.Trees(
@@ -133,6 +135,7 @@ def _set(wanted: Wanted, stack: ExitStack) -> Stage:
             "top": str(top),
             "checkout": None if checkout is None else str(checkout),
             "suite": os.path.relpath(wanted.suite, top),
+            "home": str(moved(wanted.suite)),
             "here": wanted.folder in [Path(os.path.realpath(entry)) for entry in sys.path],
             # Unless perfsuite itself is under test, both sides are timed by this very one.
             "pin": None if trees.side_of(tool) is not None else tool,
@@ -140,6 +143,8 @@ def _set(wanted: Wanted, stack: ExitStack) -> Stage:
                 *map(str, paths),
                 f"--rootdir={_existing(moved(wanted.rootdir))}",
                 f"--basetemp={home / f'{name}-tmp'}",
+                # It may lie in the working tree, where $TMPDIR does.
+                *([f"--ignore={home}"] if name == "after" else ()),
                 *wanted.options,
             ],
         }
@@ -167,7 +172,11 @@ def _signals(numbers: Sequence[signal.Signals], handler: Any) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, handler) for number in numbers}
+    before = {
+        number: signal.signal(number, handler)
+        for number in numbers
+        if signal.getsignal(number) is not signal.SIG_IGN  # as under nohup
+    }
     try:
         yield
     finally:
@@ -179,7 +188,7 @@ def _refuse_what_cannot_be_compared(then: Collected, now: Collected, *, one_tree
     keys = [offer.hardware["key"] for offer in (then, now)]
     if keys[0] != keys[1]:
         raise StageError(f"before runs on {keys[0]} and after on {keys[1]}: not comparable")
-    if one_tree and then.prefix == now.prefix:
+    if one_tree and then.prefix == now.prefix and then.software == now.software:
         raise StageError(
             f"--perf-against-python names the interpreter of {now.prefix}, which runs after too:"
             " both sides are the same; name another, or a REF with --perf-against"

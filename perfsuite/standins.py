@@ -59,8 +59,6 @@ class _Group(pytest.Collector):
         if self.error is not None:
             raise self.CollectError(self.error)
         nested: dict[str, dict[str, Offered]] = {}
-        # One that is not registered cannot be asked for with -m.
-        registered = {line.partition(":")[0] for line in self.config.getini("markers")}
         for name, offered in self.members.items():
             head, _, rest = name.partition("::")
             if rest:
@@ -68,7 +66,9 @@ class _Group(pytest.Collector):
                 continue
             item: StandIn = StandIn.from_parent(self, name=name)
             item.key, item.run = offered.key, self.run
-            for marker in sorted(registered.intersection(offered.markers)):
+            for marker in offered.markers:
+                # It may be registered in a conftest.py, which only the sides load.
+                self.config.addinivalue_line("markers", marker)
                 item.add_marker(marker)
             yield item
         for name, members in nested.items():

@@ -145,4 +145,5 @@ def restart(
         }
         for worker in workers.values():
             worker.ready()
-        return take_turns(workers["A"].block, workers["B"].block, index=index, quads=quads)
+        first, second = workers["A"].block, workers["B"].block
+        return take_turns(first, second, index=index, quads=lambda _: quads)

@@ -114,9 +114,9 @@ def result(project: Project) -> Result:
         ("that_is_killed", ["FAIL", "after could not run it"]),
         ("that_exits", ["FAIL", "after could not run it"]),
         ("that_raises", ["FAIL", "after could not run it"]),
-        ("too_new", ["INCONCLUSIVE", "before could not run it"]),
-        ("two_arms", ["INCONCLUSIVE", "before could not run it"]),
-        ("it against", ["INCONCLUSIVE", "before could not run it"]),
+        ("too_new", ["INCONCLUSIVE", "not run on both sides"]),
+        ("two_arms", ["FAIL", "after could not run it"]),
+        ("it against", ["INCONCLUSIVE", "not run on both sides"]),
     ],
 )
 def test_verdicts(result: Result, name: str, parts: list[str]) -> None:

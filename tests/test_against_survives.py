@@ -7,7 +7,7 @@ import venv
 from pathlib import Path
 
 import pytest
-from projects import BENCHMARK, CONFTEST, MYNET, THRESHOLDS, Project
+from projects import BENCHMARK, MYNET, THRESHOLDS, Project
 
 FOREVER = """
 import time
@@ -68,13 +68,22 @@ def test_workers_end_with_a_coordinator_that_is_killed(project: Project) -> None
     project.wait_until_no_process_is_left()
 
 
+IMPATIENT = """
+import perfsuite.sides
+
+
+def pytest_runtest_setup():
+    perfsuite.sides._PATIENCE_S = 3.0
+"""
+
+
 def test_a_side_that_hangs_is_told(project: Project) -> None:
     project.write("benchmarks/test_speed.py", BENCHMARK + FOREVER.replace("test_step", "test_hung"))
-    project.write("impatient.py", "import perfsuite.sides\n\nperfsuite.sides._PATIENCE_S = 8.0\n")
+    project.write("impatient.py", IMPATIENT)
     project.commit()
     result = project.against("-p", "impatient")
     assert result.code == 1
-    result.line("FAILED", "test_hung", "gave no answer for 8 s")
+    result.line("FAILED", "test_hung", "gave no answer for 3 s")
     result.line("SAME", "step step_s")
     assert project.left_behind() == []
 
@@ -89,6 +98,7 @@ def test_a_side_that_hangs_is_told(project: Project) -> None:
         ([f"--perf-against-python={sys.executable}"], "both sides are the same"),
         (["--perf-against=HEAD", "--benchmark-compare"], "one at a time"),
         (["--perf-against=HEAD", "--benchmark-disable"], "under --benchmark-disable"),
+        (["--perf-against=HEAD", "--benchmark-skip"], "--benchmark-skip leaves nothing"),
         (["--perf-against=HEAD", "-n2"], "cannot measure under xdist"),
         (["--perf-against=HEAD", "--perf-device=cuda"], "--perf-device cuda"),
     ],
@@ -211,10 +221,110 @@ def test_a_file_that_cannot_be_collected_is_an_error(project: Project) -> None:
 
 
 def test_a_conftest_that_fails_is_told_in_one_line(project: Project) -> None:
-    project.write("benchmarks/conftest.py", CONFTEST)
-    project.commit()
-    project.write("src/mynet/__init__.py", MYNET)
     project.write("benchmarks/conftest.py", "raise ValueError('broken')\n")
     result = project.against()
     assert result.code == pytest.ExitCode.USAGE_ERROR
-    assert "ValueError: broken" in result.out
+    result.line("ERROR: ", "its server ended with exit code 4, saying: ", "ValueError: broken")
+
+
+MODES = """
+import mynet
+import pytest
+
+
+@pytest.mark.parametrize("mode", mynet.MODES)
+def test_mode(timed, mode):
+    timed(mynet.wait)
+"""
+
+
+def test_what_the_code_after_no_longer_offers_is_not_passed_over(project: Project) -> None:
+    project.write("src/mynet/__init__.py", MYNET + "MODES = ['fast', 'slow']\nwait.fast = 1\n")
+    project.write("benchmarks/test_modes.py", MODES)
+    project.write("benchmarks/test_fast.py", FAST)
+    project.write("benchmarks/inner/conftest.py", "import mynet\n\nmynet.wait.fast\n")
+    project.write("benchmarks/inner/test_inner.py", BENCHMARK.replace("test_step", "test_inner"))
+    project.commit()
+    project.write("src/mynet/__init__.py", MYNET + "MODES = ['fast']\n")
+    result = project.against()
+    assert result.code == 1
+    result.line("FAILED", "test_mode[slow]", "after could not run it")
+    result.line("FAILED", "test_fast.py::test_step", "after could not run it", "Skipped: gone")
+    result.line("FAILED", "test_inner", "after could not run it", "has no attribute 'fast'")
+    result.line("SAME", "mode[fast] step_s")
+
+
+FAST = (
+    """
+import mynet
+import pytest
+
+if not hasattr(mynet.wait, "fast"):
+    pytest.skip("gone", allow_module_level=True)
+"""
+    + BENCHMARK
+)
+
+
+def test_markers_select_as_they_do_anywhere(project: Project) -> None:
+    project.write("benchmarks/test_more.py", MARKED)
+    result = project.against("--collect-only", "-q", "-m", "not slow")
+    assert "test_slow" not in result.out
+    result.line("benchmarks/test_more.py::test_quick")
+
+
+MARKED = """
+import pytest
+
+
+@pytest.mark.slow
+def test_slow(timed):
+    pass
+
+
+def test_quick(timed):
+    pass
+"""
+
+
+def test_a_conftest_of_the_tree_does_not_stand_for_the_code_under_test(project: Project) -> None:
+    """mynet is installed apart from the tree, whose own conftest.py is another on either side."""
+    site = project.home / "site-packages"
+    site.mkdir()
+    (project.folder / "src" / "mynet").rename(site / "mynet")
+    project.write("conftest.py", "")
+    project.commit()
+    result = project.against("-o", f"pythonpath={site}")
+    assert result.code == 1
+    result.line("FAILED", "not two trees")
+
+
+def test_what_a_benchmark_starts_is_of_its_side_too(project: Project) -> None:
+    project.write("benchmarks/test_speed.py", STARTS)
+    project.commit()
+    project.write("src/mynet/__init__.py", MYNET + "SIZE = 300\n")
+    project.environment["PYTHONPATH"] = str(project.folder / "src")
+    result = project.against()
+    result.line("MORE  figure  3.000x (100 B -> 300 B)")
+
+
+STARTS = """
+import subprocess
+import sys
+
+import mynet
+
+
+def test_figure(perf):
+    code = "import mynet; print(getattr(mynet, 'SIZE', 100))"
+    size = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
+    perf.timed([1.0])
+    perf.metric("figure", float(size), unit="B", better="lower")
+"""
+
+
+def test_tests_that_are_no_part_of_the_suite_are_left_out_and_named(project: Project) -> None:
+    project.write("tests/test_other.py", "def test_it():\n    raise AssertionError\n")
+    result = project.against("tests")
+    assert result.code == 0
+    result.line("left out, as no part of the suite: test_other.py")

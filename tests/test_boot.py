@@ -49,10 +49,18 @@ def test_a_file_is_of_one_side_or_of_neither(
     assert trees.side_of(str(tmp_path / path)) == side
 
 
+def test_a_prefix_that_holds_the_tree_installs_nothing_in_it(tmp_path: Path) -> None:
+    trees = Trees(str(tmp_path / "src" / "app"), None, "benchmarks", [str(tmp_path)])
+    assert trees.side_of(str(tmp_path / "src" / "app" / "mynet.py")) == "after"
+
+
 def test_only_code_of_the_working_tree_is_translated(trees: Trees, tmp_path: Path) -> None:
     moved = trees.translated(str(tmp_path / "tree" / "src"))
     assert moved == str(tmp_path / "checkout" / "src")
-    for path in ("tree/.venv/lib", "tree/benchmarks", "checkout/src", "elsewhere"):
+    assert trees.translated(str(tmp_path / "tree" / "benchmarks")).startswith(
+        str(tmp_path / "checkout")
+    )
+    for path in ("tree/.venv/lib", "checkout/src", "elsewhere"):
         assert trees.translated(str(tmp_path / path)) == str(tmp_path / path)
 
 
@@ -117,18 +125,27 @@ def test_one_package_is_pinned_and_no_other(tmp_path: Path) -> None:
 def test_what_was_loaded_is_told_by_side(
     trees: Trees, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, path in {"mynet": "tree/src/mynet/__init__.py", "mynet.inner": "elsewhere"}.items():
+    found = {
+        "mynet": "tree/src/mynet/__init__.py",
+        "mynet.inner": "elsewhere/inner.so",
+        "conftest": "tree/conftest.py",
+    }
+    for name, path in found.items():
         module = ModuleType(name)
         module.__file__ = str(tmp_path / path)
         monkeypatch.setitem(sys.modules, name, module)
     loaded = trees.loaded()
     assert loaded["after"] == ["mynet"]
     assert loaded["before"] == []
+    assert loaded["shadowed"] == ["mynet"]  # in part, from where it is installed
     assert "pytest" in loaded["neither"]
 
 
-def sides(before: str = "", after: str = "", neither: str = "") -> dict[str, list[str]]:
-    return {"before": before.split(), "after": after.split(), "neither": neither.split()}
+def sides(
+    before: str = "", after: str = "", neither: str = "", shadowed: str = ""
+) -> dict[str, list[str]]:
+    named = {"before": before, "after": after, "neither": neither, "shadowed": shadowed}
+    return {where: names.split() for where, names in named.items()}
 
 
 @pytest.mark.parametrize(
@@ -138,8 +155,13 @@ def sides(before: str = "", after: str = "", neither: str = "") -> dict[str, lis
         (sides(before="mynet old"), sides(after="mynet new"), None),
         (sides(before="mynet", after="mynet"), sides(after="mynet"), "before imported mynet from"),
         (sides(before="mynet"), sides(before="mynet"), "after imported mynet from the checkout"),
-        (sides(neither="mynet"), sides(after="mynet"), "before imported mynet from neither"),
-        (sides(before="mynet"), sides(neither="mynet"), "after imported mynet from neither"),
+        (sides(neither="mynet"), sides(after="mynet"), "before imported mynet from where"),
+        (sides(before="mynet"), sides(neither="mynet"), "after imported mynet from where"),
+        (
+            sides(before="a", neither="b", shadowed="b"),
+            sides(after="a", neither="b", shadowed="b"),
+            "before imported b from where it is installed",
+        ),
         (sides(neither="mynet"), sides(neither="mynet"), "nothing but the benchmarks"),
     ],
 )

@@ -144,8 +144,8 @@ def test_seconds_that_a_side_adds_up_from_its_turns_are_not_judged_twice() -> No
         Restart(
             started="AB",
             duets={"step_s": duet(1.0)},
-            before=record(figure(1.0, "s")),
-            after=record(figure(9.0, "s")),
+            before=record({"step_s": figure(1.0, "s")["figure"]}),
+            after=record({"step_s": figure(9.0, "s")["figure"]}),
         )
     ] * 12
     assert [verdict.gate for verdict in verdicts(restarts, ASKED)] == ["against step_s"]
@@ -178,16 +178,51 @@ def test_only_the_side_after_is_at_fault() -> None:
 
 
 @pytest.mark.parametrize(
-    ("restart", "counted"),
+    ("restarts", "counted"),
     [
-        (measured(record(figure(1)), record(figure(1)))[0], True),
-        (measured(record(figure(1, "s")), record(figure(1, "s")))[0], False),
-        (timed([1.0])[0], False),
-        (measured(record(losses=[[1.0]]), record(losses=[[1.0]]))[0], True),
+        (measured(record(figure(1)), record(figure(2)), n=2), True),
+        (measured(record(figure(1)), record(figure(2)), n=1), False),
+        (
+            [
+                *measured(record(figure(1)), record(figure(2)), n=1),
+                *measured(record(figure(1)), record(figure(3)), n=1),
+            ],
+            False,
+        ),
+        (measured(record(figure(1, "s")), record(figure(1, "s")), n=2), False),
+        (timed([1.0, 1.0]), False),
+        (measured(record(losses=[[1.0]]), record(losses=[[1.0]]), n=1), True),
     ],
+    ids=["bytes-twice", "bytes-once", "bytes-that-differ", "seconds", "turns", "losses"],
 )
-def test_what_is_counted_is_not_repeated(restart: Restart, counted: bool) -> None:
-    assert is_counted(restart) is counted
+def test_what_is_counted_is_not_repeated(restarts: list[Restart], counted: bool) -> None:
+    assert is_counted(restarts) is counted
+
+
+def test_bytes_that_differ_from_restart_to_restart_are_sampled() -> None:
+    sizes = [100, 104, 96, 101, 99, 103, 97, 100, 102, 98, 105, 95]
+    restarts = [measured(record(figure(100)), record(figure(size)), n=1)[0] for size in sizes]
+    verdict = only(restarts)
+    assert verdict.shown in {"SAME", "INCONCLUSIVE"}
+    assert "[" in verdict.figure
+
+
+def test_seconds_of_another_name_are_compared_beside_turns() -> None:
+    restarts = [
+        Restart(
+            started="AB",
+            duets={"step_s": duet(1.0)},
+            before=record(figure(1.0, "s")),
+            after=record(figure(3.0, "s")),
+        )
+    ] * 12
+    assert [verdict.shown for verdict in verdicts(restarts, ASKED)] == ["SAME", "SLOWER"]
+
+
+def test_a_single_seed_is_no_answer() -> None:
+    one = record(losses=[[1.0, 2.0]])
+    found = verdicts(measured(one, one, n=1), ASKED)
+    assert {verdict.outcome for verdict in found} == {Outcome.INCONCLUSIVE}
 
 
 @given(

@@ -17,12 +17,12 @@ def test_the_sides_start_and_go_first_in_all_four_ways() -> None:
 
     ways = set()
     for index in range(4):
-        duet = take_turns(lambda: turn("A"), lambda: turn("B"), index=index, quads=2)
+        duet = take_turns(lambda: turn("A"), lambda: turn("B"), index=index, quads=lambda _: 2)
         assert len(duet.quads) == 2
         ways.add((starting_order(index), duet.order))
     assert ways == {(start, order) for start in ("AB", "BA") for order in ("ABBABAAB", "BAABABBA")}
     # A block each to settle, which does not count.
-    assert taken[:2] == ["A", "B"]
+    assert [taken[10 * index] for index in range(4)] == ["A", "B", "A", "B"]
     assert len(taken) == 4 * (2 + 8)
 
 
