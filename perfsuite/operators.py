@@ -36,7 +36,9 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         clock: "device" where a GPU's kernels were timed, "cpu" where the host's operators were.
         operators: those that take most, by name.
-        rest_s: seconds a step in all others.
+        rest_s: seconds a step in all other operators.
+        outside_s: seconds a step in none: the host's own code and waits on a CPU, and on a GPU
+            the time that it is idle.
         casts: copies to another dtype, a step.
         layouts: copies to another memory format, a step.
     """
@@ -44,22 +46,30 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     clock: str
     operators: dict[str, Operator]
     rest_s: float
+    outside_s: float
     casts: float
     layouts: float
 
     @property
     def total_s(self) -> float:
-        """Seconds a step in all operators."""
-        return self.rest_s + sum(each.self_s for each in self.operators.values())
+        """Seconds a step, as it was profiled."""
+        return self.outside_s + self.rest_s + sum(each.self_s for each in self.operators.values())
 
 
-def profile_of(found: Mapping[str, Operator], *, clock: str) -> Profile:
-    """Return a profile from every operator that was seen: the largest by name, the rest summed."""
+def profile_of(found: Mapping[str, Operator], *, step_s: float, clock: str) -> Profile:
+    """Return a profile from every operator that was seen: the largest by name, the rest summed.
+
+    Args:
+        found: operators by name.
+        step_s: seconds a step by the wall clock, while it was profiled.
+        clock: that timed the operators.
+    """
     ranked = sorted(found.items(), key=lambda item: -item[1].self_s)
     return Profile(
         clock=clock,
         operators=dict(ranked[:TOP]),
         rest_s=sum(each.self_s for _, each in ranked[TOP:]),
+        outside_s=max(0.0, step_s - sum(each.self_s for each in found.values())),
         casts=sum(each.calls for name, each in found.items() if name in _CASTS),
         layouts=sum(each.calls for name, each in found.items() if _lays_out(name)),
     )
@@ -70,27 +80,21 @@ def _lays_out(name: str) -> bool:
 
 
 def explain(before: Profile, after: Profile) -> list[str]:
-    """Return lines that say which operators account for the change of a step's time.
-
-    An operator that is not among the largest of one side may have taken up to as much there as
-    the least of them; it counts as absent, which the line's own figures show.
-    """
+    """Return lines that say which operators account for the change of a step's time."""
     if before.clock != after.clock:
         return [f"operators were timed by the {before.clock} before and the {after.clock} now"]
     change_s = after.total_s - before.total_s
-    absent = Operator(self_s=0.0, calls=0.0)
-    moved = {
-        name: (before.operators.get(name, absent), after.operators.get(name, absent))
-        for name in before.operators.keys() | after.operators.keys()
-    }
-    ranked = sorted(
-        moved.items(), key=lambda item: -(item[1][1].self_s - item[1][0].self_s) * _sign(change_s)
-    )
+    sides = [
+        {**side.operators, _OUTSIDE[side.clock]: Operator(self_s=side.outside_s, calls=1.0)}
+        for side in (before, after)
+    ]
+    moved = {name: (sides[0].get(name), sides[1].get(name)) for name in sides[0] | sides[1]}
+    moved_s = {name: _seconds(now) - _seconds(then) for name, (then, now) in moved.items()}
+    ranked = sorted(moved, key=lambda name: -moved_s[name] if change_s > 0 else moved_s[name])
     lines = [
-        f"{name}: {_ms(then.self_s)} -> {_ms(now.self_s)} a step, {share:.0%} of the change"
-        + _calls(then, now)
-        for name, (then, now) in ranked[:NAMED]
-        if change_s and (share := (now.self_s - then.self_s) / change_s) >= LEAST_SHARE
+        f"{name}: {_moved(*moved[name])}, {share:.0%} of the change"
+        for name in ranked[:NAMED]
+        if change_s and (share := moved_s[name] / change_s) >= LEAST_SHARE
     ]
     for what, then_calls, now_calls in (
         ("casts to another dtype", before.casts, after.casts),
@@ -98,16 +102,24 @@ def explain(before: Profile, after: Profile) -> list[str]:
     ):
         if now_calls > then_calls:
             lines.append(f"{what}: {then_calls:g} -> {now_calls:g} a step")
-    total = f"all operators: {_ms(before.total_s)} -> {_ms(after.total_s)} a step"
-    return [f"{total}, by the {after.clock}'s clock", *lines]
+    return [f"profiled: {_ms(before.total_s)} -> {_ms(after.total_s)} a step", *lines]
 
 
-def _sign(value: float) -> int:
-    return -1 if value < 0 else 1
+_OUTSIDE = {"cpu": "outside of operators", "device": "device idle"}
 
 
-def _calls(then: Operator, now: Operator) -> str:
-    return "" if then.calls == now.calls else f" (called {then.calls:g} -> {now.calls:g} times)"
+def _seconds(operator: Operator | None) -> float:
+    return 0.0 if operator is None else operator.self_s
+
+
+def _moved(then: Operator | None, now: Operator | None) -> str:
+    """Say how an operator moved; on one side it may not be among the largest."""
+    if then is None or now is None:
+        small = f"not among the {TOP} largest"
+        sides = [small if each is None else _ms(each.self_s) for each in (then, now)]
+        return " -> ".join(sides)
+    calls = f" (called {then.calls:g} -> {now.calls:g} times)" * (then.calls != now.calls)
+    return f"{_ms(then.self_s)} -> {_ms(now.self_s)}{calls}"
 
 
 def _ms(seconds: float) -> str:
