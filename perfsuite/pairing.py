@@ -23,7 +23,7 @@ Show = Callable[[str, int, int], None]
 """Shows what is being done, how many parts of it are done, and of how many."""
 
 Loaded = Mapping[str, Sequence[str]]
-"""Packages that a process imported, by where they came from (`boot.Trees.loaded`)."""
+"""Packages that a process imported, by where they came from (`trees.Trees.loaded`)."""
 
 
 def pair(stage: Stage, key: str, index: int, show: Show, *, explain: bool = False) -> Restart:

@@ -41,7 +41,7 @@ from perfsuite.workload import WORKLOADS, Workload
 __all__ = ["Serving", "serve"]
 
 Look = Callable[[], dict[str, list[str]]]
-"""Tells what was imported, by where it came from (`boot.Trees.loaded`)."""
+"""Tells what was imported, by where it came from (`trees.Trees.loaded`)."""
 
 
 def serve(descriptor: int, arguments: Sequence[str], suite: str, loaded: Look) -> int:

@@ -11,12 +11,13 @@ from typing import Any, Self
 
 import msgspec
 
-from perfsuite import boot
 from perfsuite.block import Block
 from perfsuite.line import Line, LineClosedError
 from perfsuite.sampling import Progress
 
 __all__ = ["Collected", "Side", "SideError", "Worker"]
+
+_BOOT = Path(__file__).with_name("boot.py")
 
 _PATIENCE_S = 300.0
 """A process that says nothing for so long hangs; what takes longer shows progress."""
@@ -45,7 +46,7 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True):
         prefix: of the interpreter.
         hardware: what it runs on, as in a run's JSON.
         software: versions.
-        loaded: packages imported, by where they came from (`boot.Trees.loaded`).
+        loaded: packages imported, by where they came from (`trees.Trees.loaded`).
     """
 
     items: dict[str, list[str]]
@@ -91,7 +92,7 @@ class Side:
         try:
             with log.open("wb") as output:
                 self._process = subprocess.Popen(
-                    [python, "-P", boot.__file__, str(theirs.fileno())],
+                    [python, "-P", str(_BOOT), str(theirs.fileno())],
                     cwd=folder,
                     env=environment,
                     pass_fds=[theirs.fileno()],

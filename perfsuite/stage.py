@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from perfsuite import boot
 from perfsuite.checkout import Checkout, Ref, add_checkout, overlay, resolve
 from perfsuite.line import PROTOCOL
 from perfsuite.runs import software_changes
 from perfsuite.sides import Collected, Side
+from perfsuite.trees import Trees, installed_folders
 
 __all__ = ["Stage", "StageError", "Wanted", "set_stage"]
 
@@ -113,11 +113,11 @@ def _set(wanted: Wanted, stack: ExitStack) -> Stage:
         add_checkout(ref, worktree)
         if wanted.suite.is_relative_to(top):
             overlay(top, checkout, wanted.suite.relative_to(top))
-    trees = boot.Trees(
+    trees = Trees(
         str(top),
         None if checkout is None else str(checkout),
         os.path.relpath(wanted.suite, top),
-        boot.installed_folders(),
+        installed_folders(),
     )
     tool = str(Path(__file__).parent)
     sides = {}

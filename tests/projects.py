@@ -12,19 +12,10 @@ from typing import Any
 
 import psutil
 import pytest
+import suites
 
-THRESHOLDS = """
-[defaults.convergence]
-margin = 0.03
-max_skipped = 0.02
-min_scale = 1024.0
-max_scale = 16777216.0
-[defaults.compare]
-margin = 0.05
-assumed_spread = 0.01
-[defaults.against]
-margin = 0.5
-"""
+# Steps here take four times as long, or the same.
+THRESHOLDS = suites.THRESHOLDS + "[defaults.against]\nmargin = 0.5\n"
 
 PYPROJECT = """
 [tool.pytest.ini_options]

@@ -70,6 +70,18 @@ def test_that_is_no_benchmark():
     raise AssertionError
 """
 
+PROBE = """
+import sys
+
+import psutil
+
+
+def pytest_terminal_summary(terminalreporter):
+    rss_mib = psutil.Process().memory_info().rss / 2**20
+    heavy = sorted({"torch", "mynet"} & sys.modules.keys())
+    terminalreporter.write_line(f"coordinator: {rss_mib:.0f} MiB, imported {heavy}")
+"""
+
 BEFORE = MYNET + "SLOWER_S = STEP_S\nFIGURE = 100\nKILLED = False\nPRODUCTS = 4\n"
 AFTER = (
     MYNET
@@ -82,6 +94,7 @@ AFTER = (
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = Project(tmp_path_factory.mktemp("against"))
     project.write("src/mynet/__init__.py", BEFORE)
+    project.write("probe.py", PROBE)
     project.commit()
     # From here on nothing is committed: the benchmarks are newer than the code before.
     project.write("src/mynet/__init__.py", AFTER)
@@ -98,6 +111,7 @@ def result(project: Project) -> Result:
     project.git("add", "src/mynet/later.py")  # a dirty index, too
     return project.against(
         "-v",
+        "-pprobe",
         f"--benchmark-json={project.home / 'run.json'}",
         f"--junitxml={project.home / 'x.xml'}",
     )
@@ -189,6 +203,11 @@ def test_the_run_holds_both_sides_blocks(project: Project, result: Result) -> No
         times_s[side].append(block["wall_s"])
     assert min(times_s["B"]) > 2 * min(times_s["A"])
     assert [each["word"] for each in record["verdicts"]] == ["SLOWER"]
+
+
+def test_the_coordinator_is_light(result: Result) -> None:
+    line = result.line("coordinator: ", "imported []")
+    assert int(line.split()[1]) < 300
 
 
 def test_pytest_benchmark_reads_the_run(project: Project, result: Result) -> None:

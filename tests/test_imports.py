@@ -34,7 +34,7 @@ ORDER = (
     "ledger",
     "changes",
     "line",
-    "boot",  # it starts `serving`, in a process where nothing else of perfsuite is loaded yet
+    "trees",
     "sides",
     "stage",
     "pairing",
@@ -63,6 +63,7 @@ ORDER = (
     "session",
     "plugin",
     "serving",
+    "boot",
     "__main__",
     "__init__",
 )

@@ -9,8 +9,8 @@ from types import ModuleType
 
 import pytest
 
-from perfsuite.boot import Pinned, Translated, Trees
 from perfsuite.pairing import misplaced
+from perfsuite.trees import Pinned, Translated, Trees
 
 
 @pytest.fixture
