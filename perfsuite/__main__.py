@@ -1,4 +1,4 @@
-"""``python -m perfsuite promote RUN.json ...``: make runs the baseline of their hardware."""
+"""``python -m perfsuite``: make runs a baseline, or tell their history."""
 
 import argparse
 import sys
@@ -6,13 +6,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from perfsuite.baseline import BaselineError, promote
-from perfsuite.runs import RunError
+from perfsuite.runs import RunError, write_new
 
 __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return 0, or 1 after one line that says what was wrong."""
+    given = _parse(arguments)
+    try:
+        return _history(given) if given.command == "history" else _promote(given)
+    except (BaselineError, RunError, OSError) as error:
+        print(f"perfsuite: {error}", file=sys.stderr)
+        return 1
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m perfsuite", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     promoting = commands.add_parser(
@@ -30,16 +39,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="store_true",
         help="accept runs of a tree with uncommitted changes, or without version control",
     )
-    given = parser.parse_args(arguments)
-    try:
-        written = promote(
-            given.runs, given.suite, replace=given.replace, allow_dirty=given.allow_dirty
-        )
-    except (BaselineError, RunError, OSError) as error:
-        print(f"perfsuite: {error}", file=sys.stderr)
-        return 1
+    telling = commands.add_parser("history", help="tell where the figures of runs changed for good")
+    telling.add_argument(
+        "folder",
+        nargs="?",
+        type=Path,
+        default=Path(".benchmarks"),
+        metavar="DIR",
+        help="with run files (default: %(default)s)",
+    )
+    telling.add_argument("--hardware", metavar="KEY", help="whose runs, where there are several")
+    telling.add_argument("-o", "--output", type=Path, metavar="FILE.svg", help="draw it, too")
+    return parser.parse_args(arguments)
+
+
+def _promote(given: argparse.Namespace) -> int:
+    written = promote(given.runs, given.suite, replace=given.replace, allow_dirty=given.allow_dirty)
     for path in written:
         print(f"promoted {path}")
+    return 0
+
+
+def _history(given: argparse.Namespace) -> int:
+    # Late, as the other command needs neither ruptures nor matplotlib.
+    from perfsuite.history import read_history, tell
+
+    if given.output is not None and given.output.exists():
+        raise RunError(f"{given.output} exists and is not overwritten")
+    histories, skipped = read_history(given.folder, given.hardware)
+    for series in histories:
+        print("\n".join(tell(series)))
+    for reason in skipped:
+        print(f"passed over: {reason}", file=sys.stderr)
+    if given.output is not None:
+        from perfsuite.picture import draw_history
+
+        write_new(given.output, draw_history(histories, given.hardware or str(given.folder)))
+        print(f"drew {given.output}")
     return 0
 
 

@@ -24,6 +24,8 @@ ORDER = (
     "operators",
     "runs",
     "reasons",
+    "history",
+    "picture",
     "checkout",
     "baseline",
     "summary",
