@@ -201,7 +201,7 @@ class Against(Ledger):
             if index == len(restarts):
                 restarts.append(pair(self._stage, item.key, index, self.status.show))
                 if restarts[index].duets.keys() != restarts[0].duets.keys():
-                    raise SideError("after", "timed other things than in the restart before")
+                    raise StageError("it times other things from one restart to the next")
             return restarts[index]
 
         def clear(so_far: Sequence[Restart]) -> bool:
@@ -248,7 +248,7 @@ class Against(Ledger):
         record = {
             **restarts[0].after,
             "verdicts": [asdict(verdict) for verdict in found],
-            "against": {"restarts": [_raw(each) for each in restarts]},
+            "against": {"restarts": [each.record() for each in restarts]},
         }
         hand_over(fixture, timer, times_s or [took_s / len(restarts)], record)
 
@@ -272,24 +272,3 @@ class Against(Ledger):
                 "loaded": {"before": then.loaded, "after": now.loaded},
             },
         }
-
-
-def _raw(restart: Restart) -> dict[str, Any]:
-    return {
-        "started": restart.started,
-        "turns": {
-            name: {"order": duet.order, "blocks": [_known(asdict(b)) for b in duet.blocks]}
-            for name, duet in restart.duets.items()
-        },
-        "before": {part: restart.before[part] for part in ("metrics", "raw")},
-        "after": {part: restart.after[part] for part in ("metrics", "raw")},
-    }
-
-
-def _known(figures: dict[str, Any]) -> dict[str, Any]:
-    """Return what is not None: most of a machine's state is unknown, thousands of times."""
-    return {
-        name: _known(value) if isinstance(value, dict) else value
-        for name, value in figures.items()
-        if value is not None
-    }

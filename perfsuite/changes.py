@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import fmean, median
 from typing import Any
 
@@ -33,6 +33,33 @@ class Restart:
     duets: Mapping[str, Duet]
     before: Record
     after: Record
+
+    def record(self) -> dict[str, Any]:
+        """Return all of it for the run's JSON."""
+        return {
+            "started": self.started,
+            "turns": {
+                name: {"order": duet.order, "blocks": [_known(asdict(b)) for b in duet.blocks]}
+                for name, duet in self.duets.items()
+            },
+            **{
+                side: {
+                    "metrics": record["metrics"],
+                    # Its blocks are those of the turns.
+                    "raw": {name: raw for name, raw in record["raw"].items() if name != "blocks"},
+                }
+                for side, record in (("before", self.before), ("after", self.after))
+            },
+        }
+
+
+def _known(figures: dict[str, Any]) -> dict[str, Any]:
+    """Return what is not None: most of a machine's state is unknown, thousands of times."""
+    return {
+        name: _known(value) if isinstance(value, dict) else value
+        for name, value in figures.items()
+        if value is not None
+    }
 
 
 @dataclass(frozen=True, slots=True)

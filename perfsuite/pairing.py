@@ -38,7 +38,7 @@ def pair(stage: Stage, key: str, index: int, show: Show, *, explain: bool = Fals
 
     Raises:
         SideError: one of them ended, or could not run it.
-        StageError: they did not run the code of two trees.
+        StageError: they did not run the code of two trees, or do not time the same.
     """
     sides = {"A": stage.before, "B": stage.after}
     order = starting_order(index)
@@ -57,8 +57,9 @@ def pair(stage: Stage, key: str, index: int, show: Show, *, explain: bool = Fals
                 break
             names = {letter: each.get("what", "nothing") for letter, each in said.items()}
             if names["A"] != names["B"]:
-                why = f"times {names['B']} where the code before times {names['A']}"
-                raise SideError("after", why)
+                raise StageError(
+                    f"the code after times {names['B']} where the code before times {names['A']}"
+                )
             name = "step_s" if not duets else f"step_s {names['A']} {len(duets) + 1}"
             start_s = time.monotonic() - begun_s
             duets[name] = take_turns(

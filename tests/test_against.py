@@ -53,6 +53,13 @@ def test_that_raises(timed):
     timed(mynet.wait)
 
 
+def test_that_times_less(perf, timed):
+    if mynet.KILLED:
+        perf.timed([1.0])
+    else:
+        timed(mynet.wait)
+
+
 def test_too_new(timed):
     timed(mynet.new)
 
@@ -175,6 +182,11 @@ def test_a_slower_operator_is_named(project: Project, result: Result) -> None:
     ]
     assert "profiled: " in first
     assert "(called 4 -> 16 times), " in second
+
+
+def test_a_timing_that_was_lost_is_a_failure(result: Result) -> None:
+    lost = "the code after times nothing where the code before times fp32"
+    result.line("FAILED", "test_that_times_less", lost)
 
 
 def test_what_judges_one_tree_is_left_out_and_named(result: Result) -> None:
