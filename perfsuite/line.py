@@ -52,12 +52,13 @@ class Line:
         except OSError as error:
             raise LineClosedError(str(error)) from None
 
-    def receive(self, patience_s: float | None = None) -> dict[str, Any]:
+    def receive(self, patience_s: float | None = None, *, shares: bool = False) -> dict[str, Any]:
         """Return the next message, with its "kind".
 
         Args:
             patience_s: how long to wait for the other end to say something; as long as it
                 takes where there is none.
+            shares: whether an open file may come with it.
 
         Raises:
             TimeoutError: nothing came in that time.
@@ -67,14 +68,17 @@ class Line:
         chunks = [self._unread]
         while b"\n" not in chunks[-1]:
             try:
-                chunk, descriptors, _, _ = socket.recv_fds(self._socket, _CHUNK_BYTES, 1)
+                if shares:
+                    chunk, descriptors, _, _ = socket.recv_fds(self._socket, _CHUNK_BYTES, 1)
+                    self._descriptors += descriptors
+                else:
+                    chunk = self._socket.recv(_CHUNK_BYTES)
             except ConnectionError as error:
                 raise LineClosedError(str(error)) from None
             finally:
                 self._unread = b"".join(chunks)
             if not chunk:
                 raise LineClosedError("the other end has hung up")
-            self._descriptors += descriptors
             chunks.append(chunk)
         message, _, self._unread = b"".join(chunks).partition(b"\n")
         self._socket.settimeout(None)

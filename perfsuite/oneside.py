@@ -1,6 +1,5 @@
 """A benchmark's hands in a comparison of two trees: they time a block when it is their turn."""
 
-from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -31,7 +30,7 @@ class OneSide(Bench):
         with resting_collector():
             while (request := self._line.receive()["kind"]) == "block":
                 taken.append(turn())
-                self._line.send("block", **asdict(taken[-1]))
+                self._line.send("block", block=taken[-1])
         self._explains = request == "explain"
         return tuple(taken)
 

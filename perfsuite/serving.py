@@ -144,7 +144,7 @@ class Serving:
         gc.freeze()
         with suppress(LineClosedError):
             while True:
-                request = self._line.receive()
+                request = self._line.receive(shares=True)
                 if request["kind"] == "start":
                     theirs = self._line.shared()
                     pid = self._fork(ours[request["key"]], request["index"], theirs)

@@ -245,7 +245,7 @@ class Worker:
         Raises:
             SideError: it ended, or its step raised.
         """
-        return msgspec.convert(self._ask("block"), Block)
+        return msgspec.convert(self._ask("block")["block"], Block)
 
     def _ask(self, request: str) -> dict[str, Any]:
         try:

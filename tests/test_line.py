@@ -60,7 +60,7 @@ def test_the_end_of_the_other_end_is_told(ends: tuple[Line, Line]) -> None:
 def test_an_open_file_is_shared(ends: tuple[Line, Line], tmp_path: Path) -> None:
     with (tmp_path / "file").open("wb") as file:
         ends[0].send("start", share=file.fileno())
-    assert ends[1].receive() == {"kind": "start"}
+    assert ends[1].receive(shares=True) == {"kind": "start"}
     shared = ends[1].shared()
     os.write(shared, b"written")
     os.close(shared)

@@ -1,11 +1,15 @@
 """The studies: rules that say what they say elsewhere, replay, resuming, and pages from JSON."""
 
 import random
+import subprocess
 from pathlib import Path
 
+import against as against_study
 import convergence as convergence_study
 import detection
+import history as history_study
 import msgspec
+import planted
 import pytest
 from records import Study, read_study, write_study
 from replay import replay, replay_sequential
@@ -251,3 +255,29 @@ def test_the_convergence_study_counts_the_worst_gate() -> None:
     said = {"mean_loss": Outcome.PASS, "finite": Outcome.FAIL}
     one = convergence_study.Trial(case="a", outcomes=said, mean_loss="1x", twice=False)
     assert convergence_study.worst(one) is Outcome.FAIL
+
+
+def test_the_published_history_page_is_what_its_json_says() -> None:
+    told = msgspec.json.decode((DOCS / "history.json").read_bytes(), type=list[history_study.Case])
+    assert (DOCS / "history.md").read_text().rstrip() == history_study.page(told).rstrip()
+
+
+def test_the_history_study_is_the_same_on_every_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history_study, "TRIALS", 20)
+    assert history_study.cases() == history_study.cases()
+
+
+@pytest.mark.parametrize("path", sorted(DOCS.glob("against-*.json")), ids=lambda path: path.stem)
+def test_the_published_comparison_page_is_what_its_json_says(path: Path) -> None:
+    study = msgspec.json.decode(path.read_bytes(), type=against_study.Study)
+    page = path.with_suffix(".md").read_text()
+    assert page.rstrip() == against_study.report(study).rstrip()
+
+
+def test_a_planted_step_is_slower_and_the_clone_as_it_was(tmp_path: Path) -> None:
+    tree = planted.clone(tmp_path / "tree")
+    assert not subprocess.run(["git", "diff", "--quiet"], cwd=tree, check=False).returncode
+    planted.plant(tree, 0.1)
+    source = (tree / "perfsuite" / "workload.py").read_text()
+    assert "slowed(arm, 0.1, " in source
+    compile(source, "workload.py", "exec")
