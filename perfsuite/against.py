@@ -219,11 +219,8 @@ class Against(Ledger):
 
     def unevaluated(self) -> list[str]:
         """Return what keeps a session without a failure from being green."""
-        compared = any(verdict.gate.startswith("against ") for _, verdict in self.rows)
-        faults = [] if compared else ["no figure was compared, and so nothing is green"]
-        skipped = sorted(key for key, outcome in self.outcomes.items() if outcome == "skipped")
-        faults += [f"not compared, and so not green: {', '.join(skipped)} skipped"] * bool(skipped)
-        return [*faults, *super().unevaluated()]
+        figures = any(verdict.gate.startswith("against ") for _, verdict in self.rows)
+        return self.uncompared(compared=figures)
 
     def _keep(
         self, item: StandIn, restarts: list[Restart], found: Iterable[Verdict], took_s: float

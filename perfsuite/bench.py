@@ -267,7 +267,7 @@ class Bench:
             metrics=self._metrics,
             verdicts=[VerdictRecord(gate=v.gate, outcome=v.outcome) for v in self.verdicts],
             operators=self._operators,
-            state={"before": asdict(self._state_before), "after": asdict(self.sensor())},
+            state=self._state(),
         )
 
     def record(self, comparison: Sequence[Verdict]) -> dict[str, Any]:
@@ -284,5 +284,8 @@ class Bench:
             "arms": self._arms,
             "operators": self._operators,
             "raw": self._raw,
-            "state": {"before": asdict(self._state_before), "after": asdict(self.sensor())},
+            "state": self._state(),
         }
+
+    def _state(self) -> dict[str, dict[str, Any]]:
+        return {"before": asdict(self._state_before), "after": asdict(self.sensor())}

@@ -201,7 +201,10 @@ def _losses(restart: Restart, asked: Thresholds) -> list[Verdict]:
         {pair["seed"]: pair for pair in side.get("raw", {}).get("pairs", ())}
         for side in (restart.before, restart.after)
     ]
-    seeds = sorted(sides[0].keys() & sides[1].keys())
+    seeds = sorted(sides[0])
+    if sides[0].keys() != sides[1].keys():
+        remedy = "both sides must train from the same seeds for it to be compared"
+        return [missing("against mean_loss", "trained from other seeds", remedy)]
     found = []
     for run in ("reference", "candidate") if seeds else ():
         then, now = ([_mean(side[seed][run]["losses"]) for seed in seeds] for side in sides)

@@ -168,7 +168,7 @@ def _git(folder: Path, *arguments: str) -> str:
     """Run git and return what it says.
 
     Raises:
-        CheckoutError: it fails, with its last line.
+        CheckoutError: it fails, with the line that says why.
     """
     # From within a hook, git would take the repository, or the index, from the environment.
     environment = {k: v for k, v in os.environ.items() if k not in _OF_A_REPOSITORY}

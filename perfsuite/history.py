@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ruptures import KernelCPD
 from scipy.ndimage import median_filter
 
-from perfsuite.runs import Metric, RunError, software_changes
+from perfsuite.runs import Metric, RunError, short_name, software_changes
 
 __all__ = [
     "Change",
@@ -259,7 +259,7 @@ def _series(key: str, name: str, runs: list[tuple[Point, Metric, bytes]]) -> Ser
 
 def tell(series: Series) -> list[str]:
     """Return a series in words: how it stands, and a line for each change."""
-    name = series.key.rpartition("::")[2].removeprefix("test_")
+    name = short_name(series.key)
     newest = series.points[-1].value
     lines = [f"{name} {series.name}: {len(series.points)} runs, {newest:.4g} {series.unit} now"]
     if series.set_aside:

@@ -61,6 +61,18 @@ class Ledger:
         unmeasured = sorted(self.selected - self.outcomes.keys())
         return [f"not measured, and so not green: {', '.join(unmeasured)}"] * bool(unmeasured)
 
+    def uncompared(self, *, compared: bool) -> list[str]:
+        """Return what keeps a session that was to compare from being green.
+
+        Args:
+            compared: whether any figure was.
+        """
+        faults = [] if compared else ["no figure was compared, and so nothing is green"]
+        skipped = [k for k in self.selected if self.outcomes.get(k, "skipped") == "skipped"]
+        if skipped:
+            faults.append(f"not compared, and so not green: {', '.join(sorted(skipped))} skipped")
+        return faults
+
     def judge(
         self,
         key: str,

@@ -10,6 +10,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from perfsuite.history import Series
+from perfsuite.runs import short_name
 
 __all__ = ["draw_history"]
 
@@ -51,8 +52,7 @@ def draw_history(histories: Sequence[Series], title: str) -> bytes:
                 color=colour,
                 fontsize=8,
             )
-        name = series.key.rpartition("::")[2].removeprefix("test_")
-        panel.set_title(f"{name} {series.name}", fontsize=9, loc="left")
+        panel.set_title(f"{short_name(series.key)} {series.name}", fontsize=9, loc="left")
         panel.set_ylabel(series.unit, fontsize=8)
         panel.tick_params(labelsize=8)
         panel.margins(x=0.02)

@@ -25,6 +25,7 @@ __all__ = [
     "next_free",
     "read_run",
     "save_numbered",
+    "short_name",
     "software_changes",
     "write_new",
 ]
@@ -198,6 +199,11 @@ def _check_schema(path: Path, section: object) -> None:
             f"{path}: written by a later perfsuite (schema {schema}, this one reads {SCHEMA}):"
             " upgrade perfsuite, or promote runs of this version"
         )
+
+
+def short_name(key: str) -> str:
+    """Return a benchmark's name as it is shown: without its file, and without ``test_``."""
+    return key.rpartition("::")[2].removeprefix("test_")
 
 
 def software_changes(then: dict[str, Any], now: dict[str, Any]) -> list[str]:

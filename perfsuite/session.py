@@ -172,8 +172,12 @@ class PerfSession(Ledger):
         if (fault := _unusable(bench.times_s)) is not None:
             pytest.fail(f"{bench.key} measured nothing: {fault}", pytrace=False)
         comparison: tuple[Verdict, ...] = ()
+        why: list[str] = []
         if self._baseline is not None:
-            comparison = compare(self._baseline, bench.comparable(), self._thresholds.compare)
+            now = bench.comparable()
+            comparison = compare(self._baseline, now, self._thresholds.compare)
+            if any(verdict.outcome is Outcome.FAIL for verdict in comparison):
+                why = self._baseline.reasons(now, self._machine.software)
         if not comparison:
             bench.gate(*bench.ungated())
         marker = item.get_closest_marker("benchmark")
@@ -185,20 +189,13 @@ class PerfSession(Ledger):
             bench.record(comparison),
         )
         self.pages += bench.pages
-        why: list[str] = []
-        if self._baseline is not None and any(v.outcome is Outcome.FAIL for v in comparison):
-            why = self._baseline.reasons(bench.comparable(), self._machine.software)
         self.judge(bench.key, (*bench.verdicts, *comparison), self._thresholds.warn, why)
 
     def unevaluated(self) -> list[str]:
         """Return what keeps a session without a failure from being green."""
         if self._baseline is None:
             return super().unevaluated()
-        faults = [] if self.rows else ["no figure was compared, and so nothing is green"]
-        skipped = [k for k in self.selected if self.outcomes.get(k, "skipped") == "skipped"]
-        if skipped:
-            faults.append(f"not compared, and so not green: {', '.join(sorted(skipped))} skipped")
-        return faults
+        return self.uncompared(compared=bool(self.rows))
 
     def section(self) -> dict[str, Any]:
         """Return hardware and software."""

@@ -116,11 +116,6 @@ class Side:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    @property
-    def pid(self) -> int:
-        """The server's process."""
-        return self._process.pid
-
     def collected(self) -> Collected:
         """Return what there is, once all of it is imported.
 

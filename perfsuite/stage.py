@@ -113,13 +113,13 @@ def _set(wanted: Wanted, stack: ExitStack) -> Stage:
         add_checkout(ref, worktree)
         if wanted.suite.is_relative_to(top):
             overlay(top, checkout, wanted.suite.relative_to(top))
-    trees = Trees(
-        str(top),
-        None if checkout is None else str(checkout),
-        os.path.relpath(wanted.suite, top),
-        installed_folders(),
-    )
+    where: dict[str, Any] = {
+        "top": str(top),
+        "checkout": None if checkout is None else str(checkout),
+        "suite": os.path.relpath(wanted.suite, top),
+    }
     tool = str(Path(__file__).parent)
+    apart = Trees(**where, installed=installed_folders()).side_of(tool) is None
     sides = {}
     for name in ("before", "after"):
 
@@ -132,13 +132,11 @@ def _set(wanted: Wanted, stack: ExitStack) -> Stage:
         paths = [path for each in wanted.paths if (path := moved(each)).exists()]
         setup = {
             "protocol": PROTOCOL,
-            "top": str(top),
-            "checkout": None if checkout is None else str(checkout),
-            "suite": os.path.relpath(wanted.suite, top),
+            **where,
             "home": str(moved(wanted.suite)),
             "here": wanted.folder in [Path(os.path.realpath(entry)) for entry in sys.path],
             # Unless perfsuite itself is under test, both sides are timed by this very one.
-            "pin": None if trees.side_of(tool) is not None else tool,
+            "pin": tool if apart else None,
             "args": [
                 *map(str, paths),
                 f"--rootdir={_existing(moved(wanted.rootdir))}",

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 import pytest
 
 from perfsuite.gates import Outcome, Verdict
+from perfsuite.runs import short_name
 
 __all__ = ["verdict_table", "write_summary"]
 
@@ -84,6 +85,6 @@ def verdict_table(
 
 def _name(key: str, gate: str) -> str:
     """Return the benchmark's name without its file, and the gate's where that says more."""
-    benchmark = key.rpartition("::")[2].removeprefix("test_")
+    benchmark = short_name(key)
     gate = gate.removeprefix("against ")
     return benchmark if benchmark.startswith(gate) else f"{benchmark} {gate}"

@@ -219,6 +219,15 @@ def test_seconds_of_another_name_are_compared_beside_turns() -> None:
     assert [verdict.shown for verdict in verdicts(restarts, ASKED)] == ["SAME", "SLOWER"]
 
 
+@pytest.mark.parametrize("after", [record(), record(losses=[[1.0, 2.0]])])
+def test_losses_that_one_side_lost_fail(after: dict[str, Any]) -> None:
+    before = record(losses=[[1.0, 2.0], [1.0, 2.0]])
+    for one, other in ((before, after), (after, before)):
+        (verdict,) = verdicts(measured(one, other, n=1), ASKED)
+        assert verdict.outcome is Outcome.FAIL
+        assert "trained from other seeds" in verdict.figure
+
+
 def test_a_single_seed_is_no_answer() -> None:
     one = record(losses=[[1.0, 2.0]])
     found = verdicts(measured(one, one, n=1), ASKED)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from perfsuite.runs import RunError, read_run
+from perfsuite.runs import RunError, read_run, short_name
 
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
@@ -38,7 +38,7 @@ def render(path: Path) -> str:
         "| --- | --- | --- | --- | --- |",
     ]
     for record in records:
-        name = record["key"].rpartition("::")[2].removeprefix("test_")
+        name = short_name(record["key"])
         lines += [
             f"| {name} | {v['gate']} | {v['figure']} | {v['threshold']} | {v['outcome']} |"
             for v in record["verdicts"]
