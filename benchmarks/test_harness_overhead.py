@@ -36,11 +36,17 @@ def test_harness_overhead(perf: Bench) -> None:
 
     start, order = step.snapshot(), perf.digits.batches(perf.workload.batch_size, seed=0)
     by_hand, ours = (
-        Arm(precision=Precision.fp32, step=run, order=order, restore=lambda: step.restore(start))
-        for run in (bare, step)
+        Arm(
+            precision=Precision.fp32,
+            step=run,
+            order=order,
+            restore=lambda: step.restore(start),
+            label=label,
+        )
+        for label, run in (("by hand", bare), ("harness", step))
     )
-    perf.warm("by hand", by_hand)
-    perf.warm("harness", ours)
+    perf.warm(by_hand)
+    perf.warm(ours)
     asked = perf.thresholds.harness_overhead
 
     def judge(turns: Duet) -> Verdict:

@@ -6,7 +6,7 @@ names, so that node ids, -k, -m, -x and reports work as they do for any other te
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
@@ -147,6 +147,7 @@ class Against(Ledger):
         """Pair processes of both sides until the verdict is clear; fail the item if it is red."""
         restarts: list[Restart] = []
         why: list[str] = []
+        profiles: dict[str, Any] = {}
         started_s = time.monotonic()
         try:
             found = self._judge(item, restarts)
@@ -156,25 +157,38 @@ class Against(Ledger):
             pytest.fail(f"FAIL against: {error}", pytrace=False)
         if restarts:
             if any(verdict.outcome is Outcome.FAIL for verdict in found):
-                why = self._reasons(item.key, len(restarts))
-            self._keep(item, restarts, found, time.monotonic() - started_s)
+                why, profiles = self._explain(item.key, len(restarts))
+            took_s = time.monotonic() - started_s
+            against = {"restarts": [each.record() for each in restarts], "profiles": profiles}
+            record = {
+                **restarts[0].after,
+                "verdicts": [asdict(verdict) for verdict in found],
+                "reasons": why,
+                "against": against,
+            }
+            self._keep(item, _times_s(restarts) or [took_s / len(restarts)], record)
         self.status.clear()
         self.judge(item.key, found, self._thresholds.warn, why)
 
-    def _reasons(self, key: str, index: int) -> list[str]:
-        """Return what differs between the sides besides their figures, by a further restart."""
+    def _explain(self, key: str, index: int) -> tuple[list[str], dict[str, Any]]:
+        """Return what differs between the sides besides their figures, by a further restart.
+
+        Returns:
+            A line each, and where the time goes on each side.
+        """
         try:
             both = pair(self._stage, key, index, self.status.show, explain=True)
         except SideError as error:
-            return [f"no reasons: {error}"]
+            return [f"no reasons: {error}"], {}
         ref, offers = self._stage.ref, self._stage.offers
         before, after = (msgspec.convert(each, Benchmark) for each in (both.before, both.after))
-        return reasons(
+        lines = reasons(
             before,
             after,
             software=(offers["before"].software, offers["after"].software),
             commits=[] if ref is None else commits_since(ref.commit, ref.top),
         )
+        return lines, {"before": before.operators, "after": after.operators}
 
     def _could_not_run(self, item: StandIn, error: SideError) -> Verdict:
         """Return the verdict on a benchmark that a side could not run, beside the other.
@@ -222,17 +236,8 @@ class Against(Ledger):
         figures = any(verdict.gate.startswith("against ") for _, verdict in self.rows)
         return self.uncompared(compared=figures)
 
-    def _keep(
-        self, item: StandIn, restarts: list[Restart], found: Iterable[Verdict], took_s: float
-    ) -> None:
+    def _keep(self, item: StandIn, times_s: Sequence[float], record: dict[str, Any]) -> None:
         """Put both sides' raw figures into pytest-benchmark's own record."""
-        times_s = [
-            block.step_s
-            for each in restarts
-            for duet in each.duets.values()
-            for one in duet.quads
-            for block in one.of("B")
-        ]
         timer = Replay()
         fixture = BenchmarkFixture(
             item,
@@ -242,12 +247,7 @@ class Against(Ledger):
             disabled=False,
             **{**self._own.options, "timer": NameWrapper(timer)},
         )
-        record = {
-            **restarts[0].after,
-            "verdicts": [asdict(verdict) for verdict in found],
-            "against": {"restarts": [each.record() for each in restarts]},
-        }
-        hand_over(fixture, timer, times_s or [took_s / len(restarts)], record)
+        hand_over(fixture, timer, times_s, record)
 
     def header(self) -> list[str]:
         """Return what is compared."""
@@ -269,3 +269,14 @@ class Against(Ledger):
                 "loaded": {"before": then.loaded, "after": now.loaded},
             },
         }
+
+
+def _times_s(restarts: Sequence[Restart]) -> list[float]:
+    """Return the seconds a step of every block of the side after."""
+    return [
+        block.step_s
+        for each in restarts
+        for duet in each.duets.values()
+        for one in duet.quads
+        for block in one.of("B")
+    ]

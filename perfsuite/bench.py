@@ -125,15 +125,15 @@ class Bench:
 
     def arm(self, precision: Precision, *, seed: int = 0) -> Arm:
         """Return a fresh arm of the workload, warmed up and back at its initial state."""
-        return self.warm(str(precision), self.workload.arm(precision, self.digits, seed), seed=seed)
+        return self.warm(self.workload.arm(precision, self.digits, seed), seed=seed)
 
-    def warm(self, label: str, arm: Arm, *, seed: int = 0) -> Arm:
+    def warm(self, arm: Arm, *, seed: int = 0) -> Arm:
         """Warm an arm up until its blocks are steady, and note how that went."""
-        self._report(f"warming up {label}", 0, 1)
+        self._report(f"warming up {arm.label}", 0, 1)
         warmed = warm_up(arm, self.clock, steps=self.workload.block_steps)
         with backend_flags(arm.precision):
             flags = read_flags()
-        self._arms[label] = {
+        self._arms[arm.label] = {
             "precision": str(arm.precision),
             "seed": seed,
             "flags": flags,
@@ -192,7 +192,9 @@ class Bench:
             progress=self.progress(f"{first.precision} and {second.precision} in turns"),
         )
         self.configure(block_steps=self.workload.block_steps if steps is None else steps)
-        self.keep("duet", {"order": timed.order, "blocks": [asdict(b) for b in timed.blocks]})
+        blocks = [asdict(block) for block in timed.blocks]
+        arms = [first.label, second.label]
+        self.keep("duet", {"order": timed.order, "arms": arms, "blocks": blocks})
         self._tell_throttling(timed.blocks, each=4)
         quads = timed.kept or timed.quads
         self.times_s = [block.step_s for quad in quads for block in quad.of("B")]
@@ -270,8 +272,15 @@ class Bench:
             state=self._state(),
         )
 
-    def record(self, comparison: Sequence[Verdict]) -> dict[str, Any]:
-        """Return everything that is known of this benchmark, for the run's JSON."""
+    def record(
+        self, comparison: Sequence[Verdict] = (), reasons: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """Return everything that is known of this benchmark, for the run's JSON.
+
+        Args:
+            comparison: verdicts on its figures, held against a baseline's.
+            reasons: why those may have moved, a line each.
+        """
         return {
             "key": self.key,
             "markers": self._markers,
@@ -281,6 +290,7 @@ class Bench:
                 for name, m in self._metrics.items()
             },
             "verdicts": [asdict(verdict) for verdict in (*self.verdicts, *comparison)],
+            "reasons": list(reasons),
             "arms": self._arms,
             "operators": self._operators,
             "raw": self._raw,

@@ -51,20 +51,26 @@ class Training:
         losses: one a step.
         elapsed_s: wall seconds of all steps together.
         skipped_steps: steps that the optimizer did not take, None if it keeps no count.
-        final_scale: of the gradient scaler, None without one.
+        scales: of the gradient scaler, before the first step and after each; none without one.
+            It falls where a step was skipped.
         non_finite: what was NaN or infinite at the end, by name.
     """
 
     losses: tuple[float, ...]
     elapsed_s: float
     skipped_steps: int | None
-    final_scale: float | None
+    scales: tuple[float, ...]
     non_finite: tuple[str, ...]
 
     @property
     def mean_loss(self) -> float:
         """The metric."""
         return statistics.fmean(self.losses)
+
+    @property
+    def final_scale(self) -> float | None:
+        """The gradient scaler's scale at the end, None without one."""
+        return self.scales[-1] if self.scales else None
 
     @property
     def step_s(self) -> float:
@@ -98,8 +104,14 @@ def train(step: TrainStep, batches: Sequence[tuple[Tensor, Tensor]], clock: Cloc
     if not batches:
         raise ValueError("no batches to train on")
     before = applied_steps(step.optimizer)
+    # Scaling a one tells the scale and, unlike `get_scale`, waits for nothing.
+    one = torch.ones((), device=batches[0][1].device)
+    scaled = step.scaler.is_enabled()
     clock.start()
-    losses = [step(images, labels) for images, labels in batches]
+    scales, losses = [step.scaler.scale(one)] * scaled, []
+    for images, labels in batches:
+        losses.append(step(images, labels))
+        scales += [step.scaler.scale(one)] * scaled
     elapsed_s, _ = clock.stop()
     values = tuple(torch.stack(losses).tolist())
     applied = applied_steps(step.optimizer)
@@ -108,7 +120,7 @@ def train(step: TrainStep, batches: Sequence[tuple[Tensor, Tensor]], clock: Cloc
         losses=values,
         elapsed_s=elapsed_s,
         skipped_steps=None if applied is None else len(values) - (applied - (before or 0)),
-        final_scale=step.scaler.get_scale() if step.scaler.is_enabled() else None,
+        scales=tuple(torch.stack(scales).tolist()) if scaled else (),
         non_finite=(*bad_losses, *non_finite(step.model)),
     )
 

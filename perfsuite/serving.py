@@ -225,7 +225,7 @@ class Serving:
             budget_s=item.config.getoption("perf_budget"),
         )
         yield bench
-        item.stash[_RECORD] = bench.record(())
+        item.stash[_RECORD] = bench.record()
 
 
 _RECORD = pytest.StashKey[dict[str, Any]]()

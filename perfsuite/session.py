@@ -186,7 +186,7 @@ class PerfSession(Ledger):
             item.funcargs["benchmark"],  # type: ignore[attr-defined]  # a Function has it
             marker.kwargs["timer"],
             bench.times_s,
-            bench.record(comparison),
+            bench.record(comparison, why),
         )
         self.pages += bench.pages
         self.judge(bench.key, (*bench.verdicts, *comparison), self._thresholds.warn, why)

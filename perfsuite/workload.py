@@ -37,14 +37,20 @@ class Arm:
         step: the training step, or any function of (images, labels) to a loss.
         order: batches without end, on the device.
         restore: goes back to the state before any step.
+        label: what it is called beside others; its precision unless given.
     """
 
     precision: Precision
     step: Callable[[Tensor, Tensor], Tensor]
     order: Iterator[tuple[Tensor, Tensor]]
     restore: Callable[[], None]
+    label: str = ""
 
     _batch_size: int | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        """Call it by its precision, where nothing says more."""
+        self.label = self.label or str(self.precision)
 
     def take(self, steps: int) -> list[tuple[Tensor, Tensor]]:
         """Return the next `steps` batches.
@@ -76,7 +82,7 @@ class Arm:
             fresh_images, fresh_labels = next(feed)
             return self.step(fresh_images.to(images.device), fresh_labels.to(labels.device))
 
-        return replace(self, step=step)
+        return replace(self, step=step, label=f"{self.label}, fed by a loader")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

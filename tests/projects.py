@@ -54,7 +54,7 @@ def timed(perf):
             order=repeat((torch.empty(1), torch.empty(1))),
             restore=lambda: None,
         )
-        blocks = perf.time(perf.warm("arm", arm), blocks=4)
+        blocks = perf.time(perf.warm(arm), blocks=4)
         perf.profile(arm)
         perf.metric("step_s", min(b.step_s for b in blocks), unit="s", better="lower")
 

@@ -18,7 +18,10 @@ from perfsuite.workload import Arm
 @pytest.fixture
 def arm():
     return SimpleNamespace(
-        precision="fp32", step=lambda *_: None, take=lambda steps: [(0, 0)] * steps
+        precision="fp32",
+        label="an arm",
+        step=lambda *_: None,
+        take=lambda steps: [(0, 0)] * steps,
     )
 
 
@@ -96,6 +99,7 @@ def test_a_duet_ends_when_its_verdict_is_clear_and_that_is_no_change_of_config(
     record = entry["extra_info"]["perfsuite"]
     assert record["metrics"]["pairs"]["value"] == 12
     assert record["raw"]["duet"]["order"] == "ABBABAAB" * 6
+    assert record["raw"]["duet"]["arms"] == ["an arm", "an arm"]
     assert "quads" not in record["config"]
 
 

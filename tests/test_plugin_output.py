@@ -203,7 +203,7 @@ def test_a(perf):
         order=perf.digits.batches(2, seed=0),
         restore=lambda: None,
     )
-    perf.warm("fp32", arm)
+    perf.warm(arm)
     perf.time(arm, blocks=2)
     perf.metric("step_s", 0.01, unit="s", better="lower")
     perf.gate(at_most("peak_ratio", Estimate.exact(0.5), 1.0))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from suites import Suite
+from suites import Suite, load
 
 from perfsuite.operators import Operator, profile_of
 from perfsuite.reasons import reasons
@@ -48,7 +48,7 @@ def test_a_regression_against_the_baseline_names_operator_and_commits(
     suite.baseline()
     suite.git("commit", "--quiet", "--allow-empty", "--message=Make it slower")
     monkeypatch.setenv("PRODUCTS", "8")
-    result = suite.compare()
+    result = suite.compare("--benchmark-json=run.json")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.re_match_lines(
         [
@@ -60,6 +60,10 @@ def test_a_regression_against_the_baseline_names_operator_and_commits(
         ],
         consecutive=False,
     )
+    (entry,) = load(suite.folder / "run.json")["benchmarks"]
+    told = entry["extra_info"]["perfsuite"]["reasons"]
+    assert told[0].startswith("profiled: ")
+    assert told[-1].endswith("Make it slower")
 
 
 def test_a_figure_that_did_not_move_needs_no_reasons(suite: Suite) -> None:
