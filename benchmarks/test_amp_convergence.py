@@ -26,6 +26,7 @@ def test_amp_convergence(perf: Bench, amp: Precision) -> None:
 
     pairs, verdicts = judge_twice(train, workload.convergence_seeds, perf.thresholds.convergence)
     perf.configure(seeds=workload.convergence_seeds, steps=workload.convergence_steps)
+    perf.keep("precisions", {"reference": Precision.fp32, "candidate": amp})
     perf.keep("pairs", [asdict(pair) for pair in pairs])
     perf.timed(pair.candidate.step_s for pair in pairs)
     perf.gate(*verdicts)

@@ -18,7 +18,7 @@ from perfsuite.gates import Outcome, Verdict, not_gated, throttling
 from perfsuite.machine import Machine
 from perfsuite.precision import Precision, backend_flags, read_flags
 from perfsuite.profiling import profile
-from perfsuite.runs import Benchmark, Metric, VerdictRecord, encode
+from perfsuite.runs import Benchmark, Metric, encode
 from perfsuite.state import Sensor, sensor_for
 from perfsuite.thresholds import Thresholds
 from perfsuite.timing import (
@@ -267,7 +267,7 @@ class Bench:
             # As it will be read from a baseline, where a tuple is a list.
             config=msgspec.json.decode(encode(self._config)),
             metrics=self._metrics,
-            verdicts=[VerdictRecord(gate=v.gate, outcome=v.outcome) for v in self.verdicts],
+            verdicts=self.verdicts,
             operators=self._operators,
             state=self._state(),
         )
@@ -285,10 +285,7 @@ class Bench:
             "key": self.key,
             "markers": self._markers,
             "config": self._config,
-            "metrics": {
-                name: {"value": m.value, "unit": m.unit, "better": m.better}
-                for name, m in self._metrics.items()
-            },
+            "metrics": self._metrics,
             "verdicts": [asdict(verdict) for verdict in (*self.verdicts, *comparison)],
             "reasons": list(reasons),
             "arms": self._arms,

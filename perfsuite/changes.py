@@ -9,6 +9,7 @@ from typing import Any
 from perfsuite.duet import Duet
 from perfsuite.gates import Outcome, Verdict, missing
 from perfsuite.restarts import pooled_ratio
+from perfsuite.runs import quantity
 from perfsuite.stats import Estimate, SampleError, mean_ratio
 from perfsuite.thresholds import Thresholds
 
@@ -277,13 +278,5 @@ def _word(kind: _Kind, low: float, high: float, width: float) -> str:
 def _shown(figure: _Figure, ratio: Estimate) -> str:
     interval = f" [{ratio.low:.3f}, {ratio.high:.3f}]" if 0 < ratio.confidence < 1 else ""
     change = "unknown" if ratio.unknown else f"{ratio.value:.3f}x{interval}"
-    sides = (_quantity(side, figure.unit) for side in (figure.before, figure.after))
+    sides = (quantity(side, figure.unit) for side in (figure.before, figure.after))
     return f"{change} ({' -> '.join(sides)})"
-
-
-def _quantity(value: float, unit: str) -> str:
-    if unit == "B":
-        return f"{value:,.0f} B"
-    if unit == "s" and value < 1:
-        return f"{value * 1e3:.4g} ms"
-    return f"{value:.4g} {unit}".rstrip()

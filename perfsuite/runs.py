@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from perfsuite.gates import Outcome
+from perfsuite.gates import Outcome, Verdict
 from perfsuite.operators import Profile
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "RunError",
     "encode",
     "next_free",
+    "quantity",
     "read_run",
     "save_numbered",
     "short_name",
@@ -46,13 +47,6 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
     better: Literal["lower", "higher"]
 
 
-class VerdictRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A verdict as it stands in the file."""
-
-    gate: str
-    outcome: Outcome
-
-
 class Benchmark(msgspec.Struct, frozen=True, kw_only=True):
     """What one benchmark left for comparison.
 
@@ -65,20 +59,27 @@ class Benchmark(msgspec.Struct, frozen=True, kw_only=True):
         markers: names of the pytest markers that it had.
         operators: where the time of its step goes, None if it was not looked into.
         state: of the machine, "before" and "after" it.
+        reasons: why figures may have moved that were compared, a line each.
+        raw: whatever else it kept, by name (see `perfsuite.evidence`).
+        against: the turns of two trees, where two were compared.
     """
 
     key: str
     config: dict[str, Any]
     metrics: dict[str, Metric]
-    verdicts: list[VerdictRecord]
+    verdicts: list[Verdict]
     markers: list[str] = []
     operators: Profile | None = None
     state: dict[str, dict[str, Any]] = {}
+    reasons: list[str] = []
+    raw: dict[str, Any] = {}
+    against: dict[str, Any] | None = None
 
 
 class _HardwareRecord(msgspec.Struct, frozen=True, kw_only=True):
     key: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]  # names a folder
     name: str
+    count: int = 1
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,11 +103,12 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         path: where it was read.
         content: its bytes.
         hardware: key of the hardware that it ran on.
+        hardware_name: what it is called, and how many there are.
         software: versions, by name.
         commit: of the measured tree, or "unversioned".
         dirty: whether that tree had uncommitted changes.
         complete: whether every selected benchmark was run to its end.
-        two_trees: whether it holds a comparison of two trees (--perf-against).
+        against: what two trees were compared (--perf-against); None for a run of one.
         items: outcome by benchmark key, also of those that left no figures.
         started: when, in ISO 8601.
         benchmarks: by key.
@@ -115,18 +117,19 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     path: Path
     content: bytes
     hardware: str
+    hardware_name: str
     software: dict[str, Any]
     commit: str
     dirty: bool
     complete: bool
-    two_trees: bool
+    against: dict[str, Any] | None
     items: dict[str, str]
     started: str
     benchmarks: dict[str, Benchmark]
 
     def faults(self) -> list[str]:
         """Return why this run must not become a baseline; nothing if it may."""
-        if self.two_trees:
+        if self.against is not None:
             return ["it compares two trees (--perf-against), a baseline is of one"]
         faults = [] if self.complete else ["the session did not run to its end"]
         faults += [f"{k} {outcome}" for k, outcome in self.items.items() if outcome != "passed"]
@@ -179,11 +182,12 @@ def read_run(path: Path) -> Run:
         path=path,
         content=content,
         hardware=section.hardware.key,
+        hardware_name=f"{section.hardware.count} x {section.hardware.name}",
         software=section.software,
         commit=commit.id,
         dirty=commit.dirty,
         complete=section.complete,
-        two_trees=section.against is not None,
+        against=section.against,
         items=section.items,
         started=section.started,
         benchmarks=by_key,
@@ -204,6 +208,15 @@ def _check_schema(path: Path, section: object) -> None:
 def short_name(key: str) -> str:
     """Return a benchmark's name as it is shown: without its file, and without ``test_``."""
     return key.rpartition("::")[2].removeprefix("test_")
+
+
+def quantity(value: float, unit: str) -> str:
+    """Return a figure with its unit, ready to read."""
+    if unit == "B":
+        return f"{value:,.0f} B"
+    if unit == "s" and value < 1:
+        return f"{value * 1e3:.4g} ms"
+    return f"{value:.4g} {unit}".rstrip()
 
 
 def software_changes(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
