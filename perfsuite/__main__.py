@@ -1,4 +1,4 @@
-"""``python -m perfsuite``: make runs a baseline, or tell their history."""
+"""``python -m perfsuite``: make runs a baseline, tell their history, or report on them."""
 
 import argparse
 import sys
@@ -15,7 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return 0, or 1 after one line that says what was wrong."""
     given = _parse(arguments)
     try:
-        return _history(given) if given.command == "history" else _promote(given)
+        return {"promote": _promote, "history": _history, "report": _report}[given.command](given)
     except (BaselineError, RunError, OSError) as error:
         print(f"perfsuite: {error}", file=sys.stderr)
         return 1
@@ -50,6 +50,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     telling.add_argument("--hardware", metavar="KEY", help="whose runs, where there are several")
     telling.add_argument("-o", "--output", type=Path, metavar="FILE.svg", help="draw it, too")
+    reporting = commands.add_parser(
+        "report", help="write a page with pictures of the newest run, beside those before it"
+    )
+    reporting.add_argument("runs", nargs="+", type=Path, metavar="RUN.json")
+    reporting.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="DIR", help="for the page"
+    )
     return parser.parse_args(arguments)
 
 
@@ -62,20 +69,32 @@ def _promote(given: argparse.Namespace) -> int:
 
 def _history(given: argparse.Namespace) -> int:
     # Late, as the other command needs neither ruptures nor matplotlib.
-    from perfsuite.history import read_history, tell
+    from perfsuite.history import HistoryError, read_history, tell
 
     if given.output is not None and given.output.exists():
         raise RunError(f"{given.output} exists and is not overwritten")
-    histories, skipped = read_history(given.folder, given.hardware)
+    try:
+        histories, skipped = read_history(sorted(given.folder.rglob("*.json")), given.hardware)
+    except HistoryError as error:
+        raise RunError(f"{given.folder}: {error}") from None
     for series in histories:
         print("\n".join(tell(series)))
     for reason in skipped:
         print(f"passed over: {reason}", file=sys.stderr)
     if given.output is not None:
-        from perfsuite.picture import draw_history
+        from perfsuite.drawings import draw_history
 
         write_new(given.output, draw_history(histories, given.hardware or str(given.folder)))
         print(f"drew {given.output}")
+    return 0
+
+
+def _report(given: argparse.Namespace) -> int:
+    from perfsuite.report import newest_first, write_report
+
+    newest, *past = newest_first(given.runs)
+    for path in write_report(newest, past, given.output):
+        print(f"wrote {path}")
     return 0
 
 

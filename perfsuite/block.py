@@ -24,8 +24,8 @@ class State:
         other_processes: how many processes besides this one compute on it.
     """
 
-    load_1min: float | None
-    cpu_mhz: float | None
+    load_1min: float | None = None
+    cpu_mhz: float | None = None
     sm_mhz: int | None = None
     memory_mhz: int | None = None
     temperature_c: int | None = None
@@ -50,7 +50,7 @@ class Block:
 
     steps: int
     wall_s: float
-    device_s: float | None
+    device_s: float | None = None
     state: State | None = None
     throttled: tuple[str, ...] = ()
 

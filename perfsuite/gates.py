@@ -35,6 +35,12 @@ class Outcome(StrEnum):
     INCONCLUSIVE = "INCONCLUSIVE"
     NOT_GATED = "NOT GATED"
 
+    @property
+    def rank(self) -> int:
+        """Where it stands in a list that has the worst first, from 0."""
+        worst_first = (Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.NOT_GATED, Outcome.PASS)
+        return worst_first.index(self)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:

@@ -1,7 +1,7 @@
 """The history of a suite: run files as series of figures, and where those changed for good."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -190,11 +190,13 @@ def _noise(logs: NDArray[np.float64]) -> float:
     return float(np.median(np.abs(steps - np.median(steps)))) * 1.4826 / math.sqrt(2)
 
 
-def read_history(folder: Path, hardware: str | None = None) -> tuple[list[Series], list[str]]:
-    """Read every run file below a folder; return its series, and what was passed over and why.
+def read_history(
+    paths: Iterable[Path], hardware: str | None = None
+) -> tuple[list[Series], list[str]]:
+    """Read run files; return their series, and which files were passed over and why.
 
     Args:
-        folder: with run files, also in folders below.
+        paths: of run files.
         hardware: key of the hardware whose runs are wanted; needed where there are several.
 
     Raises:
@@ -203,7 +205,7 @@ def read_history(folder: Path, hardware: str | None = None) -> tuple[list[Series
     found: dict[tuple[str, str], list[tuple[Point, Metric, bytes]]] = {}
     seen: set[str] = set()
     skipped: list[str] = []
-    for path in sorted(folder.rglob("*.json")):
+    for path in paths:
         try:
             file = msgspec.json.decode(path.read_bytes(), type=_File)
         except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -229,13 +231,12 @@ def read_history(folder: Path, hardware: str | None = None) -> tuple[list[Series
                 found.setdefault((record.key, name), []).append(figure)
     if hardware is None and len(seen) > 1:
         raise HistoryError(
-            f"{folder}: runs of several hardware ({', '.join(sorted(seen))}): choose one with"
-            " --hardware"
+            f"runs of several hardware ({', '.join(sorted(seen))}): choose one with --hardware"
         )
     if not found:
         what = f" of {hardware}" if hardware is not None else ""
         why = f"; {len(skipped)} files were passed over, such as {skipped[0]}" if skipped else ""
-        raise HistoryError(f"{folder}: no run{what}{why}")
+        raise HistoryError(f"no run{what}{why}")
     return [_series(key, name, runs) for (key, name), runs in sorted(found.items())], skipped
 
 

@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from perfsuite.gates import Outcome, Verdict
 from perfsuite.progress import StatusLine
-from perfsuite.runs import SCHEMA
-from perfsuite.saving import refuse_unwritable, save_run
+from perfsuite.runs import REPORT_FILES, SCHEMA, RunError
+from perfsuite.saving import RUN_FILE, refuse_unwritable, save_run
 from perfsuite.summary import write_summary
 
 __all__ = ["Ledger"]
@@ -36,13 +37,19 @@ class Ledger:
         self.status = StatusLine(config)
         self._config = config
         self._saved: list[str] = []
+        self._unevaluated: list[str] = []
         self._started = datetime.now(UTC)
         self._own = config._benchmarksession  # type: ignore[attr-defined]  # pytest-benchmark's
         # Its wide table sorts arms of different kinds by their fastest block; ours ends the
         # session unless the wide one is asked for.
         self._own.quiet = not self._own.verbose
         if self._own.json is not None:
-            refuse_unwritable(self._own.json)
+            refuse_unwritable("--benchmark-json", self._own.json)
+        self._report: Path | None = None
+        if (folder := config.getoption("perf_report")) is not None:
+            self._report = config.invocation_params.dir / folder
+            for name in (RUN_FILE, *REPORT_FILES):
+                refuse_unwritable("--perf-report", self._report / name)
 
     def key_of(self, item: pytest.Item) -> str | None:
         """Return an item's key, or None if it is no benchmark of ours."""
@@ -55,6 +62,10 @@ class Ledger:
     def section(self) -> dict[str, Any]:
         """Return what the run's JSON says of the session as a whole: hardware, software, …."""
         raise NotImplementedError
+
+    def past(self) -> list[Path]:
+        """Return earlier runs that a report shows beside this one, the newest first."""
+        return []
 
     def unevaluated(self) -> list[str]:
         """Return what keeps a session without a failure from being green."""
@@ -107,9 +118,12 @@ class Ledger:
         red = []
         if not (option.collectonly or option.showfixtures or option.show_fixtures_per_test):
             red = self.unevaluated()
+        self._unevaluated = red
         try:
-            self._saved = save_run(self._config)
-        except OSError as error:
+            self._saved, source = save_run(self._config, self._report)
+            if self._report is not None and source is not None:
+                self._saved += _report_on(source, self.past(), self._report)
+        except (OSError, RunError) as error:
             red.append(f"the run could not be saved: {error}")
         self.pages += red
         if red and session.exitstatus == pytest.ExitCode.OK:
@@ -128,6 +142,7 @@ class Ledger:
                 name: self._config.getoption(name)
                 for name in ("perf_device", "perf_workload", "perf_data", "perf_budget")
             },
+            "unevaluated": self._unevaluated,
             "items": {key: self.outcomes.get(key, "not run") for key in sorted(self.selected)},
         }
 
@@ -135,6 +150,14 @@ class Ledger:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """End the session with what was shown, the table of verdicts, and where it was saved."""
         write_summary(terminalreporter, self.header(), self.pages, self.rows, self._saved)
+
+
+def _report_on(source: Path, past: Sequence[Path], folder: Path) -> list[str]:
+    """Write a report; return lines that say where."""
+    # Late, since what draws takes a second to import, and most sessions draw nothing.
+    from perfsuite.report import write_report
+
+    return [f"wrote {path}" for path in write_report(source, past, folder)]
 
 
 def _is_red(verdict: Verdict, warn: Sequence[str]) -> bool:

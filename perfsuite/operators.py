@@ -51,6 +51,11 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     layouts: float
 
     @property
+    def outside(self) -> str:
+        """What `outside_s` is called."""
+        return "device idle" if self.clock == "device" else "outside of operators"
+
+    @property
     def total_s(self) -> float:
         """Seconds a step, as it was profiled."""
         return self.outside_s + self.rest_s + sum(each.self_s for each in self.operators.values())
@@ -85,7 +90,7 @@ def explain(before: Profile, after: Profile) -> list[str]:
         return [f"operators were timed by the {before.clock} before and the {after.clock} now"]
     change_s = after.total_s - before.total_s
     sides = [
-        {**side.operators, _OUTSIDE[side.clock]: Operator(self_s=side.outside_s, calls=1.0)}
+        {**side.operators, side.outside: Operator(self_s=side.outside_s, calls=1.0)}
         for side in (before, after)
     ]
     moved = {name: (sides[0].get(name), sides[1].get(name)) for name in sides[0] | sides[1]}
@@ -103,9 +108,6 @@ def explain(before: Profile, after: Profile) -> list[str]:
         if now_calls > then_calls:
             lines.append(f"{what}: {then_calls:g} -> {now_calls:g} a step")
     return [f"profiled: {_ms(before.total_s)} -> {_ms(after.total_s)} a step", *lines]
-
-
-_OUTSIDE = {"cpu": "outside of operators", "device": "device idle"}
 
 
 def _seconds(operator: Operator | None) -> float:

@@ -7,6 +7,7 @@ there is one, `perfsuite.session` takes over.
 
 from argparse import Namespace
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -51,6 +52,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="SECONDS",
         help="how long two arms may take turns before an unclear verdict stands; they always"
         " take twelve (default: %(default)g)",
+    )
+    group.addoption(
+        "--perf-report",
+        type=Path,
+        metavar="DIR",
+        default=None,
+        help="write a page with pictures of the run to this folder, and the run itself",
     )
     group.addoption(
         "--perf-against",

@@ -6,11 +6,11 @@ from typing import Any
 from perfsuite.operators import explain
 from perfsuite.runs import Benchmark, software_changes
 
-__all__ = ["reasons"]
+__all__ = ["STATE", "differs", "reasons"]
 
 _LEAST_CHANGE = 0.05
 """Of a clock or a temperature; less of a change explains nothing."""
-_STATE = {
+STATE = {
     "sm_mhz": ("GPU clock", "MHz"),
     "memory_mhz": ("memory clock", "MHz"),
     "cpu_mhz": ("CPU clock", "MHz"),
@@ -51,13 +51,18 @@ def reasons(
     return lines
 
 
+def differs(then: float, now: float) -> bool:
+    """Tell whether two readings of the machine's state differ by enough to explain anything."""
+    return abs(now - then) > _LEAST_CHANGE * max(then, now)
+
+
 def _state_changes(before: Benchmark, after: Benchmark) -> list[str]:
     """Return what of the machine's state differs, as it was when the benchmark ended."""
     sides = [each.state.get("after", {}) for each in (before, after)]
     changes = []
-    for field, (name, unit) in _STATE.items():
+    for field, (name, unit) in STATE.items():
         then, now = (side.get(field) for side in sides)
-        if then is None or now is None or abs(now - then) <= _LEAST_CHANGE * max(then, now):
+        if then is None or now is None or not differs(then, now):
             continue
         changes.append(f"{name} {then:g} -> {now:g} {unit}".rstrip())
     return changes

@@ -16,12 +16,14 @@ from perfsuite.gates import Outcome, Verdict
 from perfsuite.operators import Profile
 
 __all__ = [
+    "REPORT_FILES",
     "SCHEMA",
     "Benchmark",
     "Metric",
     "Run",
     "RunError",
     "encode",
+    "gate_name",
     "next_free",
     "quantity",
     "read_run",
@@ -31,6 +33,8 @@ __all__ = [
     "write_new",
 ]
 
+REPORT_FILES = ("report.html", "report.md")
+"""What a report is made of."""
 SCHEMA = 1
 """Version of the section ``perfsuite``; raised when its meaning changes."""
 
@@ -60,6 +64,7 @@ class Benchmark(msgspec.Struct, frozen=True, kw_only=True):
         operators: where the time of its step goes, None if it was not looked into.
         state: of the machine, "before" and "after" it.
         reasons: why figures may have moved that were compared, a line each.
+        arms: what was timed, by name, and how it warmed up.
         raw: whatever else it kept, by name (see `perfsuite.evidence`).
         against: the turns of two trees, where two were compared.
     """
@@ -72,6 +77,7 @@ class Benchmark(msgspec.Struct, frozen=True, kw_only=True):
     operators: Profile | None = None
     state: dict[str, dict[str, Any]] = {}
     reasons: list[str] = []
+    arms: dict[str, Any] = {}
     raw: dict[str, Any] = {}
     against: dict[str, Any] | None = None
 
@@ -89,6 +95,7 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True):
     items: dict[str, str]
     started: str
     against: dict[str, Any] | None = None
+    unevaluated: list[str] = []
 
 
 class _Commit(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,6 +116,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         dirty: whether that tree had uncommitted changes.
         complete: whether every selected benchmark was run to its end.
         against: what two trees were compared (--perf-against); None for a run of one.
+        unevaluated: what kept the session from being green without a failure.
         items: outcome by benchmark key, also of those that left no figures.
         started: when, in ISO 8601.
         benchmarks: by key.
@@ -123,6 +131,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     dirty: bool
     complete: bool
     against: dict[str, Any] | None
+    unevaluated: list[str]
     items: dict[str, str]
     started: str
     benchmarks: dict[str, Benchmark]
@@ -132,6 +141,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         if self.against is not None:
             return ["it compares two trees (--perf-against), a baseline is of one"]
         faults = [] if self.complete else ["the session did not run to its end"]
+        faults += self.unevaluated
         faults += [f"{k} {outcome}" for k, outcome in self.items.items() if outcome != "passed"]
         faults += [
             f"{benchmark.key}: gate {verdict.gate} says {verdict.outcome}"
@@ -188,6 +198,7 @@ def read_run(path: Path) -> Run:
         dirty=commit.dirty,
         complete=section.complete,
         against=section.against,
+        unevaluated=section.unevaluated,
         items=section.items,
         started=section.started,
         benchmarks=by_key,
@@ -208,6 +219,13 @@ def _check_schema(path: Path, section: object) -> None:
 def short_name(key: str) -> str:
     """Return a benchmark's name as it is shown: without its file, and without ``test_``."""
     return key.rpartition("::")[2].removeprefix("test_")
+
+
+def gate_name(key: str, gate: str) -> str:
+    """Return a benchmark's name as it is shown, and the gate's where that says more."""
+    benchmark = short_name(key)
+    gate = gate.removeprefix("against ")
+    return benchmark if benchmark.startswith(gate) else f"{benchmark} {gate}"
 
 
 def quantity(value: float, unit: str) -> str:

@@ -2,48 +2,50 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pytest_benchmark.storage.file import FileStorage
 
 from perfsuite.runs import encode, next_free, save_numbered, write_new
 
-__all__ = ["refuse_unwritable", "save_run"]
+__all__ = ["RUN_FILE", "refuse_unwritable", "run_document", "save_run"]
+
+_Document = dict[str, Any]
+
+RUN_FILE = "run.json"
+"""What a run is called in the folder of its report."""
 
 
-def refuse_unwritable(path: Path) -> None:
-    """Refuse a file for --benchmark-json that would lose the run at its end.
+def refuse_unwritable(option: str, path: Path) -> None:
+    """Refuse a file that would be lost at the session's end.
+
+    Args:
+        option: that names it.
+        path: of the file.
 
     Raises:
         UsageError: there is a file of that name, or it cannot be made.
     """
     if path.exists():
-        raise pytest.UsageError(f"--benchmark-json: {path} exists and is not overwritten")
+        raise pytest.UsageError(f"{option}: {path} exists and is not overwritten")
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise pytest.UsageError(f"--benchmark-json: {folder} is no folder that can be written to")
+        raise pytest.UsageError(f"{option}: {folder} is no folder that can be written to")
 
 
-def save_run(config: pytest.Config) -> list[str]:
-    """Save the run wherever pytest-benchmark was asked to; return lines that say where.
+def run_document(config: pytest.Config) -> _Document | None:
+    """Return the run as pytest-benchmark makes it, through its own hooks; None without figures.
 
-    The document is the one that pytest-benchmark makes, through its own hooks, and always
-    with the raw data, without which no later comparison could be checked.
-
-    Raises:
-        OSError: it could not be written.
+    It always holds the raw data, without which no later comparison could be checked.
     """
     own = config._benchmarksession  # type: ignore[attr-defined]  # set by pytest-benchmark
-    name, json_path = own.save or own.autosave, own.json
-    own.save = own.autosave = own.json = None  # so that it saves no second copy
-    if not (name or json_path) or own.xdist_worker:
-        return []
     if not own.benchmarks:
-        return ["nothing was saved: no benchmark was measured"]
+        return None
     hook = config.hook
     commit = hook.pytest_benchmark_generate_commit_info(config=config)
     hook.pytest_benchmark_update_commit_info(config=config, commit_info=commit)
-    document = hook.pytest_benchmark_generate_json(
+    document: _Document = hook.pytest_benchmark_generate_json(
         config=config,
         benchmarks=own.benchmarks,
         include_data=True,
@@ -53,7 +55,31 @@ def save_run(config: pytest.Config) -> list[str]:
     hook.pytest_benchmark_update_json(
         config=config, benchmarks=own.benchmarks, output_json=document
     )
-    content, saved = encode(document), []
+    return document
+
+
+def save_run(config: pytest.Config, report: Path | None) -> tuple[list[str], Path | None]:
+    """Save the run wherever that was asked for; return lines that say where.
+
+    Args:
+        config: pytest's.
+        report: a folder that is to hold the run too.
+
+    Returns:
+        The lines, and the file in `report`.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    own = config._benchmarksession  # type: ignore[attr-defined]  # set by pytest-benchmark
+    name, json_path = own.save or own.autosave, own.json
+    own.save = own.autosave = own.json = None  # so that it saves no second copy
+    if not (name or json_path or report) or own.xdist_worker:
+        return [], None
+    document = run_document(config)
+    if document is None:
+        return ["nothing was saved: no benchmark was measured"], None
+    content, saved, source = encode(document), [], None
     if json_path is not None:
         free = next_free(json_path)
         write_new(free, content)
@@ -66,4 +92,8 @@ def save_run(config: pytest.Config) -> list[str]:
     elif name:
         storage.save(document, name)  # a server's: it numbers and stores by itself
         saved.append(f"saved in {storage}")
-    return saved
+    if report is not None:
+        source = next_free(report / RUN_FILE)
+        write_new(source, content)
+        saved.append(f"saved {source}")
+    return saved, source

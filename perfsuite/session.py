@@ -191,6 +191,11 @@ class PerfSession(Ledger):
         self.pages += bench.pages
         self.judge(bench.key, (*bench.verdicts, *comparison), self._thresholds.warn, why)
 
+    def past(self) -> list[Path]:
+        """Return the promoted runs."""
+        runs = () if self._baseline is None else self._baseline.runs
+        return [run.path for run in reversed(runs)]
+
     def unevaluated(self) -> list[str]:
         """Return what keeps a session without a failure from being green."""
         if self._baseline is None:

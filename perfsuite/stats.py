@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
-from scipy.stats import rankdata
+from scipy.stats import quantile_test, rankdata
 
 __all__ = [
     "Estimate",
@@ -17,6 +17,7 @@ __all__ = [
     "hodges_lehmann",
     "is_steady",
     "mean_ratio",
+    "median_interval",
     "median_s",
     "paired_ratio",
     "predicted_ratio",
@@ -88,6 +89,30 @@ def median_s(seconds: Sequence[float]) -> float:
         SampleError: there are none, or one is not finite and positive.
     """
     return statistics.median(_positive("seconds", seconds))
+
+
+def median_interval(seconds: Sequence[float], *, confidence: float = 0.99) -> Estimate:
+    """Return the median of positive durations with its exact interval.
+
+    The ends are two of the durations, as the sign test has it, whatever their distribution
+    (Conover, Practical Nonparametric Statistics, 3rd ed., section 3.2). It supposes that they
+    are independent, and speaks of one process. With too few to carry `confidence` the interval
+    is without ends, from 0 to infinity.
+
+    Raises:
+        SampleError: there are none, or one is not finite and positive.
+    """
+    _check_confidence(confidence)
+    ordered = sorted(_positive("seconds", seconds))
+    ends = quantile_test(ordered, q=ordered[0], p=0.5).confidence_interval(confidence)
+    low, high = (float(end) for end in ends)
+    return Estimate(
+        value=statistics.median(ordered),
+        low=low if math.isfinite(low) else 0.0,
+        high=high if math.isfinite(high) else math.inf,
+        confidence=confidence,
+        n=len(ordered),
+    )
 
 
 def is_steady(seconds: Sequence[float], *, window: int, tolerance: float) -> bool:

@@ -6,17 +6,9 @@ from collections.abc import Iterable, Sequence
 import pytest
 
 from perfsuite.gates import Outcome, Verdict
-from perfsuite.runs import short_name
+from perfsuite.runs import gate_name
 
 __all__ = ["verdict_table", "write_summary"]
-
-_RANK = {
-    Outcome.FAIL: 0,
-    Outcome.INCONCLUSIVE: 1,
-    Outcome.NOT_GATED: 2,
-    Outcome.PASS: 3,
-}
-
 
 _COLOURS = {
     Outcome.PASS: {"green": True},
@@ -67,8 +59,8 @@ def verdict_table(
 
     No line is cut: what does not fit in `width` goes on, indented, on the next.
     """
-    rows = sorted(verdicts, key=lambda row: _RANK[row[1].outcome])
-    columns = [(v.shown, _name(key, v.gate), v.figure) for key, v in rows]
+    rows = sorted(verdicts, key=lambda row: row[1].outcome.rank)
+    columns = [(v.shown, gate_name(key, v.gate), v.figure) for key, v in rows]
     widths = [max(map(len, column)) for column in zip(*columns, strict=True)]
     lines = []
     for (_, verdict), cells in zip(rows, columns, strict=True):
@@ -81,10 +73,3 @@ def verdict_table(
             line += further + verdict.reason
         lines.append((verdict.outcome, line))
     return lines
-
-
-def _name(key: str, gate: str) -> str:
-    """Return the benchmark's name without its file, and the gate's where that says more."""
-    benchmark = short_name(key)
-    gate = gate.removeprefix("against ")
-    return benchmark if benchmark.startswith(gate) else f"{benchmark} {gate}"

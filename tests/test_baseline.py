@@ -44,6 +44,7 @@ def baseline(*benchmarks: Benchmark, software: dict[str, Any] | None = None) -> 
             dirty=False,
             complete=True,
             against=None,
+            unevaluated=[],
             items={each.key: "passed"},
             started=f"2026-01-0{number + 1}",
             benchmarks={each.key: each},

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perfsuite.__main__ import main
+from perfsuite.drawings import draw_history
 from perfsuite.history import (
     LEAST_RUNS,
     HistoryError,
@@ -20,7 +21,6 @@ from perfsuite.history import (
     read_history,
     tell,
 )
-from perfsuite.picture import draw_history
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -56,6 +56,10 @@ def write(folder: Path, runs: Sequence[dict[str, Any]]) -> None:
         path.write_text(json.dumps(each), encoding="utf-8")
 
 
+def files(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.json"))
+
+
 def noisy(n: int, seed: int = 0) -> list[float]:
     scatter = np.random.default_rng(seed).normal(0, 0.01, n)
     return [float(0.03 * np.exp(each)) for each in scatter]
@@ -67,7 +71,7 @@ def slower(n: int = 20, factor: float = 1.1) -> list[float]:
 
 
 def only(folder: Path) -> Series:
-    (series,), skipped = read_history(folder)
+    (series,), skipped = read_history(files(folder))
     assert skipped == []
     return series
 
@@ -121,7 +125,7 @@ def test_what_cannot_be_read_is_listed_and_passed_over(
 ) -> None:
     write(tmp_path, [run(value, number) for number, value in enumerate(noisy(10))])
     (tmp_path / "bad.json").write_bytes(content)
-    (series,), (skipped,) = read_history(tmp_path)
+    (series,), (skipped,) = read_history(files(tmp_path))
     assert len(series.points) == 10
     assert skipped.startswith(f"{tmp_path / 'bad.json'}: ")
     assert why in skipped
@@ -131,7 +135,7 @@ def test_a_comparison_of_two_trees_is_no_run(tmp_path: Path) -> None:
     both = run(0.03, 0)
     both["perfsuite"]["against"] = {"ref": "main"}
     write(tmp_path, [both, run(0.03, 1)])
-    (series,), (skipped,) = read_history(tmp_path)
+    (series,), (skipped,) = read_history(files(tmp_path))
     assert len(series.points) == 1
     assert "compares two trees" in skipped
 
@@ -139,21 +143,21 @@ def test_a_comparison_of_two_trees_is_no_run(tmp_path: Path) -> None:
 def test_several_hardware_are_told_apart(tmp_path: Path) -> None:
     write(tmp_path, [run(0.03, 0), run(0.01, 1, hardware="nvidia-h200-x1")])
     with pytest.raises(HistoryError, match=r"\(cpu-a-x1, nvidia-h200-x1\): choose one"):
-        read_history(tmp_path)
-    (series,), _ = read_history(tmp_path, "nvidia-h200-x1")
+        read_history(files(tmp_path))
+    (series,), _ = read_history(files(tmp_path), "nvidia-h200-x1")
     assert [point.value for point in series.points] == [0.01]
 
 
 def test_nothing_to_tell_is_an_error_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(HistoryError, match="no run"):
-        read_history(tmp_path)
+        read_history(files(tmp_path))
     (tmp_path / "bad.json").write_text("{")
     with pytest.raises(HistoryError, match=r"1 files were passed over, such as .*bad\.json"):
-        read_history(tmp_path)
+        read_history(files(tmp_path))
 
 
 def test_the_published_run_is_read(tmp_path: Path) -> None:
-    histories, _ = read_history(DOCS / "runs")
+    histories, _ = read_history(files(DOCS / "runs"))
     assert "step_s" in {series.name for series in histories}
 
 

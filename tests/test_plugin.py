@@ -32,6 +32,7 @@ def test_the_options_are_these(suite: Suite) -> None:
         "--perf-against",
         "--perf-against-python",
         "--perf-budget",
+        "--perf-report",
     }
 
 

@@ -1,0 +1,106 @@
+"""The report of a run: a page with pictures that needs nothing else, and a short one for a log.
+
+Everything on it is read from run files, so that it can be written again at any time.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jinja2
+import msgspec
+
+from perfsuite.page import page_of
+from perfsuite.picture import COLOURS
+from perfsuite.runs import REPORT_FILES, RunError, read_run, write_new
+
+__all__ = ["newest_first", "write_report"]
+
+_DARK = {
+    "paper": "#14181d",
+    "ink": "#e3e8ed",
+    "muted": "#9aa7b4",
+    "rule": "#343c45",
+    "first": "#76b2f2",
+    "second": "#f2a35e",
+    "good": "#63c793",
+    "bad": "#ff8a80",
+}
+
+
+class _Hardware(msgspec.Struct):
+    key: str
+
+
+class _HeadSection(msgspec.Struct):
+    started: str
+    hardware: _Hardware
+
+
+class _Head(msgspec.Struct):
+    perfsuite: _HeadSection
+
+
+def newest_first(paths: Sequence[Path]) -> list[Path]:
+    """Return run files of one hardware, the newest first.
+
+    Raises:
+        RunError: one is not a run, or they are of several hardware.
+    """
+    heads = {}
+    for path in dict.fromkeys(paths):
+        try:
+            heads[path] = msgspec.json.decode(path.read_bytes(), type=_Head).perfsuite
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+            read_run(path)  # says what is wrong
+            raise RunError(f"{path}: not a valid run") from None
+    ordered = sorted(heads, key=lambda path: (heads[path].started, path), reverse=True)
+    for path in ordered:
+        now, other = heads[ordered[0]].hardware.key, heads[path].hardware.key
+        if now != other:
+            raise RunError(f"{path}: was measured on {other}, not {now} as the newest")
+    return ordered
+
+
+def write_report(path: Path, past: Sequence[Path], folder: Path) -> list[Path]:
+    """Write the report of a run.
+
+    Args:
+        path: the run file.
+        past: earlier runs of the same hardware, the newest first.
+        folder: for REPORT_FILES, which must not be there yet.
+
+    Returns:
+        The files written.
+
+    Raises:
+        RunError: a file is not a run, or REPORT_FILES are there.
+        OSError: it could not be written.
+    """
+    targets = [folder / name for name in REPORT_FILES]
+    for target in targets:
+        if target.exists():
+            raise RunError(f"{target} exists and is not overwritten")
+    page = page_of(read_run(path), past)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("perfsuite"),
+        autoescape=lambda name: name is not None and name.endswith(".html"),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    environment.filters["cell"] = _markdown
+    texts = [
+        environment.get_template(target.name).render(page=page, light=COLOURS, dark=_DARK)
+        for target in targets
+    ]
+    for target, text in zip(targets, texts, strict=True):
+        write_new(target, text.encode("utf-8"))
+    return targets
+
+
+def _markdown(text: str) -> str:
+    """Return text that cannot leave a table's cell, nor be taken for markup or a mention."""
+    for found, escaped in (("\\", "\\\\"), ("|", "\\|"), ("<", "&lt;"), ("@", "@&#8203;")):
+        text = text.replace(found, escaped)
+    for sign in "*_`[]":
+        text = text.replace(sign, f"\\{sign}")
+    return " ".join(text.split())

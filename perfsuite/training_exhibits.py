@@ -1,0 +1,140 @@
+"""Exhibits of training: loss curves, the gradient scaler's scale, and memory."""
+
+from collections.abc import Sequence
+from functools import partial
+from statistics import fmean
+
+from perfsuite import drawings
+from perfsuite.evidence import Pair, Training, memory, seed_pairs
+from perfsuite.exhibit import Exhibit, Number, bars, exhibit
+from perfsuite.runs import Benchmark, short_name
+
+__all__ = ["loss_curves", "loss_scales", "memory_use"]
+
+
+def loss_curves(benchmarks: Sequence[Benchmark]) -> list[Exhibit]:
+    """Show how fp32 and mixed precision learn, with the band of the seeds."""
+    exhibits = []
+    for benchmark in benchmarks:
+        names, pairs = seed_pairs(benchmark)
+        if not pairs:
+            continue
+        runs = {
+            name: _over_seeds([getattr(pair, side) for pair in pairs])
+            for name, side in zip(names, ("reference", "candidate"), strict=True)
+        }
+        steps = min(map(len, runs.values()))
+        if not steps:
+            continue
+        shown = sorted({*range(0, steps, max(1, steps // 8)), steps - 1})
+        exhibits.append(
+            exhibit(
+                partial(drawings.losses, runs=runs),
+                title=short_name(benchmark.key),
+                caption=f"Mean loss of {len(pairs)} seeds; the bands reach from the lowest seed"
+                " to the highest. A curve ends where a loss is not a finite number.",
+                head=("step", *(f"{name} {what}" for name in names for what in _OF_SEEDS)),
+                rows=[
+                    (
+                        Number(at + 1),
+                        *(Number(value) for name in names for value in runs[name][at]),
+                    )
+                    for at in shown
+                ],
+            )
+        )
+    return exhibits
+
+
+_OF_SEEDS = ("mean", "lowest", "highest")
+
+
+def _over_seeds(runs: Sequence[Training]) -> list[tuple[float, float, float]]:
+    """Return mean, lowest and highest of the losses by step, up to one that is not finite."""
+    found = []
+    for losses in zip(*(run.losses for run in runs), strict=False):
+        finite = [loss for loss in losses if loss is not None]
+        if len(finite) < len(losses):
+            break
+        found.append((fmean(finite), min(finite), max(finite)))
+    return found
+
+
+def loss_scales(benchmarks: Sequence[Benchmark]) -> list[Exhibit]:
+    """Show the gradient scaler's scale and the steps that it skipped, where there is a scaler."""
+    exhibits = []
+    for benchmark in benchmarks:
+        _, pairs = seed_pairs(benchmark)
+        runs = [(pair, *_scales_of(pair)) for pair in pairs if len(pair.candidate.scales) > 1]
+        if not runs:
+            continue
+        exhibits.append(
+            exhibit(
+                partial(drawings.scales, runs=[(scales, skipped) for _, scales, skipped in runs]),
+                title=f"{short_name(benchmark.key)}: loss scale",
+                caption="The gradient scaler's scale, a line a seed; it falls where a step is"
+                " skipped.",
+                head=("seed", "at first", "at last", "skipped steps"),
+                rows=[
+                    (
+                        Number(pair.seed),
+                        Number(scales[0]),
+                        Number(scales[-1]),
+                        ", ".join(map(str, skipped)) or "none",
+                    )
+                    for pair, scales, skipped in runs
+                ],
+            )
+        )
+    return exhibits
+
+
+def _scales_of(pair: Pair) -> tuple[list[float], list[int]]:
+    """Return the scales of a run, and the numbers of the steps at which they fall."""
+    scales = [0.0 if scale is None else scale for scale in pair.candidate.scales]
+    return scales, [at for at in range(1, len(scales)) if scales[at] < scales[at - 1]]
+
+
+def memory_use(benchmarks: Sequence[Benchmark]) -> list[Exhibit]:
+    """Show the bytes that each precision takes."""
+    exhibits = []
+    for benchmark in benchmarks:
+        found = memory(benchmark)
+        name = short_name(benchmark.key)
+        kept = found.activation_bytes_per_image
+        if kept:
+            exhibits.append(
+                bars(
+                    {precision: (bytes_ / 2**20,) for precision, bytes_ in kept.items()},
+                    ("kept for backward",),
+                    unit="MiB an image",
+                    title=f"{name}: activations",
+                    caption="What autograd keeps for the backward pass, for each further image.",
+                    head=("precision", "kept an image"),
+                    rows=[(precision, Number(bytes_, "B")) for precision, bytes_ in kept.items()],
+                )
+            )
+        if found.peaks:
+            exhibits.append(
+                bars(
+                    {
+                        precision: (peak.allocated_bytes / 2**20, peak.reserved_bytes / 2**20)
+                        for precision, peak in found.peaks.items()
+                    },
+                    ("allocated", "reserved"),
+                    unit="MiB",
+                    title=f"{name}: peak on the GPU",
+                    caption="The peak of some training steps: what tensors took, and what was"
+                    " reserved for them.",
+                    head=("precision", "allocated", "reserved"),
+                    rows=[
+                        (
+                            precision,
+                            Number(peak.allocated_bytes, "B"),
+                            Number(peak.reserved_bytes, "B"),
+                        )
+                        for precision, peak in found.peaks.items()
+                    ],
+                )
+            )
+    return exhibits
