@@ -14,7 +14,8 @@ import torch._dynamo  # noqa: F401  # see perfsuite.session
 from pytest_benchmark.utils import get_machine_id
 
 import perfsuite.data
-import perfsuite.session  # pytester forgets what is first imported inside a run, as torch._dynamo
+import perfsuite.report  # pytester forgets what is first imported inside a run, as torch._dynamo
+import perfsuite.session
 from perfsuite.baseline import promote
 from perfsuite.device import choose_device, hardware
 
