@@ -1,0 +1,286 @@
+"""The nightly gate: ``python tools/nightly.py gate --device cuda --out OUT [--history DIR]``.
+
+Runs the suite against the baseline of its hardware and leaves in OUT what came of it: ``run.json``,
+``junit.xml``, ``report/``, and ``outcome.json`` for whatever acts on it. ``append DIR OUT ...``
+adds such runs to a history, ``torch 2.14.*`` installs the PyTorch that a night is to judge.
+"""
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+from red_issue import shorten
+
+from perfsuite.runs import Run, RunError, read_run, write_new
+
+MOST_PAST = 200
+"""Runs of the history that a report is given, the newest: each is read whole."""
+SUMMARY_BYTES = 1_000_000
+"""Of a report that GitHub shows with the job: of a step with more than 1 MiB it shows nothing."""
+TORCH = re.compile(r"[0-9]+(\.[0-9]+){0,2}(\.\*)?", re.ASCII)
+
+
+class NightlyError(ValueError):
+    """What was asked for and cannot be done; the message is one line."""
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a night on one machine.
+
+    Attributes:
+        exit_code: that the gate ends with: pytest's own, but never 0 if it is not green.
+        verdict: "broken" is a night on which a gate may not have been evaluated.
+        reason: of "broken", or what else went wrong; "" without.
+        hardware: key; None without a run.
+        torch: its version.
+        commit: that was measured.
+        runner: name of the machine, None where there is no telling.
+        failed: keys of the benchmarks that did not pass.
+    """
+
+    exit_code: int
+    verdict: Literal["green", "red", "broken"]
+    reason: str
+    hardware: str | None
+    torch: str | None
+    commit: str | None
+    runner: str | None
+    failed: list[str]
+
+
+def gate(device: str, out: Path, suite: Path, history: Path | None) -> int:
+    """Run the suite, write what came of it, and return the exit code that says so.
+
+    Raises:
+        NightlyError: `out` is not empty, or `history` is no folder.
+        OSError: something could not be written.
+    """
+    if out.exists() and not (out.is_dir() and next(out.iterdir(), None) is None):
+        raise NightlyError(f"{out} exists and is not empty")
+    if history is not None and not history.is_dir():
+        raise NightlyError(f"{history} is no folder with a history")
+    out.mkdir(parents=True, exist_ok=True)
+    outcome, run = judge(_run_suite(device, out, suite), out / "run.json")
+    if run is not None:
+        past = [] if history is None else list(past_runs(history, run))
+        if fault := _write_report(past, run.path, out / "report"):
+            outcome = _without_report(outcome, fault)
+    write_new(out / "outcome.json", msgspec.json.format(msgspec.json.encode(outcome)) + b"\n")
+    print(f"nightly: {outcome.verdict}{': ' * bool(outcome.reason)}{outcome.reason}")
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        _show(outcome, out / "report" / "report.md", Path(summary))
+    return outcome.exit_code
+
+
+def _run_suite(device: str, out: Path, suite: Path) -> int:
+    options = [
+        f"--perf-device={device}",
+        "--benchmark-compare",
+        f"--benchmark-json={out / 'run.json'}",
+        f"--junit-xml={out / 'junit.xml'}",
+    ]
+    # Into a pipe, as that of a workflow's log, Python would else write only now and then.
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "pytest", str(suite), *options]
+    code = subprocess.run(command, env=environment, check=False).returncode
+    return code if code >= 0 else 128 - code  # ended by a signal: what a shell would say
+
+
+def judge(code: int, path: Path) -> tuple[Outcome, Run | None]:
+    """Return what came of a session, and its run if that can be read.
+
+    Args:
+        code: that pytest ended with.
+        path: of the run, which need not be there.
+    """
+    run, reason = None, ""
+    try:
+        run = read_run(path)
+    except RunError as error:
+        reason = str(error) if path.exists() else f"pytest ended with {code} and wrote no run"
+    else:
+        if not run.complete:
+            reason = "the session did not run to its end"
+        elif code not in (0, 1):
+            reason = f"pytest ended with {code}"
+    outcome = Outcome(
+        exit_code=code or int(bool(reason)),
+        verdict="broken" if reason else "red" if code else "green",
+        reason=reason,
+        hardware=run.hardware if run else None,
+        torch=str(run.software.get("torch")) if run else _installed("torch"),
+        commit=run.commit if run else os.environ.get("GITHUB_SHA"),
+        runner=os.environ.get("RUNNER_NAME"),
+        failed=[key for key, what in run.items.items() if what != "passed"] if run else [],
+    )
+    return outcome, run
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def past_runs(history: Path, now: Run) -> Iterator[Path]:
+    """Yield the newest runs of a history that can stand beside `now`; say what is passed over."""
+    files = sorted((history / now.hardware).glob("*.json"))  # named by the time they were started
+    if len(files) > MOST_PAST:
+        print(f"nightly: of {len(files)} past runs the report has the newest {MOST_PAST}")
+    for path in files[-MOST_PAST:]:
+        try:
+            run = read_run(path)
+        except RunError as error:
+            print(f"nightly: passed over: {error}", file=sys.stderr)
+            continue
+        # The report is about the newest run that it is given, which has to be tonight's.
+        if run.hardware != now.hardware or run.against is not None or run.started >= now.started:
+            print(f"nightly: passed over: {path}: no earlier run of this suite", file=sys.stderr)
+            continue
+        yield path
+
+
+def _write_report(past: Sequence[Path], run: Path, folder: Path) -> str:
+    """Write the report; return "", or one line that says why it could not be written."""
+    command = [sys.executable, "-m", "perfsuite", "report"]
+    command += [*map(str, past), str(run), "-o", str(folder)]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    sys.stderr.write(done.stderr)
+    if done.returncode == 0 and (folder / "report.md").is_file():
+        return ""
+    said = done.stderr.splitlines() or [f"it ended with {done.returncode}"]
+    return f"the report could not be written: {said[-1]}"
+
+
+def _without_report(outcome: Outcome, fault: str) -> Outcome:
+    """Return the outcome of a night whose report is missing, which nobody can look into."""
+    if outcome.verdict == "green":
+        return msgspec.structs.replace(outcome, verdict="broken", reason=fault, exit_code=1)
+    return msgspec.structs.replace(outcome, reason=outcome.reason or fault)
+
+
+def _show(outcome: Outcome, report: Path, summary: Path) -> None:
+    """Append the report to what GitHub shows with the job; or else what became of it."""
+    lines = [f"**{outcome.verdict}**{': ' * bool(outcome.reason)}{outcome.reason}", ""]
+    lines += [f"- {key} did not pass" for key in outcome.failed if not report.is_file()]
+    lines += [report.read_text(encoding="utf-8")] if report.is_file() else []
+    with summary.open("a", encoding="utf-8") as file:
+        file.write(shorten("\n".join(lines), SUMMARY_BYTES) + "\n")
+
+
+def append(folder: Path, outs: Sequence[Path]) -> None:
+    """Add the runs of nights to a history, those of broken ones left out.
+
+    Red ones are added too: a history without them would not show the step.
+
+    Raises:
+        NightlyError: an entry of `outs` is no folder, or another run has the name already.
+        OSError: something could not be written.
+    """
+    for out in outs:
+        if not out.is_dir():
+            raise NightlyError(f"{out} is no folder")
+    for out in outs:
+        try:
+            run, name = _named(out)
+        except (NightlyError, RunError) as error:
+            print(f"nightly: not appended: {error}")
+            continue
+        target = folder / run.hardware / name
+        try:
+            write_new(target, run.content)
+        except FileExistsError:
+            if target.read_bytes() != run.content:
+                raise NightlyError(f"{target} is another run, and is not overwritten") from None
+            print(f"nightly: {target} is there already")
+        else:
+            print(f"nightly: appended {target}")
+
+
+def _named(out: Path) -> tuple[Run, str]:
+    """Return the run in a folder that a gate wrote, and its name in a history."""
+    try:
+        outcome = msgspec.json.decode((out / "outcome.json").read_bytes(), type=Outcome)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise NightlyError(f"{out}: its outcome cannot be read: {error}") from None
+    if outcome.verdict == "broken":
+        raise NightlyError(f"{out}: a broken night: {outcome.reason}")
+    run = read_run(out / "run.json")
+    if not run.complete:
+        raise NightlyError(f"{out}: the session did not run to its end")
+    try:
+        started = datetime.fromisoformat(run.started).astimezone(UTC)
+    except ValueError as error:
+        raise NightlyError(f"{run.path}: {error}") from None
+    parts = [f"{started:%Y%m%dT%H%M%SZ}", run.commit[:12], f"torch{run.software.get('torch')}"]
+    if outcome.runner:
+        parts.append(outcome.runner)
+    # What a run says of itself names a file here: nothing of it may lead elsewhere.
+    return run, "-".join(re.sub(r"[^A-Za-z0-9.]+", "_", part) for part in parts) + ".json"
+
+
+def install_torch(wanted: str) -> None:
+    """Install a release of PyTorch, and the torchvision that belongs to it.
+
+    Raises:
+        NightlyError: it is no version such as 2.14.1 or 2.14.*, or cannot be installed.
+    """
+    if not wanted:
+        print("nightly: torch stays as it is installed")
+        return
+    if not TORCH.fullmatch(wanted):
+        raise NightlyError(f"torch {wanted!r} is no version such as 2.14.1 or 2.14.*")
+    command = [sys.executable, "-m", "pip", "install", f"torch=={wanted}", "torchvision"]
+    if code := subprocess.run(command, check=False).returncode:
+        raise NightlyError(f"torch {wanted} could not be installed: pip ended with {code}")
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python tools/nightly.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    gating = commands.add_parser("gate", help="run the suite against its baseline, and report")
+    gating.add_argument("--device", choices=("auto", "cuda", "cpu"), default="cuda")
+    gating.add_argument("--out", type=Path, required=True, help="new or empty folder")
+    gating.add_argument("--suite", type=Path, default=Path("benchmarks"))
+    gating.add_argument(
+        "--history", type=Path, metavar="DIR", help="past runs to report beside this one"
+    )
+    appending = commands.add_parser("append", help="add the runs of nights to a history")
+    appending.add_argument("history", type=Path, metavar="DIR")
+    appending.add_argument("outs", nargs="*", type=Path, metavar="OUT", help="that a gate wrote")
+    installing = commands.add_parser("torch", help="install a release of PyTorch")
+    installing.add_argument("version", help='such as 2.14.1 or 2.14.*; "" leaves it as it is')
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; return its exit code, or 1 after one line that says what was wrong."""
+    given = _parse(arguments)
+    try:
+        if given.command == "gate":
+            return gate(given.device, given.out.absolute(), given.suite, given.history)
+        if given.command == "append":
+            append(given.history, given.outs)
+        else:
+            install_torch(given.version)
+    except (NightlyError, OSError) as error:
+        print(f"nightly: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
