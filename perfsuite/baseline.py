@@ -132,8 +132,10 @@ def _compare_metric(
             return missing(gate, f"{name}: unit was {then.unit}", "promote anew")
         if then.better != metric.better:
             return missing(gate, f"{name}: better was {then.better}", "promote anew")
+    # Bytes are counted: what would be assumed is how times scatter.
+    assumed = 0.0 if metric.unit == "B" else asked.assumed_spread
     ratio = predicted_ratio(
-        metric.value, values, assumed_spread=asked.assumed_spread, confidence=asked.confidence
+        metric.value, values, assumed_spread=assumed, confidence=asked.confidence
     )
     verdict = not_worse(gate, ratio, asked.margin, better=metric.better, runs=len(values), unit="x")
     change = f"{statistics.median(values):.4g} -> {metric.value:.4g} {metric.unit}"

@@ -158,14 +158,19 @@ def _turns(name: str, duets: Sequence[Duet], asked: Thresholds) -> Verdict:
     rests_on = f"{len(kept)} restarts"
     if aside := len(duets) - len(kept):
         rests_on += f", {aside} more were throttled and set aside"
+    quads = [each for duet in kept for each in duet.kept] or [
+        each for d in duets for each in d.quads
+    ]
     before_s, after_s = (
-        median([block.step_s for duet in duets for each in duet.quads for block in each.of(side)])
-        for side in "AB"
+        median([block.step_s for each in quads for block in each.of(side)]) for side in "AB"
     )
     figure = _Figure(
         name=name, kind=_TIME, before=before_s, after=after_s, unit="s", rests_on=rests_on
     )
-    ratio = _pooled([duet.point("B", over="A") for duet in kept], asked)
+    if 2 * aside > len(duets):
+        ratio = Estimate.no_answer("the device was held back most of the time")
+    else:
+        ratio = _pooled([duet.point("B", over="A") for duet in kept], asked)
     return _judged(figure, ratio, asked.against.margin)
 
 
@@ -251,7 +256,9 @@ def _judged(figure: _Figure, ratio: Estimate, margin: float) -> Verdict:
         noise = f"scatter by {ratio.scatter:.1%}"
         reason = f"{reason} that {noise}: too noisy to say; give it more --perf-budget"
     elif ratio.confidence < 1:
-        visible = math.expm1(width + (high - low) / 2)
+        # An estimate half an interval beyond the margin is told; so far from it are nearly all
+        # estimates of a change that is an interval beyond.
+        visible = math.expm1(width + (high - low))
         reason = f"{reason}; a change of {visible:.1%} would have been seen"
     if word == "INCONCLUSIVE":
         outcome = Outcome.INCONCLUSIVE

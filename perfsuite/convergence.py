@@ -1,6 +1,6 @@
 """Does it still train? Runs paired by seed and batch order, judged for equivalence.
 
-The metric is the mean loss over the steps. Paired by seed its spread is a tenth of what it is
+The metric is the mean loss over the steps. Paired by seed it spreads much less than
 unpaired; the final loss is no metric, since rounding alone moves it by several per cent. Beside
 each pair a third run repeats the reference from weights that differ in the last digits: where
 not even that is found to be equal, nothing can be judged.

@@ -1,6 +1,7 @@
 """Duets: two arms that take turns, block by block, so that what slows the machine slows both.
 
-(Duet benchmarking: Bulej et al., ICPE 2020.)
+(Interleaved trials: Abedi and Brecht, ICPE 2017. The name is from Bulej et al., ICPE 2020, whose
+duets run at the same time; on one device they would slow each other.)
 """
 
 import time

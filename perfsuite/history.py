@@ -32,7 +32,7 @@ NEIGHBOURS, FARTHEST = 7, 2.5
 """A run further than so many deviations from the median of its neighbours is a stray, and counts
 as no further: squares would otherwise take two strays for a change."""
 LEAST_RUNS = 3
-"""Before and after a change; fewer are not told from a stray."""
+"""Before and after a change of what scatters; fewer are not told from a stray."""
 
 
 class HistoryError(RunError):

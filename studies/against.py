@@ -152,22 +152,27 @@ def report(study: Study) -> str:
     ]
     for share in sorted({s.planted for s in study.sessions}):
         sessions = [s for s in study.sessions if s.planted == share]
-        found: dict[tuple[str, str], list[tuple[str, list[float]]]] = {}
+        found: dict[tuple[str, str], list[tuple[str, str, list[float]]]] = {}
         for session in sessions:
             for each in session.benchmarks:
                 for figure, word in each.words.items():
-                    found.setdefault((each.name, figure), []).append((word, each.ratios))
+                    found.setdefault((each.name, figure), []).append(
+                        (word, each.figures[figure], each.ratios)
+                    )
         for (name, figure), said in found.items():
-            counts = Counter(word for word, _ in said)
+            counts = Counter(word for word, *_ in said)
             hits = sum(n for word, n in counts.items() if word not in {"SAME", "INCONCLUSIVE"})
-            interval = binomtest(hits, len(said)).proportion_ci(method="wilson")
-            pooled = [median(ratios) for _, ratios in said if ratios]
-            restarts = [len(ratios) for _, ratios in said if ratios]
+            wilson = binomtest(hits, len(said)).proportion_ci(method="wilson")
+            interval = f"[{wilson.low:.1%}, {wilson.high:.1%}]"
+            if len(said) > 1 and len({shown for _, shown, _ in said}) == 1:
+                interval = "the same figure each time: one trial"
+            pooled = [median(ratios) for *_, ratios in said if ratios]
+            restarts = [len(ratios) for *_, ratios in said if ratios]
             spread = f"{stdev(pooled):.2%}" if len(pooled) > 1 else ""
             lines.append(
                 f"| {share:.0%} | {name.removeprefix('test_')} | {figure} | {len(said)} |"
                 f" {', '.join(f'{n} {word}' for word, n in counts.most_common())} | {hits} |"
-                f" [{interval.low:.1%}, {interval.high:.1%}] |"
+                f" {interval} |"
                 + (
                     f" {median(pooled):.3f}x | {spread} | {min(restarts)} to {max(restarts)} |"
                     if pooled

@@ -87,6 +87,18 @@ def test_lower_is_better(before: list[float], now: float, expected: Outcome) -> 
     assert outcome([1 / b for b in before], 1 / now, better="higher") is expected
 
 
+@pytest.mark.parametrize(
+    ("now", "expected"), [(1000, Outcome.PASS), (1040, Outcome.PASS), (1060, Outcome.FAIL)]
+)
+def test_bytes_are_counted_and_need_no_spread(now: float, expected: Outcome) -> None:
+    before, after = (
+        benchmark(peak_bytes=Metric(value=value, unit="B", better="lower")) for value in (1000, now)
+    )
+    wide = Compare(margin=0.05, assumed_spread=0.1)
+    (verdict,) = compare(baseline(before), after, wide)
+    assert verdict.outcome is expected
+
+
 def test_identical_code_is_not_called_slower() -> None:
     noise = random.Random(3)
     false = 0

@@ -1,6 +1,8 @@
 """What became of a figure, from what two trees measured: words, and never green for nothing."""
 
 import math
+import random
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -95,7 +97,36 @@ def test_throttled_restarts_are_set_aside_and_counted() -> None:
     verdict = only([*timed([1.0] * 12), held])
     assert verdict.shown == "SAME"
     assert "12 restarts, 1 more were throttled and set aside" in verdict.reason
+    # Nine times as long is what the throttled ones would say.
+    assert verdict.figure.endswith("(10 ms -> 10 ms)")
     assert only([held] * 12).outcome is Outcome.INCONCLUSIVE
+
+
+def test_where_most_was_throttled_the_rest_is_not_judged() -> None:
+    held = Restart(
+        started="AB",
+        duets={"step_s": duet(1.0, throttled=True)},
+        before=record(),
+        after=record(),
+    )
+    assert only([*timed([1.0] * 12), *[held] * 12]).shown == "SAME"
+    verdict = only([*timed([1.0] * 12), *[held] * 13])
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert "the device was held back most of the time" in verdict.reason
+
+
+def test_nearly_every_change_that_would_have_been_seen_is() -> None:
+    noise, spread = random.Random(1), 0.02
+    found = []
+    for _ in range(200):
+        same = only(timed([math.exp(noise.gauss(0, spread)) for _ in range(40)]))
+        if same.shown != "SAME":
+            continue
+        (share,) = re.findall(r"a change of ([0-9.]+)%", same.reason)
+        slower = [(1 + float(share) / 100) * math.exp(noise.gauss(0, spread)) for _ in range(40)]
+        found.append(only(timed(slower)).shown == "SLOWER")
+    assert len(found) > 50
+    assert sum(found) >= 0.9 * len(found)
 
 
 @pytest.mark.parametrize(
