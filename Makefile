@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 # A stamp newer than pyproject.toml says that the environment is whole.
 STAMP := $(VENV)/.installed
 
-.PHONY: bench test check figures transcript sabotage install clean
+.PHONY: bench test check figures picture method transcript sabotage install clean
 .DEFAULT_GOAL := bench
 
 bench: $(STAMP)
@@ -23,9 +23,17 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The figures of README.md, from a run: make figures RUN=docs/runs/cpu.json
+# The figures of README.md, from a run: make figures RUN=docs/runs/NAME.json
 figures: $(STAMP)
 	$(BIN)/python tools/figures.py $(RUN) README.md
+
+# The picture of a report that README.md shows, in a Chromium that the machine has.
+picture: $(STAMP)
+	$(BIN)/python tools/picture.py $(RUN) docs/report.png
+
+# The error rates that docs/method.md shows, from the studies.
+method: $(STAMP)
+	$(BIN)/python tools/error_rates.py docs/studies docs/method.md
 
 # The comparison that README.md shows: plants a slowdown in a clone, and finds it.
 transcript: $(STAMP)

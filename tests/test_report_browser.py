@@ -1,27 +1,26 @@
 """The report in a real browser: no word on its console, nothing that overflows, and readable."""
 
-import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from picture import BROWSERS, FLAGS, HEIGHT, WIDTH, find_browser
 from playwright.sync_api import Browser, Page, sync_playwright
-from reports import published, report, written
+from reports import PUBLISHED, ROOT, published, report, written
 
 from perfsuite.__main__ import main
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason=f"needs one of {', '.join(NAMES)}")
+BROWSER = find_browser()
+pytestmark = pytest.mark.skipif(BROWSER is None, reason=f"needs one of {', '.join(BROWSERS)}")
 SIZES = {"phone": 390, "desktop": 1440}
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        # Pages of our own are all that it opens, and a container has no sandbox to offer.
-        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=flags)
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=list(FLAGS))
         yield browser
         browser.close()
 
@@ -148,3 +147,27 @@ def test_a_page_without_a_past_is_whole_too(browser: Browser, tmp_path: Path) ->
         assert target is not None
         assert page.locator(target).count() == 1
     page.close()
+
+
+def draw_picture(*arguments: Path) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, str(ROOT / "tools" / "picture.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def size(picture: Path) -> tuple[int, int]:
+    head = picture.read_bytes()[:24]
+    assert head[:8] == b"\x89PNG\r\n\x1a\n"
+    return int.from_bytes(head[16:20]), int.from_bytes(head[20:24])
+
+
+def test_the_picture_in_the_readme_can_be_drawn_again(tmp_path: Path) -> None:
+    assert draw_picture(PUBLISHED, tmp_path / "report.png").returncode == 0
+    assert size(tmp_path / "report.png") == size(ROOT / "docs" / "report.png") == (WIDTH, HEIGHT)
+
+
+def test_of_a_file_that_is_no_run_there_is_no_picture(tmp_path: Path) -> None:
+    done = draw_picture(ROOT / "README.md", tmp_path / "report.png")
+    assert done.returncode == 1
+    assert done.stderr.startswith("picture: ")
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "report.png").exists()
