@@ -1,5 +1,6 @@
 """Which operator a step spends its time in, and which accounts for a change: pure functions."""
 
+import math
 from collections.abc import Mapping
 
 import msgspec
@@ -11,6 +12,9 @@ TOP = 25
 NAMED = 4
 LEAST_SHARE = 0.1
 """Of a change; an operator that accounts for less of it is not worth a line."""
+LEAST_SHOWN, MOST_SHOWN = 0.5, 4.0
+"""Of a timed change, on a log scale, what profiles must show of it: a profile takes a few steps,
+and what it does at each operator takes time itself."""
 
 # Whatever moves data without computing: a cast of autocast's, or a tensor laid out anew.
 _CASTS = frozenset({"aten::_to_copy"})
@@ -84,8 +88,15 @@ def _lays_out(name: str) -> bool:
     return name in _LAYOUTS or any(kernel in name.lower() for kernel in _LAYOUT_KERNELS)
 
 
-def explain(before: Profile, after: Profile) -> list[str]:
-    """Return lines that say which operators account for the change of a step's time."""
+def explain(before: Profile, after: Profile, *, ratio: float | None = None) -> list[str]:
+    """Return lines that say which operators account for the change of a step's time.
+
+    Args:
+        before: a profile of some steps.
+        after: another.
+        ratio: how many times longer a step takes now where it was timed and not profiled, if
+            that is known. Profiles that do not show about the same change explain nothing.
+    """
     if before.clock != after.clock:
         return [f"operators were timed by the {before.clock} before and the {after.clock} now"]
     change_s = after.total_s - before.total_s
@@ -96,18 +107,30 @@ def explain(before: Profile, after: Profile) -> list[str]:
     moved = {name: (sides[0].get(name), sides[1].get(name)) for name in sides[0] | sides[1]}
     moved_s = {name: _seconds(now) - _seconds(then) for name, (then, now) in moved.items()}
     ranked = sorted(moved, key=lambda name: -moved_s[name] if change_s > 0 else moved_s[name])
-    lines = [
-        f"{name}: {_moved(*moved[name])}, {share:.0%} of the change"
-        for name in ranked[:NAMED]
-        if change_s and (share := moved_s[name] / change_s) >= LEAST_SHARE
-    ]
+    total = f"profiled: {_ms(before.total_s)} -> {_ms(after.total_s)} a step"
+    if ratio is None or _shows(before, after, ratio):
+        lines = [
+            f"{name}: {_moved(*moved[name])}, {share:.0%} of the change"
+            for name in ranked[:NAMED]
+            if change_s and (share := moved_s[name] / change_s) >= LEAST_SHARE
+        ]
+    else:
+        lines = ["no operator is named: so short a profile does not show the change"]
     for what, then_calls, now_calls in (
         ("casts to another dtype", before.casts, after.casts),
         ("copies to another memory format", before.layouts, after.layouts),
     ):
         if now_calls > then_calls:
             lines.append(f"{what}: {then_calls:g} -> {now_calls:g} a step")
-    return [f"profiled: {_ms(before.total_s)} -> {_ms(after.total_s)} a step", *lines]
+    return [total, *lines]
+
+
+def _shows(before: Profile, after: Profile, ratio: float) -> bool:
+    """Tell whether two profiles differ by about as much as the timings do, the same way."""
+    if not (before.total_s > 0 and after.total_s > 0 and ratio > 0 and ratio != 1):
+        return False
+    share = math.log(after.total_s / before.total_s) / math.log(ratio)
+    return LEAST_SHOWN <= share <= MOST_SHOWN
 
 
 def _seconds(operator: Operator | None) -> float:

@@ -39,7 +39,7 @@ def reasons(
     """
     lines = []
     if before.operators is not None and after.operators is not None:
-        lines += explain(before.operators, after.operators)
+        lines += explain(before.operators, after.operators, ratio=_ratio(before, after))
     then, now = (dict(versions) for versions in software)
     lines += [f"software: {change}" for change in software_changes(then, now)]
     lines += [f"machine: {change}" for change in _state_changes(before, after)]
@@ -49,6 +49,13 @@ def reasons(
         if len(commits) > _COMMITS:
             lines.append(f"  and {len(commits) - _COMMITS} more")
     return lines
+
+
+def _ratio(before: Benchmark, after: Benchmark) -> float | None:
+    """Return how many times longer a step takes now, None where that was not measured."""
+    sides = [each.metrics.get("step_s") for each in (before, after)]
+    then, now = (None if each is None else each.value for each in sides)
+    return None if then is None or now is None else now / then
 
 
 def differs(then: float, now: float) -> bool:

@@ -53,6 +53,18 @@ def test_a_step_that_became_faster_is_explained_too() -> None:
     assert lines[1] == "aten::conv: 20 ms -> 10 ms, 111% of the change"
 
 
+@pytest.mark.parametrize(
+    ("ratio", "named"),
+    [(1.1, True), (1.2, True), (1.02, False), (1.5, False), (0.9, False), (1.0, False)],
+)
+def test_a_profile_that_does_not_show_the_change_names_no_operator(
+    ratio: float, named: bool
+) -> None:
+    lines = explain(of(conv=0.010, mm=0.010), of(conv=0.0122, mm=0.010), ratio=ratio)
+    assert any("of the change" in line for line in lines) is named
+    assert ("no operator is named" in lines[1]) is not named
+
+
 def test_calls_are_told_where_they_changed() -> None:
     lines = explain(one(14, 0.01), one(28, 0.02))
     assert "10 ms -> 20 ms (called 14 -> 28 times), 100%" in lines[1]

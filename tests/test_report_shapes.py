@@ -118,7 +118,18 @@ def test_a_comparison_among_earlier_runs_is_no_before(tmp_path: Path) -> None:
     assert {"before", "now"} <= set(found.figures("Operators")["step_time[fp32]: operators"].texts)
 
 
-KEPT = [None, 3, "text", [], {}, [1, 2], {"order": "AB", "blocks": [1]}, [{}], 0.5, True]
+KEPT: list[object] = [
+    None,
+    3,
+    "text",
+    [],
+    {},
+    [1, 2],
+    {"order": "AB", "blocks": [1]},
+    [{}],
+    0.5,
+    True,
+]
 
 
 @pytest.mark.parametrize("name", ["blocks", "duet", "pairs", "peaks", "precisions"])
