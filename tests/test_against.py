@@ -1,7 +1,12 @@
 """--perf-against, from end to end: what one session says of benchmarks of every kind."""
 
+from pathlib import Path
+
 import pytest
 from projects import MYNET, Project, Result, saved
+from reports import read
+
+from perfsuite.report import write_report
 
 BENCHMARKS = """
 import os
@@ -215,6 +220,17 @@ def test_the_run_holds_both_sides_blocks(project: Project, result: Result) -> No
         times_s[side].append(block["wall_s"])
     assert min(times_s["B"]) > 2 * min(times_s["A"])
     assert [each["word"] for each in record["verdicts"]] == ["SLOWER"]
+
+
+def test_a_report_shows_both_sides(project: Project, result: Result, tmp_path: Path) -> None:
+    write_report(project.home / "run.json", [], tmp_path)
+    found = read(tmp_path)
+    times = found.figures("Step times")["Median by arm"]
+    before, after = (times.row(f"slower: {side}")[0] for side in ("before", "after"))
+    assert float(after) > 2 * float(before)
+    operators = found.figures("Operators")["slower_operator: operators"]
+    assert operators.row("aten::mm")[2:] == [4, 16]
+    assert "before: HEAD" in found.page.text
 
 
 def test_the_coordinator_is_light(result: Result) -> None:
