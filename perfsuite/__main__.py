@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from perfsuite.baseline import BaselineError, promote
-from perfsuite.runs import RunError, write_new
+from perfsuite.files import write_new
+from perfsuite.runs import RunError
 
 __all__ = ["main"]
 
@@ -92,7 +93,9 @@ def _history(given: argparse.Namespace) -> int:
 def _report(given: argparse.Namespace) -> int:
     from perfsuite.report import newest_first, write_report
 
-    newest, *past = newest_first(given.runs)
+    (newest, *past), left_out = newest_first(given.runs)
+    for reason in left_out:
+        print(f"left out: {reason}", file=sys.stderr)
     for path in write_report(newest, past, given.output):
         print(f"wrote {path}")
     return 0

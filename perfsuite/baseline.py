@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from perfsuite.checkout import commits_since
+from perfsuite.files import write_new
 from perfsuite.gates import Verdict, missing, not_worse
 from perfsuite.reasons import reasons
-from perfsuite.runs import Benchmark, Run, RunError, read_run, software_changes, write_new
+from perfsuite.runs import Benchmark, Run, RunError, read_run, software_changes
 from perfsuite.stats import predicted_ratio
 from perfsuite.thresholds import FILE_NAME, Compare
 

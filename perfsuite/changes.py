@@ -158,12 +158,7 @@ def _turns(name: str, duets: Sequence[Duet], asked: Thresholds) -> Verdict:
     rests_on = f"{len(kept)} restarts"
     if aside := len(duets) - len(kept):
         rests_on += f", {aside} more were throttled and set aside"
-    quads = [each for duet in kept for each in duet.kept] or [
-        each for d in duets for each in d.quads
-    ]
-    before_s, after_s = (
-        median([block.step_s for each in quads for block in each.of(side)]) for side in "AB"
-    )
+    before_s, after_s = (median([_median_s(duet, side) for duet in kept or duets]) for side in "AB")
     figure = _Figure(
         name=name, kind=_TIME, before=before_s, after=after_s, unit="s", rests_on=rests_on
     )
@@ -172,6 +167,10 @@ def _turns(name: str, duets: Sequence[Duet], asked: Thresholds) -> Verdict:
     else:
         ratio = _pooled([duet.point("B", over="A") for duet in kept], asked)
     return _judged(figure, ratio, asked.against.margin)
+
+
+def _median_s(duet: Duet, side: str) -> float:
+    return median([block.step_s for each in duet.kept or duet.quads for block in each.of(side)])
 
 
 def _metric(name: str, measured: Sequence[tuple[Any, Any]], asked: Thresholds) -> Verdict:

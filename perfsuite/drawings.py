@@ -66,11 +66,13 @@ def intervals(axes: Axes, rows: Sequence[tuple[str, float, float, float]]) -> No
 
     Args:
         axes: a panel.
-        rows: (name, milliseconds a step, the interval's low end, its high end).
+        rows: (name, milliseconds a step, the interval's low end, its high end); both ends are
+            the figure itself where there is no interval.
     """
     for at, (_, value, low, high) in enumerate(rows):
-        axes.plot([low, high], [at, at], color=COLOURS["first"], solid_capstyle="butt")
-        axes.plot([low, high], [at, at], "|", color=COLOURS["first"], markersize=7)
+        if low < high:
+            axes.plot([low, high], [at, at], color=COLOURS["first"], solid_capstyle="butt")
+            axes.plot([low, high], [at, at], "|", color=COLOURS["first"], markersize=7)
         axes.plot([value], [at], "o", color=COLOURS["first"])
     _name_rows(axes, [name for name, *_ in rows])
     axes.set_xlim(0, 1.05 * max(high for *_, high in rows))
@@ -106,12 +108,14 @@ def losses(axes: Axes, runs: Mapping[str, Sequence[tuple[float, float, float]]])
         runs: by precision, for each step the mean over seeds, the lowest and the highest.
     """
     for (colour, _), line, (name, steps) in zip(_ARMS, ("-", "--"), runs.items(), strict=False):
+        if not steps:
+            continue
         numbers = range(1, len(steps) + 1)
         mean, low, high = zip(*steps, strict=True)
         axes.fill_between(numbers, low, high, color=COLOURS[colour], alpha=0.18, linewidth=0)
         axes.plot(numbers, mean, line, color=COLOURS[colour], label=name)
     axes.set_xlabel("training step")
-    axes.set_ylabel("loss (cross-entropy, nats)")
+    axes.set_ylabel("loss")
     _name_marks(axes)
 
 

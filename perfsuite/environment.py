@@ -41,7 +41,10 @@ def compared_with(run: Run, before: Run | None) -> str:
         return f"before: {run.against.get('ref') or 'the same tree, by another interpreter'}"
     if before is None:
         return "Software, and the machine's state when benchmarks ended (medians)."
-    return f"before: the run of {before.started[:16].replace('T', ' ')}, {before.path.name}"
+    note = f"before: the run of {before.started[:16].replace('T', ' ')}, {before.path.name}"
+    if run.baseline and before.started not in run.baseline:
+        note += "; it is not of the baseline, which verdicts are held against"
+    return note
 
 
 def environment(
@@ -87,7 +90,7 @@ def _state(run: Run) -> dict[str, float]:
     states = [each.state.get("after", {}) for each in run.benchmarks.values()]
     found = {}
     for field, (name, unit) in STATE.items():
-        known = [state[field] for state in states if state.get(field) is not None]
+        known = [state[field] for state in states if isinstance(state.get(field), int | float)]
         if known:
             found[f"{name} ({unit})" if unit else name] = median(known)
     return found

@@ -4,6 +4,8 @@ A suite may keep whatever it likes under any name, so that what has another shap
 benchmarks of perfsuite give it is no error: there is nothing to be shown of it.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, TypeVar
@@ -51,26 +53,33 @@ class Timing:
         """Return an arm's seconds a step, by what is one observation of it.
 
         That is a block where all were timed in one process, and otherwise the median of a
-        process. Groups in which the device was throttled are set aside unless they are most.
+        process. What was throttled is set aside as the verdicts do it.
         """
         kept = self._kept_s(arm)
-        return list(kept[0]) if len(kept) == 1 else [median(each) for each in kept if each]
+        return list(kept[0]) if len(self.groups) == 1 else [median(each) for each in kept]
 
     def _kept_s(self, arm: str) -> list[list[float]]:
-        kept_s = []
+        """Return the seconds a step of blocks that were not set aside, by process."""
+        kept_s: list[list[float]] = []
+        left_out_s: list[list[float]] = []
         for process in self.groups:
             free = [group for group in process if not any(block.throttled for _, block in group)]
-            going_by = free if 2 * len(free) >= len(process) else process
-            kept_s.append(
-                [block.step_s for group in going_by for name, block in group if name == arm]
-            )
-        return kept_s
+            mostly_free = 2 * len(free) >= len(process)
+            # `Bench.time` takes all of its blocks where most were throttled, and a duet what it
+            # has; `changes.verdicts` leaves such a process out.
+            whole = not free or (len(self.arms) == 1 and not mostly_free)
+            taken = list(process) if whole else free
+            times_s = [block.step_s for group in taken for name, block in group if name == arm]
+            several = len(self.groups) > 1
+            (left_out_s if several and not mostly_free else kept_s).append(times_s)
+        return kept_s or left_out_s
 
 
 class Training(msgspec.Struct, frozen=True, kw_only=True):
     """One run of training, as `perfsuite.convergence.Training`; null is what was not finite."""
 
     losses: list[float | None]
+    skipped_steps: int | None = None
     scales: list[float | None] = []
 
 
@@ -96,6 +105,8 @@ class _Duet(msgspec.Struct, frozen=True, kw_only=True):
         """Hold that each block is an arm's, in groups of four."""
         if len(self.order) != len(self.blocks) or len(self.order) % 4 or set(self.order) - {*"AB"}:
             raise ValueError("order and blocks must belong together")
+        if not _all_took_time(self.blocks):
+            raise ValueError("blocks must take time")
 
     @property
     def both(self) -> tuple[str, str]:
@@ -134,6 +145,11 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     peaks: dict[str, Peak] = {}
 
 
+def _all_took_time(blocks: Sequence[Block]) -> bool:
+    times_s = (time_s for block in blocks for time_s in (block.step_s, block.wall_s))
+    return all(0 < time_s < math.inf for time_s in times_s)
+
+
 def _shaped(raw: Any, shape: type[T]) -> T | None:
     try:
         return msgspec.convert(raw, shape)
@@ -152,12 +168,12 @@ def timings(benchmark: Benchmark, name: str) -> list[Timing]:
         return _turns_of_trees(benchmark.against, name)
     found = []
     blocks = _shaped(benchmark.raw.get("blocks"), list[Block])
-    if blocks:
-        arm = next(iter(benchmark.arms), name)
-        found.append(
-            Timing(name=name, arms=(arm,), groups=(tuple(((arm, block),) for block in blocks),))
-        )
     duet = _shaped(benchmark.raw.get("duet"), _Duet)
+    if blocks and _all_took_time(blocks):
+        arm = next(iter(benchmark.arms), name)
+        own = name if duet is None else f"{name}: {arm} alone"
+        groups = tuple(((arm, block),) for block in blocks)
+        found.append(Timing(name=own, arms=(arm,), groups=(groups,)))
     if duet is not None and duet.blocks:
         found.append(Timing(name=name, arms=duet.both, groups=(duet.quads(duet.both),)))
     return found
@@ -168,13 +184,16 @@ def _turns_of_trees(against: dict[str, Any], name: str) -> list[Timing]:
     if shaped is None or not shaped.restarts:
         return []
     arms = ("before", "after")
+    timed = [
+        what for what in shaped.restarts[0].turns if all(what in r.turns for r in shaped.restarts)
+    ]
     return [
         Timing(
             name=name if what == "step_s" else f"{name} {what}",
             arms=arms,
             groups=tuple(each.turns[what].quads(arms) for each in shaped.restarts),
         )
-        for what in shaped.restarts[0].turns
+        for what in timed
     ]
 
 
@@ -182,6 +201,8 @@ def seed_pairs(benchmark: Benchmark) -> tuple[tuple[str, str], list[Pair]]:
     """Return the names of two precisions, and what was trained in both from each seed."""
     pairs = _shaped(benchmark.raw.get("pairs"), list[Pair]) or []
     named = _shaped(benchmark.raw.get("precisions", {}), _Precisions) or _Precisions()
+    if named.reference == named.candidate:
+        named = _Precisions()
     return (named.reference, named.candidate), pairs
 
 

@@ -23,6 +23,8 @@ class Number:
     unit: str = ""
 
     def __str__(self) -> str:
+        if not self.unit and float(self.value).is_integer():
+            return f"{self.value:.0f}"
         return quantity(self.value, self.unit)
 
 
@@ -67,13 +69,14 @@ def exhibit(
         rows: the table.
         height_in: of the panel.
     """
-    svg = draw([panel], width_in=_WIDTH_IN, panel_in=height_in, salt=title + caption)
+    cells = tuple(tuple(row) for row in rows)
+    svg = draw([panel], width_in=_WIDTH_IN, panel_in=height_in, salt=f"{title} {caption} {cells}")
     return Exhibit(
         title=title,
         caption=caption,
-        svg=inline(svg, label=f"{title}. {caption} The table holds the figures."),
+        svg=inline(svg, label=f"{title}. {caption} The table sums it up."),
         head=tuple(head),
-        rows=tuple(map(tuple, rows)),
+        rows=cells,
     )
 
 

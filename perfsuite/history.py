@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
@@ -171,6 +172,12 @@ def change_points(values: Sequence[float]) -> list[int]:
     """
     if not all(0 < value < math.inf for value in values):
         raise HistoryError("a series has values that are not finite and positive")
+    return list(_change_points(tuple(values)))
+
+
+@lru_cache(maxsize=256)
+def _change_points(values: tuple[float, ...]) -> list[int]:
+    """Find them, once a series: it is told and drawn from the same."""
     if len(values) < 2 * LEAST_RUNS:
         return []
     logs = np.log(np.asarray(values, dtype=np.float64))

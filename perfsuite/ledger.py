@@ -9,7 +9,7 @@ import pytest
 
 from perfsuite.gates import Outcome, Verdict
 from perfsuite.progress import StatusLine
-from perfsuite.runs import REPORT_FILES, SCHEMA, RunError
+from perfsuite.runs import REPORT_FILES, SCHEMA
 from perfsuite.saving import RUN_FILE, refuse_unwritable, save_run
 from perfsuite.summary import write_summary
 
@@ -38,6 +38,7 @@ class Ledger:
         self._config = config
         self._saved: list[str] = []
         self._unevaluated: list[str] = []
+        self._beside: list[str] = []  # what failed and is no benchmark of ours
         self._started = datetime.now(UTC)
         self._own = config._benchmarksession  # type: ignore[attr-defined]  # pytest-benchmark's
         # Its wide table sorts arms of different kinds by their fastest block; ours ends the
@@ -97,6 +98,11 @@ class Ledger:
         if red:
             pytest.fail("\n".join([*red, *(f"  {line}" for line in reasons)]), pytrace=False)
 
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Note what could not be collected: nothing else has failed so far."""
+        if session.testsfailed:
+            self._beside.append(f"{session.testsfailed} that could not be collected")
+
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
@@ -104,6 +110,8 @@ class Ledger:
         """Note each benchmark's outcome, also of those that left no figures."""
         report: Any = yield
         key = self.key_of(item)
+        if key is None and report.failed:
+            self._beside.append(item.nodeid)
         if key is not None:
             worst = report.outcome if call.when == "call" or report.skipped else "error"
             if report.outcome != "passed" or call.when == "call":
@@ -118,13 +126,20 @@ class Ledger:
         red = []
         if not (option.collectonly or option.showfixtures or option.show_fixtures_per_test):
             red = self.unevaluated()
-        self._unevaluated = red
+        if self._beside:
+            red.append(f"failed beside the benchmarks: {', '.join(dict.fromkeys(self._beside))}")
+        self._unevaluated = list(red)
+        source = None
         try:
             self._saved, source = save_run(self._config, self._report)
-            if self._report is not None and source is not None:
-                self._saved += _report_on(source, self.past(), self._report)
-        except (OSError, RunError) as error:
+        except OSError as error:
             red.append(f"the run could not be saved: {error}")
+        if self._report is not None and source is not None:
+            try:
+                self._saved += _report_on(source, self.past(), self._report)
+            except Exception as error:  # verdicts and JUnit come after this
+                why = f"{type(error).__name__}: {error}"
+                red.append(f"the report could not be written, the run is saved: {why}")
         self.pages += red
         if red and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -2,14 +2,14 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from perfsuite.environment import Difference, before_of, compared_with, environment
 from perfsuite.exhibit import Exhibit
 from perfsuite.gates import Outcome
 from perfsuite.history import Series, read_history, tell
-from perfsuite.runs import Run, gate_name, read_run, short_name
+from perfsuite.runs import Run, RunError, gate_name, read_run, short_name
 from perfsuite.speed_exhibits import blocks_over_time, histories, operators, step_times
 from perfsuite.training_exhibits import loss_curves, loss_scales, memory_use
 
@@ -112,9 +112,13 @@ def page_of(run: Run, past: Sequence[Path]) -> Page:
         RunError: an earlier file is not a run.
     """
     past = [] if run.against is not None else past[: _RUNS - 1]
-    before = next((each for each in map(read_run, past) if each.against is None), None)
     series = _series(run, past)
-    bad = sorted(key for key, said in run.items.items() if said in {"failed", "error"})
+    before = _before(run, series, past)
+    bad = {key for key, said in run.items.items() if said in {"failed", "error"}} | {
+        key
+        for key, benchmark in run.benchmarks.items()
+        if any(verdict.outcome is Outcome.FAIL for verdict in benchmark.verdicts)
+    }
     green = run.complete and not bad and not run.unevaluated
     then_software, then_state = before_of(run, before)
     return Page(
@@ -136,7 +140,8 @@ def page_of(run: Run, past: Sequence[Path]) -> Page:
 def _headline(run: Run, bad: int, *, green: bool) -> str:
     benchmarks = f"{len(run.items)} benchmark{'s' * (len(run.items) != 1)}"
     if green:
-        return f"Green: {benchmarks}, none failed"
+        skipped = sum(said == "skipped" for said in run.items.values())
+        return f"Green: {benchmarks}, none failed{f', {skipped} skipped' * bool(skipped)}"
     if bad:
         return f"Red: {bad} of {benchmarks} failed"
     return "Red: not everything was evaluated" if run.complete else "Red: it did not run to its end"
@@ -168,8 +173,9 @@ def _rows(run: Run) -> list[Row]:
         benchmark = run.benchmarks.get(key)
         found = list(benchmark.verdicts) if benchmark is not None else []
         found.sort(key=lambda verdict: verdict.outcome.rank)
-        if said != "passed" and not any(verdict.outcome.rank <= 1 for verdict in found):
-            rows.append((0, _without_verdict(key, said)))
+        red = any(verdict.outcome.rank <= Outcome.INCONCLUSIVE.rank for verdict in found)
+        if said == "error" or (said != "passed" and not red):
+            rows.append(_without_verdict(key, said))
         for at, verdict in enumerate(found):
             row = Row(
                 word=verdict.shown,
@@ -186,25 +192,44 @@ def _rows(run: Run) -> list[Row]:
     return [row for _, row in sorted(rows, key=lambda each: each[0])]
 
 
-def _without_verdict(key: str, said: str) -> Row:
-    """Return the line of a benchmark that ended before its verdict, or was not run."""
-    return Row(
+def _without_verdict(key: str, said: str) -> tuple[int, Row]:
+    """Return rank and line of a benchmark that ended before its verdict, or was not run."""
+    outcome = Outcome.NOT_GATED if said == "skipped" else Outcome.FAIL
+    row = Row(
         word=said.upper(),
-        outcome=Outcome.FAIL.name,
-        mark=_MARKS[Outcome.FAIL],
+        outcome=outcome.name,
+        mark=_MARKS[outcome],
         name=short_name(key),
         figure="no verdict",
-        asked="must run to its end",
+        asked="nothing" if said == "skipped" else "must run to its end",
     )
+    return outcome.rank, row
 
 
 def _series(run: Run, past: Sequence[Path]) -> list[Series]:
-    """Return the history of each figure of the run, changed ones first."""
-    if not past:
+    """Return the history of each figure of the run.
+
+    Raises:
+        RunError: an earlier file is no run.
+    """
+    if not past or not any(each.metrics for each in run.benchmarks.values()):
         return []
-    found, _ = read_history([*past, run.path], run.hardware)
-    newest = [replace(each, points=each.points[-_RUNS:]) for each in found]
-    shown = [each for each in newest if len(each.points) >= _LEAST_RUNS]
+    found, skipped = read_history([*past, run.path], run.hardware)
+    if skipped:
+        raise RunError(skipped[0])
+    # A figure that the run itself has not measured is none of its own.
+    return [each for each in found if run.path in {point.path for point in each.points}]
+
+
+def _before(run: Run, series: Sequence[Series], past: Sequence[Path]) -> Run | None:
+    """Return the run to show beside this one: the baseline's newest, or else the newest."""
+    known = {point.started: point.path for each in series for point in each.points}
+    promoted = [known[started] for started in sorted(run.baseline) if started in known]
+    return read_run((promoted or list(past[:1]))[-1]) if past else None
+
+
+def _worth_showing(series: Sequence[Series]) -> list[Series]:
+    shown = [each for each in series if len(each.points) >= _LEAST_RUNS]
     return sorted(shown, key=lambda each: not each.changes())
 
 
@@ -213,6 +238,7 @@ def _sections(run: Run, before: Run | None, series: Sequence[Series]) -> list[Se
     past = before.benchmarks if before is not None else {}
     beside = f", beside the run of {before.started[:10]}" if before is not None else ""
     of_trees = run.against is not None
+    of_after = ", by the code after" * of_trees
     sections = [
         Section(
             anchor="times",
@@ -230,13 +256,13 @@ def _sections(run: Run, before: Run | None, series: Sequence[Series]) -> list[Se
         Section(
             anchor="training",
             title="Training",
-            note="Both precisions from the same weights over the same batches.",
+            note=f"Both precisions from the same weights over the same batches{of_after}.",
             exhibits=[*loss_curves(benchmarks), *loss_scales(benchmarks)],
         ),
         Section(
             anchor="memory",
             title="Memory",
-            note="Bytes by precision.",
+            note=f"Bytes by precision{of_after}.",
             exhibits=memory_use(benchmarks),
         ),
         Section(
@@ -249,7 +275,7 @@ def _sections(run: Run, before: Run | None, series: Sequence[Series]) -> list[Se
             anchor="history",
             title="History",
             note="Figures run by run, those that changed for good first.",
-            exhibits=histories(series),
+            exhibits=histories(_worth_showing(series)),
         ),
     ]
     return [section for section in sections if section.exhibits]

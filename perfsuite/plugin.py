@@ -150,6 +150,8 @@ def pytest_collection_modifyitems(
     """Start a perfsuite session if there are benchmarks of ours; else leave all as it was."""
     ours = [item for item in items if "perf" in getattr(item, "fixturenames", ())]
     compare = config.stash.get(_COMPARE, False)
+    if not ours and config.option.perf_report is not None and SESSION not in config.stash:
+        raise pytest.UsageError("--perf-report: no benchmark with the fixture `perf` to report on")
     if (not ours and not compare) or SESSION in config.stash:
         return
     from perfsuite.collected import suite_of

@@ -3,15 +3,18 @@
 Everything on it is read from run files, so that it can be written again at any time.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import msgspec
 
+from perfsuite.files import write_new
 from perfsuite.page import page_of
 from perfsuite.picture import COLOURS
-from perfsuite.runs import REPORT_FILES, RunError, read_run, write_new
+from perfsuite.runs import REPORT_FILES, RunError, read_run
 
 __all__ = ["newest_first", "write_report"]
 
@@ -34,31 +37,51 @@ class _Hardware(msgspec.Struct):
 class _HeadSection(msgspec.Struct):
     started: str
     hardware: _Hardware
+    against: dict[str, Any] | None = None
+
+
+class _Commit(msgspec.Struct):
+    id: str
 
 
 class _Head(msgspec.Struct):
     perfsuite: _HeadSection
+    commit_info: _Commit
 
 
-def newest_first(paths: Sequence[Path]) -> list[Path]:
-    """Return run files of one hardware, the newest first.
+def newest_first(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """Return run files of one hardware, the newest first, and which were left out, and why.
+
+    A run that is there twice counts once, and a comparison of two trees is no earlier run.
 
     Raises:
         RunError: one is not a run, or they are of several hardware.
     """
-    heads = {}
-    for path in dict.fromkeys(paths):
-        try:
-            heads[path] = msgspec.json.decode(path.read_bytes(), type=_Head).perfsuite
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
-            read_run(path)  # says what is wrong
-            raise RunError(f"{path}: not a valid run") from None
-    ordered = sorted(heads, key=lambda path: (heads[path].started, path), reverse=True)
+    heads = {path: _head(path) for path in paths}
+    ordered = sorted(heads, key=lambda path: (heads[path].perfsuite.started, path), reverse=True)
+    kept: dict[tuple[str, str], Path] = {}
+    left_out = []
     for path in ordered:
-        now, other = heads[ordered[0]].hardware.key, heads[path].hardware.key
-        if now != other:
-            raise RunError(f"{path}: was measured on {other}, not {now} as the newest")
-    return ordered
+        head = heads[path].perfsuite
+        now = heads[ordered[0]].perfsuite.hardware.key
+        if head.hardware.key != now:
+            raise RunError(f"{path}: was measured on {head.hardware.key}, not {now} as the newest")
+        same = kept.get((head.started, heads[path].commit_info.id))
+        if same is not None:
+            left_out.append(f"{path}: the same run as {same}")
+        elif kept and head.against is not None:
+            left_out.append(f"{path}: compares two trees, and is no run of one")
+        else:
+            kept[head.started, heads[path].commit_info.id] = path
+    return list(kept.values()), left_out
+
+
+def _head(path: Path) -> _Head:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_Head)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        read_run(path)  # says what is wrong
+        raise RunError(f"{path}: not a valid run") from None
 
 
 def write_report(path: Path, past: Sequence[Path], folder: Path) -> list[Path]:
@@ -99,8 +122,6 @@ def write_report(path: Path, past: Sequence[Path], folder: Path) -> list[Path]:
 
 def _markdown(text: str) -> str:
     """Return text that cannot leave a table's cell, nor be taken for markup or a mention."""
-    for found, escaped in (("\\", "\\\\"), ("|", "\\|"), ("<", "&lt;"), ("@", "@&#8203;")):
+    for found, escaped in (("&", "&amp;"), ("<", "&lt;"), ("@", "@&#8203;"), ("://", ":&#8203;//")):
         text = text.replace(found, escaped)
-    for sign in "*_`[]":
-        text = text.replace(sign, f"\\{sign}")
-    return " ".join(text.split())
+    return " ".join(re.sub(r"([\\|*_`\[\]~$#])(?!8203;)", r"\\\1", text).split())

@@ -1,12 +1,8 @@
 """Run files: one session's JSON, as pytest-benchmark writes it with a section of our own.
 
-Read with every field checked, written whole or not at all, never over another file.
+Read with every field checked.
 """
 
-import contextlib
-import os
-import re
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,13 +20,10 @@ __all__ = [
     "RunError",
     "encode",
     "gate_name",
-    "next_free",
     "quantity",
     "read_run",
-    "save_numbered",
     "short_name",
     "software_changes",
-    "write_new",
 ]
 
 REPORT_FILES = ("report.html", "report.md")
@@ -96,6 +89,7 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True):
     started: str
     against: dict[str, Any] | None = None
     unevaluated: list[str] = []
+    baseline: list[str] = []
 
 
 class _Commit(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,6 +111,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         complete: whether every selected benchmark was run to its end.
         against: what two trees were compared (--perf-against); None for a run of one.
         unevaluated: what kept the session from being green without a failure.
+        baseline: when the promoted runs were started that it was held against.
         items: outcome by benchmark key, also of those that left no figures.
         started: when, in ISO 8601.
         benchmarks: by key.
@@ -132,6 +127,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     complete: bool
     against: dict[str, Any] | None
     unevaluated: list[str]
+    baseline: list[str]
     items: dict[str, str]
     started: str
     benchmarks: dict[str, Benchmark]
@@ -199,6 +195,7 @@ def read_run(path: Path) -> Run:
         complete=section.complete,
         against=section.against,
         unevaluated=section.unevaluated,
+        baseline=section.baseline,
         items=section.items,
         started=section.started,
         benchmarks=by_key,
@@ -218,7 +215,8 @@ def _check_schema(path: Path, section: object) -> None:
 
 def short_name(key: str) -> str:
     """Return a benchmark's name as it is shown: without its file, and without ``test_``."""
-    return key.rpartition("::")[2].removeprefix("test_")
+    name, bracket, parameters = key.partition("[")  # which may hold colons themselves
+    return name.rpartition("::")[2].removeprefix("test_") + bracket + parameters
 
 
 def gate_name(key: str, gate: str) -> str:
@@ -249,51 +247,3 @@ def software_changes(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
 def encode(document: dict[str, Any]) -> bytes:
     """Return a run as indented JSON; NaN and infinity, which JSON has not, become null."""
     return msgspec.json.format(msgspec.json.encode(document, enc_hook=repr), indent=2) + b"\n"
-
-
-def write_new(path: Path, content: bytes) -> None:
-    """Write a file that does not exist yet, whole or not at all.
-
-    The content goes to a hidden file beside it and gets its name by a hard link, which fails
-    where the name is taken, also if another process took it a moment ago.
-
-    Raises:
-        FileExistsError: there is a file of that name; it is left as it is.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    part = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.chmod(0o644)
-        os.link(part, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            part.unlink()
-
-
-def save_numbered(folder: Path, name: str, content: bytes) -> Path:
-    """Write ``NNNN_name.json`` under the next number that is free in `folder`; return it."""
-    while True:
-        taken = [0]
-        if folder.is_dir():
-            found = (re.match(r"(\d{4,})_", entry.name) for entry in folder.iterdir())
-            taken += [int(match.group(1)) for match in found if match]
-        path = folder / f"{max(taken) + 1:04}_{name}.json"
-        try:
-            write_new(path, content)
-        except FileExistsError:
-            continue
-        return path
-
-
-def next_free(path: Path) -> Path:
-    """Return `path`, or the first of ``stem-2``, ``stem-3``, … that does not exist."""
-    number, free = 1, path
-    while free.exists():
-        number += 1
-        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
-    return free

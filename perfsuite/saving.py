@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pytest_benchmark.storage.file import FileStorage
 
-from perfsuite.runs import encode, next_free, save_numbered, write_new
+from perfsuite.files import next_free, save_numbered, write_new
+from perfsuite.runs import encode
 
 __all__ = ["RUN_FILE", "refuse_unwritable", "run_document", "save_run"]
 

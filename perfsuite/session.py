@@ -203,8 +203,13 @@ class PerfSession(Ledger):
         return self.uncompared(compared=bool(self.rows))
 
     def section(self) -> dict[str, Any]:
-        """Return hardware and software."""
-        return {"hardware": self._machine.hardware, "software": self._machine.software}
+        """Return hardware and software, and which promoted runs were compared with."""
+        runs = () if self._baseline is None else self._baseline.runs
+        return {
+            "hardware": self._machine.hardware,
+            "software": self._machine.software,
+            "baseline": [run.started for run in runs],
+        }
 
     def header(self) -> list[str]:
         """Return what was measured on, and against."""

@@ -1,12 +1,13 @@
 """Exhibits of training: loss curves, the gradient scaler's scale, and memory."""
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from statistics import fmean
 
 from perfsuite import drawings
 from perfsuite.evidence import Pair, Training, memory, seed_pairs
-from perfsuite.exhibit import Exhibit, Number, bars, exhibit
+from perfsuite.exhibit import Cell, Exhibit, Number, bars, exhibit
 from perfsuite.runs import Benchmark, short_name
 
 __all__ = ["loss_curves", "loss_scales", "memory_use"]
@@ -23,7 +24,7 @@ def loss_curves(benchmarks: Sequence[Benchmark]) -> list[Exhibit]:
             name: _over_seeds([getattr(pair, side) for pair in pairs])
             for name, side in zip(names, ("reference", "candidate"), strict=True)
         }
-        steps = min(map(len, runs.values()))
+        steps = max(map(len, runs.values()))
         if not steps:
             continue
         shown = sorted({*range(0, steps, max(1, steps // 8)), steps - 1})
@@ -37,7 +38,7 @@ def loss_curves(benchmarks: Sequence[Benchmark]) -> list[Exhibit]:
                 rows=[
                     (
                         Number(at + 1),
-                        *(Number(value) for name in names for value in runs[name][at]),
+                        *(cell for name in names for cell in _of_step(runs[name], at)),
                     )
                     for at in shown
                 ],
@@ -47,6 +48,10 @@ def loss_curves(benchmarks: Sequence[Benchmark]) -> list[Exhibit]:
 
 
 _OF_SEEDS = ("mean", "lowest", "highest")
+
+
+def _of_step(run: Sequence[tuple[float, float, float]], at: int) -> tuple[Cell, ...]:
+    return tuple(map(Number, run[at])) if at < len(run) else ("",) * len(_OF_SEEDS)
 
 
 def _over_seeds(runs: Sequence[Training]) -> list[tuple[float, float, float]]:
@@ -66,23 +71,23 @@ def loss_scales(benchmarks: Sequence[Benchmark]) -> list[Exhibit]:
     for benchmark in benchmarks:
         _, pairs = seed_pairs(benchmark)
         runs = [(pair, *_scales_of(pair)) for pair in pairs if len(pair.candidate.scales) > 1]
-        if not runs:
+        if not any(scale > 0 for _, scales, _ in runs for scale in scales):
             continue
         exhibits.append(
             exhibit(
-                partial(drawings.scales, runs=[(scales, skipped) for _, scales, skipped in runs]),
+                partial(drawings.scales, runs=[(scales, falls) for _, scales, falls in runs]),
                 title=f"{short_name(benchmark.key)}: loss scale",
                 caption="The gradient scaler's scale, a line a seed; it falls where a step is"
-                " skipped.",
-                head=("seed", "at first", "at last", "skipped steps"),
+                " skipped, which is crossed.",
+                head=("seed", "at first", "at last", "skipped steps", "it fell at step"),
                 rows=[
                     (
                         Number(pair.seed),
-                        Number(scales[0]),
-                        Number(scales[-1]),
-                        ", ".join(map(str, skipped)) or "none",
+                        *(_scale(pair.candidate.scales[at]) for at in (0, -1)),
+                        _count(pair.candidate.skipped_steps),
+                        ", ".join(map(str, falls)) or "none",
                     )
-                    for pair, scales, skipped in runs
+                    for pair, _, falls in runs
                 ],
             )
         )
@@ -90,9 +95,21 @@ def loss_scales(benchmarks: Sequence[Benchmark]) -> list[Exhibit]:
 
 
 def _scales_of(pair: Pair) -> tuple[list[float], list[int]]:
-    """Return the scales of a run, and the numbers of the steps at which they fall."""
-    scales = [0.0 if scale is None else scale for scale in pair.candidate.scales]
+    """Return the scales of a run, and the numbers of the steps at which they fall.
+
+    What is not a finite number above zero has no place on a logarithmic axis and is NaN, which
+    is less than nothing.
+    """
+    scales = [scale if scale else math.nan for scale in pair.candidate.scales]
     return scales, [at for at in range(1, len(scales)) if scales[at] < scales[at - 1]]
+
+
+def _scale(scale: float | None) -> Cell:
+    return "not finite" if scale is None else Number(scale)
+
+
+def _count(steps: int | None) -> Cell:
+    return "unknown" if steps is None else Number(float(steps))
 
 
 def memory_use(benchmarks: Sequence[Benchmark]) -> list[Exhibit]:

@@ -45,6 +45,7 @@ def baseline(*benchmarks: Benchmark, software: dict[str, Any] | None = None) -> 
             complete=True,
             against=None,
             unevaluated=[],
+            baseline=[],
             items={each.key: "passed"},
             started=f"2026-01-0{number + 1}",
             benchmarks={each.key: each},

@@ -21,6 +21,7 @@ ORDER = (
     "restarts",
     "gates",
     "thresholds",
+    "files",
     "operators",
     "runs",
     "reasons",

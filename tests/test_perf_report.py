@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 from reports import read
-from suites import HEAD, Suite, load, timed
+from suites import HEAD, Suite, load, timed, usage_error
+
+import perfsuite.report
 
 FAILING = (
     HEAD
@@ -139,3 +141,63 @@ def test_a_session_without_a_report_draws_nothing(suite: Suite) -> None:
         "--perf-device=cpu", "--perf-data=synthetic", "--capture=no"
     )
     assert "DRAWS []" in done.stdout.str()
+
+
+BESIDE = "def test_b():\n    assert False\n"
+BROKEN = "import nothing_of_that_name\n"
+XFAIL = FAILING.replace("def test_fails", "import pytest\n@pytest.mark.xfail\ndef test_fails")
+SKIPPED = timed("test_a") + "import pytest\n@pytest.mark.skip\ndef test_b(perf):\n    pass\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "told"),
+    [
+        (BESIDE, "failed beside the benchmarks: test_other.py::test_b"),
+        (BROKEN, "failed beside the benchmarks: 1 that could not be collected"),
+    ],
+    ids=["failed", "not-collected"],
+)
+def test_what_failed_beside_the_benchmarks_is_red_too(suite: Suite, file: str, told: str) -> None:
+    suite.write("test_steps.py", timed("test_a"))
+    suite.write("test_other.py", file)
+    assert suite.run("--perf-report=out", "--continue-on-collection-errors").ret == 1
+    found = read(suite.folder / "out")
+    assert "Red: not everything was evaluated" in found.page.text
+    assert told in found.page.text
+
+
+def test_a_gate_that_is_expected_to_fail_is_no_green_page(suite: Suite) -> None:
+    suite.write("test_steps.py", XFAIL)
+    suite.run("--perf-report=out", "-k", "fails")
+    assert "Red: 1 of 1 benchmark failed" in read(suite.folder / "out").page.text
+
+
+def test_what_was_skipped_is_said_in_the_headline(suite: Suite) -> None:
+    suite.write("test_steps.py", SKIPPED)
+    assert suite.run("--perf-report=out").ret == 0
+    found = read(suite.folder / "out")
+    assert "Green: 2 benchmarks, none failed, 1 skipped" in found.page.text
+    assert ["SKIPPED", "b", "no verdict", "nothing"] in found.page.verdicts
+
+
+def test_a_report_that_fails_takes_nothing_else_with_it(
+    suite: Suite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("out of ink")
+
+    monkeypatch.setattr(perfsuite.report, "page_of", fail)
+    suite.write("test_steps.py", timed("test_a"))
+    result = suite.run("--perf-report=out", "--junit-xml=x.xml")
+    assert result.ret == 1
+    told = "the report could not be written, the run is saved: RuntimeError: out of ink"
+    assert told in result.outlines
+    assert any(line.startswith("NOT GATED  a step_s") for line in result.outlines)
+    assert (suite.folder / "x.xml").exists()
+    assert files(suite.folder / "out") == ["run.json"]
+
+
+def test_a_session_with_nothing_to_report_on_is_refused(suite: Suite) -> None:
+    suite.write("test_other.py", "def test_b():\n    pass\n")
+    told = usage_error(suite.run("--perf-report=out"))
+    assert told == "ERROR: --perf-report: no benchmark with the fixture `perf` to report on"

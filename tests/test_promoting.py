@@ -10,7 +10,8 @@ from suites import HARDWARE, Suite, edit, load, timed
 
 from perfsuite.__main__ import main
 from perfsuite.baseline import BaselineError, load_baseline
-from perfsuite.runs import RunError, write_new
+from perfsuite.files import write_new
+from perfsuite.runs import RunError
 
 CLEAN = "0123456789abcdef0123456789abcdef01234567"
 OTHER = "fedcba9876543210fedcba9876543210fedcba98"

@@ -12,7 +12,8 @@ import pytest
 from suites import HEAD, Suite, load, timed, usage_error
 
 from perfsuite.baseline import BaselineError
-from perfsuite.runs import encode, next_free, read_run, save_numbered, write_new
+from perfsuite.files import next_free, save_numbered, write_new
+from perfsuite.runs import encode, read_run
 
 
 @pytest.fixture

@@ -19,7 +19,8 @@ from typing import Literal
 import msgspec
 from red_issue import shorten
 
-from perfsuite.runs import Run, RunError, read_run, write_new
+from perfsuite.files import write_new
+from perfsuite.runs import Run, RunError, read_run
 
 MOST_PAST = 200
 """Runs of the history that a report is given, the newest: each is read whole."""
