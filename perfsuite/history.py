@@ -234,7 +234,7 @@ def read_history(
                     software=file.perfsuite.software,
                     path=path,
                 )
-                figure = (point, metric, bytes(record.config))
+                figure = (point, metric, _canonical(bytes(record.config)))
                 found.setdefault((record.key, name), []).append(figure)
     if hardware is None and len(seen) > 1:
         raise HistoryError(
@@ -245,6 +245,12 @@ def read_history(
         why = f"; {len(skipped)} files were passed over, such as {skipped[0]}" if skipped else ""
         raise HistoryError(f"no run{what}{why}")
     return [_series(key, name, runs) for (key, name), runs in sorted(found.items())], skipped
+
+
+@lru_cache(maxsize=4096)
+def _canonical(config: bytes) -> bytes:
+    """Return a config as it would be written here: how its file was laid out says nothing."""
+    return msgspec.json.encode(msgspec.json.decode(config), order="sorted")
 
 
 def _series(key: str, name: str, runs: list[tuple[Point, Metric, bytes]]) -> Series:

@@ -131,6 +131,14 @@ def test_what_cannot_be_read_is_listed_and_passed_over(
     assert why in skipped
 
 
+def test_how_a_file_is_laid_out_says_nothing_of_what_was_measured(tmp_path: Path) -> None:
+    write(tmp_path, [run(1.0, 0), run(1.0, 1)])
+    path = files(tmp_path)[0]
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")), indent=4), encoding="utf-8")
+    (series,), _ = read_history(files(tmp_path))
+    assert (len(series.points), series.set_aside) == (2, 0)
+
+
 def test_a_comparison_of_two_trees_is_no_run(tmp_path: Path) -> None:
     both = run(0.03, 0)
     both["perfsuite"]["against"] = {"ref": "main"}

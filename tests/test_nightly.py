@@ -87,11 +87,17 @@ class Place:
         folder = self.folder / "history"
         (run,) = (self.folder / "benchmarks" / "baselines" / HARDWARE).iterdir()
         for name in ("1-earlier", "2-later", "3-elsewhere"):
-            self.write(f"history/{HARDWARE}/{name}.json", run.read_text(encoding="utf-8"))
-        edit(folder / HARDWARE / "1-earlier.json", STARTED, "2020-01-01T00:00:00+00:00")
-        edit(folder / HARDWARE / "2-later.json", STARTED, "2120-01-01T00:00:00+00:00")
-        edit(folder / HARDWARE / "3-elsewhere.json", ("perfsuite", "hardware", "key"), "cpu-z-x1")
-        self.write(f"history/{HARDWARE}/4-damaged.json", run.read_text(encoding="utf-8")[:99])
+            self.write(f"history/{HARDWARE}/newest/{name}.json", run.read_text(encoding="utf-8"))
+        edit(folder / HARDWARE / "newest" / "1-earlier.json", STARTED, "2020-01-01T00:00:00+00:00")
+        edit(folder / HARDWARE / "newest" / "2-later.json", STARTED, "2120-01-01T00:00:00+00:00")
+        edit(
+            folder / HARDWARE / "newest" / "3-elsewhere.json",
+            ("perfsuite", "hardware", "key"),
+            "cpu-z-x1",
+        )
+        self.write(
+            f"history/{HARDWARE}/newest/4-damaged.json", run.read_text(encoding="utf-8")[:99]
+        )
         self.write("history/cpu-z-x1/0-foreign.json", "of no interest")
         return folder
 
@@ -134,6 +140,7 @@ def test_a_green_night(green: Night) -> None:
         "hardware": HARDWARE,
         "torch": load(green.out / "run.json")["perfsuite"]["software"]["torch"],
         "commit": load(green.out / "run.json")["commit_info"]["id"],
+        "leg": "newest",
         "runner": "gpu box/7",
         "failed": [],
     }
@@ -148,8 +155,10 @@ def test_what_of_a_history_cannot_be_reported_is_passed_over(green: Night) -> No
     assert [sum(name in line for line in said) for name in names] == [1, 1, 1]
     assert len(said) == 3
     report = (green.out / "report" / "report.html").read_text(encoding="utf-8")
-    assert "2020-01-01" in report
+    # The earlier one, the baseline and this one; the verdicts are held against the second.
+    assert "3 runs; " in report
     assert "2120-01-01" not in report
+    assert "which verdicts are held against" not in report
 
 
 def test_github_shows_the_report(green: Night, place: Place) -> None:
@@ -174,7 +183,7 @@ def test_a_night_without_a_baseline(bare: Place) -> None:
     outcome, why = night.outcome(), "pytest ended with 4 and wrote no run"
     assert (outcome["verdict"], outcome["reason"]) == ("broken", why)
     assert (outcome["hardware"], outcome["commit"]) == (None, "f" * 40)
-    assert summary.read_text(encoding="utf-8") == f"**broken**: {why}\n\n"
+    assert summary.read_text(encoding="utf-8") == f"**broken** `{why}`\n\n"
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 from suites import edit
 
+from perfsuite.runs import read_run
+
 ROOT = Path(__file__).parent.parent
-PUBLISHED = ROOT / "docs" / "runs" / "cpu-amd-epyc-x2.json"
+(PUBLISHED,) = (ROOT / "docs" / "runs").glob("cpu-*.json")
+RUN = read_run(PUBLISHED)
 
 
 @pytest.fixture
@@ -25,7 +28,7 @@ def nightly(monkeypatch: pytest.MonkeyPatch) -> Any:
 def leave(out: Path, **changed: Any) -> Path:
     """Write what a gate would have left of the published run."""
     outcome = {"exit_code": 1, "verdict": "red", "reason": "", "hardware": "cpu-amd-epyc-x2"}
-    outcome |= {"torch": "2.15.0", "commit": "4944b5a", "runner": None, "failed": []}
+    outcome |= {"torch": "2", "commit": "a", "leg": "newest", "runner": None, "failed": []}
     out.mkdir(parents=True)
     (out / "outcome.json").write_text(json.dumps(outcome | changed), encoding="utf-8")
     (out / "run.json").write_bytes(PUBLISHED.read_bytes())
@@ -41,11 +44,20 @@ def test_runs_are_appended_once(nightly: Any, tmp_path: Path) -> None:
     history = tmp_path / "history"
     command = ["append", str(history), *map(str, outs)]
     assert nightly.main(command) == 0
-    stem = "cpu-amd-epyc-x2/20261124T050748Z-4944b5adc20b-torch2.15.0"
+    at = RUN.started.replace("-", "").replace(":", "")[:15]
+    name = f"{at}Z-{RUN.commit[:12]}-torch{RUN.software['torch']}"
+    stem = f"{RUN.hardware}/newest/{name}"
     assert appended(history) == [f"{stem}-.._gpu_box.json", f"{stem}.json"]
     assert (history / f"{stem}.json").read_bytes() == PUBLISHED.read_bytes()
     assert nightly.main(command) == 0
     assert len(appended(history)) == 2
+
+
+def test_nights_of_another_torch_are_kept_apart(nightly: Any, tmp_path: Path) -> None:
+    outs = [leave(tmp_path / "0"), leave(tmp_path / "1", leg="2.14.*")]
+    assert nightly.main(["append", str(tmp_path / "history"), *map(str, outs)]) == 0
+    folders = {path.parent.name for path in (tmp_path / "history").rglob("*.json")}
+    assert folders == {"newest", "2.14.*"}
 
 
 def test_another_run_is_not_overwritten(
@@ -65,6 +77,8 @@ def test_another_run_is_not_overwritten(
     [
         ("outcome.json/verdict", "broken", "a broken night"),
         ("outcome.json/verdict", "fine", "its outcome cannot be read"),
+        ("outcome.json/leg", "..", "is no version"),
+        ("outcome.json/leg", "a/../../b", "is no version"),
         ("run.json/perfsuite/complete", False, "did not run to its end"),
         ("run.json/perfsuite/hardware/key", "../../elsewhere", "not a valid run"),
         ("run.json/perfsuite/started", "last night", "last night"),

@@ -125,7 +125,7 @@ def test_red_opens_an_issue(github: GitHub) -> None:
     assert (
         "1 of 2 are not green in [this run](https://github.example/us/ours/actions/runs/42)" in text
     )
-    assert "### a100-x1, torch 2.14.1, box" in text
+    assert "### `a100-x1, torch 2.14.1, box`" in text
     assert f"- did not pass: `{FAILED}`" in text
     assert "red report" in text
     assert "green report" not in text
@@ -151,7 +151,8 @@ def test_green_closes_the_issue(github: GitHub) -> None:
     github.answers["issue list"] = '[{"number": 7}]'
     assert github.run().returncode == 0
     assert github.calls() == [LIST, "issue comment 7", "issue close 7"]
-    assert github.text().startswith("Green again in [this run]")
+    assert github.text().startswith("Green in [this run]")
+    assert github.text().endswith(": `a100-x1, torch 2.14.1, box`.")
 
 
 def test_green_by_hand_leaves_the_issue_open(github: GitHub) -> None:
@@ -172,11 +173,11 @@ def test_green_and_no_issue_is_nothing_to_say(github: GitHub) -> None:
 @pytest.mark.parametrize(
     ("changed", "why"),
     [
-        ({"verdict": "broken", "reason": "no run", "exit_code": 4}, "- verdict: broken: no run"),
-        ({"exit_code": 1}, "### a100-x1"),
+        ({"verdict": "broken", "reason": "no run", "exit_code": 4}, "- verdict: `broken` `no run`"),
+        ({"exit_code": 1}, "### `a100-x1"),
         ({"failed": ["test_b"]}, "- did not pass: `test_b`"),
         ({"failed": None}, "its outcome cannot be read"),
-        ({"verdict": None}, "### a100-x1"),
+        ({"verdict": None}, "### `a100-x1"),
         ({"hardware": 3}, "its outcome cannot be read"),
     ],
 )
@@ -193,7 +194,7 @@ def test_what_is_not_plainly_green_is_red(
 def test_an_outcome_that_is_damaged_is_red(github: GitHub, content: bytes) -> None:
     (github.leg("0") / "outcome.json").write_bytes(content)
     assert github.run().returncode == 0
-    assert "### 0\n\n- its outcome cannot be read" in github.text()
+    assert "### `0`\n\n- its outcome cannot be read" in github.text()
 
 
 @pytest.mark.parametrize(
@@ -222,6 +223,25 @@ def test_reports_are_cut_to_what_github_takes(github: GitHub) -> None:
     assert len(github.text().encode("utf-8")) < 65_536
     assert github.text().count("(cut here: ") == 2
     assert min(github.text().count(letter) for letter in "äö") > 10_000
+
+
+def test_many_legs_are_cut_to_what_github_takes(github: GitHub) -> None:
+    for number in range(200):
+        github.red(str(number), report="a" * 2000)
+    assert github.run().returncode == 0
+    assert len(github.text().encode("utf-8")) < 65_536
+
+
+def test_nothing_that_a_night_says_of_itself_is_markup(github: GitHub) -> None:
+    hostile = "`@team`</summary>\n# hi <b>"
+    github.leg("0", verdict="red", exit_code=1, runner=hostile, failed=[hostile], reason=hostile)
+    assert github.run().returncode == 0
+    text = github.text()
+    assert "\n# hi" not in text
+    outside = "".join(text.split("`")[::2])  # of what is shown as code
+    assert "@team" not in outside
+    assert outside.count("</summary>") == 1
+    assert "<b>" not in outside
 
 
 @pytest.mark.parametrize("command", ["issue list", "issue create"])

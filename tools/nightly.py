@@ -7,71 +7,41 @@ adds such runs to a history, ``torch 2.14.*`` installs the PyTorch that a night 
 
 import argparse
 import os
-import re
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
 
 import msgspec
-from red_issue import shorten
+from nights import NEWEST, NightlyError, Outcome, append, leg_of, past_runs
+from red_issue import code, shorten
 
 from perfsuite.files import write_new
 from perfsuite.runs import Run, RunError, read_run
 
-MOST_PAST = 200
-"""Runs of the history that a report is given, the newest: each is read whole."""
 SUMMARY_BYTES = 1_000_000
 """Of a report that GitHub shows with the job: of a step with more than 1 MiB it shows nothing."""
-TORCH = re.compile(r"[0-9]+(\.[0-9]+){0,2}(\.\*)?", re.ASCII)
 
 
-class NightlyError(ValueError):
-    """What was asked for and cannot be done; the message is one line."""
-
-
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of a night on one machine.
-
-    Attributes:
-        exit_code: that the gate ends with: pytest's own, but never 0 if it is not green.
-        verdict: "broken" is a night on which a gate may not have been evaluated.
-        reason: of "broken", or what else went wrong; "" without.
-        hardware: key; None without a run.
-        torch: its version.
-        commit: that was measured.
-        runner: name of the machine, None where there is no telling.
-        failed: keys of the benchmarks that did not pass.
-    """
-
-    exit_code: int
-    verdict: Literal["green", "red", "broken"]
-    reason: str
-    hardware: str | None
-    torch: str | None
-    commit: str | None
-    runner: str | None
-    failed: list[str]
-
-
-def gate(device: str, out: Path, suite: Path, history: Path | None) -> int:
+def gate(device: str, out: Path, suite: Path, history: Path | None, torch: str) -> int:
     """Run the suite, write what came of it, and return the exit code that says so.
 
     Raises:
-        NightlyError: `out` is not empty, or `history` is no folder.
+        NightlyError: `out` is not empty, `history` is no folder, or `torch` is no version.
         OSError: something could not be written.
     """
     if out.exists() and not (out.is_dir() and next(out.iterdir(), None) is None):
         raise NightlyError(f"{out} exists and is not empty")
     if history is not None and not history.is_dir():
         raise NightlyError(f"{history} is no folder with a history")
+    leg = leg_of(torch)
     out.mkdir(parents=True, exist_ok=True)
-    outcome, run = judge(_run_suite(device, out, suite), out / "run.json")
+    outcome, run = judge(_run_suite(device, out, suite), out / "run.json", leg)
     if run is not None:
-        past = [] if history is None else list(past_runs(history, run))
+        promoted = suite / "baselines" / run.hardware
+        folders = [promoted] if history is None else [promoted, history / run.hardware / leg]
+        past = [path for folder in folders for path in past_runs(folder, run)]
         if fault := _write_report(past, run.path, out / "report"):
             outcome = _without_report(outcome, fault)
     write_new(out / "outcome.json", msgspec.json.format(msgspec.json.encode(outcome)) + b"\n")
@@ -95,12 +65,13 @@ def _run_suite(device: str, out: Path, suite: Path) -> int:
     return code if code >= 0 else 128 - code  # ended by a signal: what a shell would say
 
 
-def judge(code: int, path: Path) -> tuple[Outcome, Run | None]:
+def judge(code: int, path: Path, leg: str) -> tuple[Outcome, Run | None]:
     """Return what came of a session, and its run if that can be read.
 
     Args:
         code: that pytest ended with.
         path: of the run, which need not be there.
+        leg: which PyTorch was asked for.
     """
     run, reason = None, ""
     try:
@@ -119,6 +90,7 @@ def judge(code: int, path: Path) -> tuple[Outcome, Run | None]:
         hardware=run.hardware if run else None,
         torch=str(run.software.get("torch")) if run else _installed("torch"),
         commit=run.commit if run else os.environ.get("GITHUB_SHA"),
+        leg=leg,
         runner=os.environ.get("RUNNER_NAME"),
         failed=[key for key, what in run.items.items() if what != "passed"] if run else [],
     )
@@ -130,24 +102,6 @@ def _installed(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def past_runs(history: Path, now: Run) -> Iterator[Path]:
-    """Yield the newest runs of a history that can stand beside `now`; say what is passed over."""
-    files = sorted((history / now.hardware).glob("*.json"))  # named by the time they were started
-    if len(files) > MOST_PAST:
-        print(f"nightly: of {len(files)} past runs the report has the newest {MOST_PAST}")
-    for path in files[-MOST_PAST:]:
-        try:
-            run = read_run(path)
-        except RunError as error:
-            print(f"nightly: passed over: {error}", file=sys.stderr)
-            continue
-        # The report is about the newest run that it is given, which has to be tonight's.
-        if run.hardware != now.hardware or run.against is not None or run.started >= now.started:
-            print(f"nightly: passed over: {path}: no earlier run of this suite", file=sys.stderr)
-            continue
-        yield path
 
 
 def _write_report(past: Sequence[Path], run: Path, folder: Path) -> str:
@@ -171,62 +125,11 @@ def _without_report(outcome: Outcome, fault: str) -> Outcome:
 
 def _show(outcome: Outcome, report: Path, summary: Path) -> None:
     """Append the report to what GitHub shows with the job; or else what became of it."""
-    lines = [f"**{outcome.verdict}**{': ' * bool(outcome.reason)}{outcome.reason}", ""]
-    lines += [f"- {key} did not pass" for key in outcome.failed if not report.is_file()]
+    lines = [f"**{outcome.verdict}** {code(outcome.reason)}".rstrip(), ""]
+    lines += [f"- {code(key)} did not pass" for key in outcome.failed if not report.is_file()]
     lines += [report.read_text(encoding="utf-8")] if report.is_file() else []
     with summary.open("a", encoding="utf-8") as file:
         file.write(shorten("\n".join(lines), SUMMARY_BYTES) + "\n")
-
-
-def append(folder: Path, outs: Sequence[Path]) -> None:
-    """Add the runs of nights to a history, those of broken ones left out.
-
-    Red ones are added too: a history without them would not show the step.
-
-    Raises:
-        NightlyError: an entry of `outs` is no folder, or another run has the name already.
-        OSError: something could not be written.
-    """
-    for out in outs:
-        if not out.is_dir():
-            raise NightlyError(f"{out} is no folder")
-    for out in outs:
-        try:
-            run, name = _named(out)
-        except (NightlyError, RunError) as error:
-            print(f"nightly: not appended: {error}")
-            continue
-        target = folder / run.hardware / name
-        try:
-            write_new(target, run.content)
-        except FileExistsError:
-            if target.read_bytes() != run.content:
-                raise NightlyError(f"{target} is another run, and is not overwritten") from None
-            print(f"nightly: {target} is there already")
-        else:
-            print(f"nightly: appended {target}")
-
-
-def _named(out: Path) -> tuple[Run, str]:
-    """Return the run in a folder that a gate wrote, and its name in a history."""
-    try:
-        outcome = msgspec.json.decode((out / "outcome.json").read_bytes(), type=Outcome)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise NightlyError(f"{out}: its outcome cannot be read: {error}") from None
-    if outcome.verdict == "broken":
-        raise NightlyError(f"{out}: a broken night: {outcome.reason}")
-    run = read_run(out / "run.json")
-    if not run.complete:
-        raise NightlyError(f"{out}: the session did not run to its end")
-    try:
-        started = datetime.fromisoformat(run.started).astimezone(UTC)
-    except ValueError as error:
-        raise NightlyError(f"{run.path}: {error}") from None
-    parts = [f"{started:%Y%m%dT%H%M%SZ}", run.commit[:12], f"torch{run.software.get('torch')}"]
-    if outcome.runner:
-        parts.append(outcome.runner)
-    # What a run says of itself names a file here: nothing of it may lead elsewhere.
-    return run, "-".join(re.sub(r"[^A-Za-z0-9.]+", "_", part) for part in parts) + ".json"
 
 
 def install_torch(wanted: str) -> None:
@@ -235,11 +138,9 @@ def install_torch(wanted: str) -> None:
     Raises:
         NightlyError: it is no version such as 2.14.1 or 2.14.*, or cannot be installed.
     """
-    if not wanted:
+    if leg_of(wanted) == NEWEST:
         print("nightly: torch stays as it is installed")
         return
-    if not TORCH.fullmatch(wanted):
-        raise NightlyError(f"torch {wanted!r} is no version such as 2.14.1 or 2.14.*")
     command = [sys.executable, "-m", "pip", "install", f"torch=={wanted}", "torchvision"]
     if code := subprocess.run(command, check=False).returncode:
         raise NightlyError(f"torch {wanted} could not be installed: pip ended with {code}")
@@ -259,6 +160,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     gating.add_argument(
         "--history", type=Path, metavar="DIR", help="past runs to report beside this one"
     )
+    gating.add_argument(
+        "--torch", default="", metavar="VERSION", help="that was asked for; its nights are a series"
+    )
     appending = commands.add_parser("append", help="add the runs of nights to a history")
     appending.add_argument("history", type=Path, metavar="DIR")
     appending.add_argument("outs", nargs="*", type=Path, metavar="OUT", help="that a gate wrote")
@@ -272,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parse(arguments)
     try:
         if given.command == "gate":
-            return gate(given.device, given.out.absolute(), given.suite, given.history)
+            return gate(given.device, given.out.absolute(), given.suite, given.history, given.torch)
         if given.command == "append":
             append(given.history, given.outs)
         else:

@@ -51,6 +51,12 @@ def shorten(text: str, size: int) -> str:
     return encoded[: max(0, size - len(CUT))].decode("utf-8", errors="ignore") + CUT
 
 
+def code(text: str) -> str:
+    """Return text in which nothing is markup or a mention; "" stays that."""
+    plain = " ".join(text.replace("`", "'").split())
+    return f"`{plain}`" if plain else ""
+
+
 def read_leg(folder: Path) -> Leg:
     """Return what came of one leg; what does not say clearly that it is green is red."""
     try:
@@ -58,13 +64,14 @@ def read_leg(folder: Path) -> Leg:
         verdict, failed = outcome["verdict"], [str(key) for key in outcome["failed"]]
         names = [outcome["hardware"] or "unknown hardware", f"torch {outcome['torch']}"]
         names += [outcome["runner"]] * bool(outcome["runner"])
-        title, reason = ", ".join(names), str(outcome["reason"])
+        title, reason = " ".join(", ".join(names).split()), str(outcome["reason"])
         green = verdict == "green" and outcome["exit_code"] == 0 and not failed
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        why = f"its outcome cannot be read: {type(error).__name__}: {error}"
+        why = f"its outcome cannot be read: {code(f'{type(error).__name__}: {error}')}"
         return Leg(title=folder.name, red=True, facts=[why])
-    facts = [f"verdict: {verdict}{': ' * bool(reason)}{reason}", f"commit: {outcome.get('commit')}"]
-    facts += [f"did not pass: `{key}`" for key in failed]
+    facts = [f"verdict: {code(str(verdict))} {code(reason)}".rstrip()]
+    facts += [f"commit: {code(str(outcome.get('commit')))}"]
+    facts += [f"did not pass: {code(key)}" for key in failed]
     try:
         report = (folder / "report" / "report.md").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
@@ -95,14 +102,15 @@ def body(legs: Sequence[Leg], url: str) -> str:
     red = [leg for leg in legs if leg.red]
     head = [f"{len(red)} of {len(legs)} are not green in [this run]({url}).", ""]
     for leg in red:
-        head += [f"### {leg.title}", "", *(f"- {fact}" for fact in leg.facts), ""]
+        head += [f"### {code(leg.title)}", "", *(f"- {fact}" for fact in leg.facts), ""]
     text = shorten("\n".join(head), BODY_BYTES // 2)
     reports = [leg for leg in red if leg.report]
     each = (BODY_BYTES - len(text.encode("utf-8"))) // max(1, len(reports)) - 1_000
     for leg in reports:
-        text += f"\n<details><summary>{shorten(leg.title, 200)}</summary>\n\n"
+        text += f"\n#### {code(shorten(leg.title, 200))}\n\n"
+        text += "<details><summary>its report</summary>\n\n"
         text += f"{shorten(leg.report, each)}\n\n</details>\n"
-    return text
+    return shorten(text, BODY_BYTES)
 
 
 def gh(*arguments: str) -> str:
@@ -148,7 +156,8 @@ def update(legs: Sequence[Leg], repository: str, url: str, *, may_close: bool) -
     red = any(leg.red for leg in legs)
     if not red and not numbers:
         return "all green, and no issue is open"
-    text = body(legs, url) if red else f"Green again in [this run]({url})."
+    green = ", ".join(code(leg.title) for leg in legs)
+    text = body(legs, url) if red else f"Green in [this run]({url}): {green}."
     with tempfile.TemporaryDirectory(prefix="red-issue-") as home:
         file = Path(home) / "body.md"
         file.write_text(text, encoding="utf-8")
