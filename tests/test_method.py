@@ -81,7 +81,7 @@ PHRASES = [
     f"The price is {history.PENALTY:g} log(n) times",
     f"further than {history.FARTHEST:g} deviations from the median of {history.NEIGHBOURS}",
     f"A stretch has {history.LEAST_RUNS} runs or more",
-    f"one profile of {profiling.STEPS} steps a side",
+    f"profiles of {profiling.STEPS} steps, {profiling.REPEATS} a side",
     f"the {operators.TOP} largest by name, and of those up to {operators.NAMED} that make up a"
     f" {'tenth' if operators.LEAST_SHARE == 0.1 else operators.LEAST_SHARE} of the change",
 ]
