@@ -25,7 +25,7 @@ def draw_history(histories: Sequence[Series], title: str) -> bytes:
 
     def named(axes: Axes, series: Series) -> None:
         history(axes, series)
-        axes.set_title(f"{short_name(series.key)} {series.name}")
+        axes.set_title(f"{short_name(series.key)} {series.name}", pad=14)  # above the changes
 
     panels = [partial(named, series=series) for series in histories]
     return draw(panels, width_in=9.0, panel_in=2.2, title=title)
@@ -51,8 +51,9 @@ def history(axes: Axes, series: Series) -> None:
             f"{change.ratio - 1:+.1%} {'worse' if worse else 'better'}",
             (change.at + 0.5, 1),
             xycoords=("data", "axes fraction"),
-            xytext=(3, -9),
+            xytext=(0, 2),
             textcoords="offset points",
+            horizontalalignment="center",
             color=colour,
         )
     axes.set_ylabel(series.unit)
@@ -136,6 +137,7 @@ def scales(axes: Axes, runs: Sequence[tuple[Sequence[float], Sequence[int]]]) ->
         axes.plot(*marks, "x", color=COLOURS["bad"], markersize=6, label="skipped step")
         _name_marks(axes)
     axes.set_yscale("log", base=2)
+    axes.yaxis.set_major_formatter("{x:g}")  # a power would be set as mathematics
     axes.set_xlabel("training step")
     axes.set_ylabel("loss scale (factor)")
 

@@ -153,6 +153,7 @@ def test_every_picture_has_a_text_and_units(plain: Read) -> None:
         assert figure.title in figure.label
         assert figure.title.strip()
         assert UNITS & set(figure.texts), figure.title
+        assert not any("$" in text for text in figure.texts)  # mathematics that nobody set
         assert [row for row in figure.rows if row]
 
 
