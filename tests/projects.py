@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,10 @@ class Project:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            # A shell lets what it starts in the background ignore Ctrl-C, the tests included.
+            preexec_fn=partial(  # noqa: PLW1509  # these tests have one thread
+                signal.signal, signal.SIGINT, signal.SIG_DFL
+            ),
         )
 
     def run(self, *arguments: str, folder: str = ".", suite: str = "benchmarks") -> Result:

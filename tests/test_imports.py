@@ -1,6 +1,7 @@
 """Imports run one way, and the public names are what they are said to be."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -104,6 +105,12 @@ def imported(module: str) -> set[str]:
         elif isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
     return names
+
+
+def test_every_module_is_on_the_map() -> None:
+    contributing = (PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = contributing[contributing.index("| what |") : contributing.index("**A benchmark**")]
+    assert set(re.findall(r"`([a-z_]+)`", table)) == set(ORDER) - {"__init__", "__main__"}
 
 
 def test_every_module_has_its_place() -> None:
