@@ -10,7 +10,7 @@ from pytest_benchmark.storage.file import FileStorage
 from perfsuite.files import next_free, save_numbered, write_new
 from perfsuite.runs import encode
 
-__all__ = ["RUN_FILE", "refuse_unwritable", "run_document", "save_run"]
+__all__ = ["RUN_FILE", "refuse_unwritable", "save_run"]
 
 _Document = dict[str, Any]
 
@@ -35,7 +35,7 @@ def refuse_unwritable(option: str, path: Path) -> None:
         raise pytest.UsageError(f"{option}: {folder} is no folder that can be written to")
 
 
-def run_document(config: pytest.Config) -> _Document | None:
+def _document(config: pytest.Config) -> _Document | None:
     """Return the run as pytest-benchmark makes it, through its own hooks; None without figures.
 
     It always holds the raw data, without which no later comparison could be checked.
@@ -77,7 +77,7 @@ def save_run(config: pytest.Config, report: Path | None) -> tuple[list[str], Pat
     own.save = own.autosave = own.json = None  # so that it saves no second copy
     if not (name or json_path or report) or own.xdist_worker:
         return [], None
-    document = run_document(config)
+    document = _document(config)
     if document is None:
         return ["nothing was saved: no benchmark was measured"], None
     content, saved, source = encode(document), [], None
