@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from perfsuite.environment import Difference, before_of, compared_with, environment
+from perfsuite.evidence import timings
 from perfsuite.exhibit import Exhibit
 from perfsuite.gates import Outcome
 from perfsuite.history import Series, read_history, tell
@@ -235,6 +236,7 @@ def _worth_showing(series: Sequence[Series]) -> list[Series]:
 
 def _sections(run: Run, before: Run | None, series: Sequence[Series]) -> list[Section]:
     benchmarks = list(run.benchmarks.values())
+    timed = [timing for each in benchmarks for timing in timings(each, short_name(each.key))]
     past = before.benchmarks if before is not None else {}
     beside = f", beside the run of {before.started[:10]}" if before is not None else ""
     of_trees = run.against is not None
@@ -245,13 +247,13 @@ def _sections(run: Run, before: Run | None, series: Sequence[Series]) -> list[Se
             title="Step times",
             note="Seconds that a training step takes, by arm"
             + (": the code before, and the code after." if of_trees else "."),
-            exhibits=step_times(benchmarks),
+            exhibits=step_times(timed),
         ),
         Section(
             anchor="blocks",
             title="Blocks over time",
             note="What was timed, block by block: a drift or a stall shows here.",
-            exhibits=blocks_over_time(benchmarks),
+            exhibits=blocks_over_time(timed),
         ),
         Section(
             anchor="training",

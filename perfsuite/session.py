@@ -32,6 +32,7 @@ from perfsuite.workload import Workload
 
 if TYPE_CHECKING:
     from perfsuite.gates import Verdict
+    from perfsuite.runs import Run
 
 __all__ = ["MACHINE", "PerfSession", "machine_of", "start_session"]
 
@@ -191,10 +192,14 @@ class PerfSession(Ledger):
         self.pages += bench.pages
         self.judge(bench.key, (*bench.verdicts, *comparison), self._thresholds.warn, why)
 
+    @property
+    def _promoted(self) -> tuple["Run", ...]:
+        """The runs that are compared with, none without a baseline."""
+        return () if self._baseline is None else self._baseline.runs
+
     def past(self) -> list[Path]:
         """Return the promoted runs."""
-        runs = () if self._baseline is None else self._baseline.runs
-        return [run.path for run in reversed(runs)]
+        return [run.path for run in reversed(self._promoted)]
 
     def unevaluated(self) -> list[str]:
         """Return what keeps a session without a failure from being green."""
@@ -204,11 +209,10 @@ class PerfSession(Ledger):
 
     def section(self) -> dict[str, Any]:
         """Return hardware and software, and which promoted runs were compared with."""
-        runs = () if self._baseline is None else self._baseline.runs
         return {
             "hardware": self._machine.hardware,
             "software": self._machine.software,
-            "baseline": [run.started for run in runs],
+            "baseline": [run.started for run in self._promoted],
         }
 
     def header(self) -> list[str]:

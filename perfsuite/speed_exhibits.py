@@ -6,7 +6,7 @@ from functools import partial
 from statistics import median
 
 from perfsuite import drawings
-from perfsuite.evidence import Timing, profiles, timings
+from perfsuite.evidence import Timing, profiles
 from perfsuite.exhibit import Cell, Exhibit, Number, bars, exhibit, rows_in
 from perfsuite.history import Series
 from perfsuite.operators import Operator, Profile
@@ -19,15 +19,11 @@ _BARS = 8
 """Operators that are drawn; the table has all."""
 
 
-def _all_timings(benchmarks: Sequence[Benchmark]) -> list[Timing]:
-    return [timing for each in benchmarks for timing in timings(each, short_name(each.key))]
-
-
-def step_times(benchmarks: Sequence[Benchmark]) -> list[Exhibit]:
+def step_times(timings: Sequence[Timing]) -> list[Exhibit]:
     """Show the step time of every arm, with the interval of its median."""
     drawn: list[tuple[str, float, float, float]] = []
     rows: list[tuple[Cell, ...]] = []
-    for timing in _all_timings(benchmarks):
+    for timing in timings:
         for arm in timing.arms:
             values_s = timing.values_s(arm)
             if not values_s:
@@ -56,10 +52,10 @@ def step_times(benchmarks: Sequence[Benchmark]) -> list[Exhibit]:
     ]
 
 
-def blocks_over_time(benchmarks: Sequence[Benchmark]) -> list[Exhibit]:
+def blocks_over_time(timings: Sequence[Timing]) -> list[Exhibit]:
     """Show what was timed, block by block, with those marked that were throttled."""
     exhibits = []
-    for timing in _all_timings(benchmarks):
+    for timing in timings:
         arms: dict[str, list[tuple[float, float, bool]]] = {arm: [] for arm in timing.arms}
         now_s = 0.0
         for arm, block in timing.turns:

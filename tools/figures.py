@@ -6,8 +6,6 @@ Everything between the two markers is replaced, so that no figure there is ever 
 import sys
 from pathlib import Path
 
-import msgspec
-
 from perfsuite.runs import RunError, read_run, short_name
 
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
@@ -22,14 +20,11 @@ def render(path: Path) -> str:
     run = read_run(path)
     if faults := run.faults():
         raise RunError(f"{path}: its figures are not worth showing: {faults[0]}")
-    document = msgspec.json.decode(run.content)
-    section = document["perfsuite"]
-    software, hardware = section["software"], section["hardware"]
-    records = [benchmark["extra_info"]["perfsuite"] for benchmark in document["benchmarks"]]
-    config = records[0]["config"]
+    software = run.software
+    config = next(iter(run.benchmarks.values())).config
     lines = [
         BEGIN,
-        f"One run on {hardware['count']} x {hardware['name']}, {section['started'][:10]}:"
+        f"One run on {run.hardware_name}, {run.started[:10]}:"
         f" torch {software['torch']}, Python {software['python']}, workload {config['workload']},"
         f" {config['data']}, batches of {config['batch_size']}. Intervals are at 99 %"
         " (mean loss: 98 %).",
@@ -37,11 +32,11 @@ def render(path: Path) -> str:
         "| benchmark | gate | figure | asked | verdict |",
         "| --- | --- | --- | --- | --- |",
     ]
-    for record in records:
-        name = short_name(record["key"])
+    for benchmark in run.benchmarks.values():
+        name = short_name(benchmark.key)
         lines += [
-            f"| {name} | {v['gate']} | {v['figure']} | {v['threshold']} | {v['outcome']} |"
-            for v in record["verdicts"]
+            f"| {name} | {v.gate} | {v.figure} | {v.threshold} | {v.outcome} |"
+            for v in benchmark.verdicts
         ]
     return "\n".join([*lines, END])
 
