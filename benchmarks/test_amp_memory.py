@@ -3,11 +3,11 @@
 from dataclasses import asdict
 from itertools import islice
 
-from perfsuite.bench import Bench
-from perfsuite.gates import at_most
-from perfsuite.memory import activation_bytes, peak_memory
-from perfsuite.precision import Precision
-from perfsuite.stats import Estimate
+from perfsuite.devices.precision import Precision
+from perfsuite.judging.estimates import Estimate
+from perfsuite.judging.gates import at_most
+from perfsuite.measuring.bench import Bench
+from perfsuite.measuring.memory import activation_bytes, peak_memory
 
 FP32 = Precision.fp32
 STEPS = 6

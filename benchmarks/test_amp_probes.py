@@ -4,9 +4,9 @@ from dataclasses import asdict
 
 import pytest
 
-from perfsuite.bench import Bench
-from perfsuite.precision import Precision
-from perfsuite.probes import PROBES, judge, run
+from perfsuite.devices.precision import Precision
+from perfsuite.measuring.bench import Bench
+from perfsuite.probes.registry import PROBES, judge, run
 
 
 @pytest.mark.one_tree

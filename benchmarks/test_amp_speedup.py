@@ -2,11 +2,11 @@
 
 import pytest
 
-from perfsuite.bench import Bench
-from perfsuite.duet import Duet
-from perfsuite.gates import Verdict, at_least
-from perfsuite.precision import Precision
-from perfsuite.stats import Estimate
+from perfsuite.devices.precision import Precision
+from perfsuite.judging.estimates import Estimate
+from perfsuite.judging.gates import Verdict, at_least
+from perfsuite.judging.interleaving import Duet
+from perfsuite.measuring.bench import Bench
 
 
 @pytest.mark.one_tree

@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 from torch import Tensor, nn
 
-from perfsuite.bench import Bench
-from perfsuite.duet import Duet
-from perfsuite.gates import Verdict, at_most
-from perfsuite.precision import Precision
-from perfsuite.stats import median_s
-from perfsuite.step import TrainStep
-from perfsuite.workload import Arm
+from perfsuite.devices.precision import Precision
+from perfsuite.judging.estimates import median_s
+from perfsuite.judging.gates import Verdict, at_most
+from perfsuite.judging.interleaving import Duet
+from perfsuite.measuring.bench import Bench
+from perfsuite.training.step import TrainStep
+from perfsuite.training.workload import Arm
 
 BLOCKS, MICRO_STEPS = 10, 20
 

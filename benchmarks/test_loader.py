@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from perfsuite.bench import Bench
-from perfsuite.data import loader, real_folder
-from perfsuite.duet import Duet
-from perfsuite.gates import Verdict, at_most
-from perfsuite.precision import Precision
+from perfsuite.devices.precision import Precision
+from perfsuite.judging.gates import Verdict, at_most
+from perfsuite.judging.interleaving import Duet
+from perfsuite.measuring.bench import Bench
+from perfsuite.training.data import loader, real_folder
 
 
 @pytest.mark.one_tree

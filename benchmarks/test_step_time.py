@@ -1,8 +1,8 @@
 """How many seconds does a training step take, at each precision?"""
 
-from perfsuite.bench import Bench
-from perfsuite.precision import Precision
-from perfsuite.stats import median_s
+from perfsuite.devices.precision import Precision
+from perfsuite.judging.estimates import median_s
+from perfsuite.measuring.bench import Bench
 
 BLOCKS = 20
 

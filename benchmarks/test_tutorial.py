@@ -6,10 +6,10 @@ from statistics import fmean
 
 import pytest
 
-from perfsuite.bench import Bench
-from perfsuite.convergence import Training, train
-from perfsuite.gates import finite
-from perfsuite.precision import Precision
+from perfsuite.devices.precision import Precision
+from perfsuite.judging.gates import finite
+from perfsuite.measuring.bench import Bench
+from perfsuite.measuring.convergence import Training, train
 
 EPOCHS = 2
 

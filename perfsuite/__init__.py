@@ -8,11 +8,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from perfsuite.cfg import TUTORIAL_CFG, CfgError
-    from perfsuite.model import build_model
-    from perfsuite.precision import Precision, PrecisionError
-    from perfsuite.step import TrainStep
-    from perfsuite.workload import Workload
+    from perfsuite.devices.precision import Precision, PrecisionError
+    from perfsuite.training.cfg import TUTORIAL_CFG, CfgError
+    from perfsuite.training.model import build_model
+    from perfsuite.training.step import TrainStep
+    from perfsuite.training.workload import Workload
 
 __all__ = [
     "TUTORIAL_CFG",
@@ -25,13 +25,13 @@ __all__ = [
 ]
 
 _HOMES = {
-    "TUTORIAL_CFG": "cfg",
-    "CfgError": "cfg",
-    "Precision": "precision",
-    "PrecisionError": "precision",
-    "TrainStep": "step",
-    "Workload": "workload",
-    "build_model": "model",
+    "TUTORIAL_CFG": "training.cfg",
+    "CfgError": "training.cfg",
+    "Precision": "devices.precision",
+    "PrecisionError": "devices.precision",
+    "TrainStep": "training.step",
+    "Workload": "training.workload",
+    "build_model": "training.model",
 }
 
 

@@ -5,11 +5,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from perfsuite.baseline import BaselineError, promote
-from perfsuite.files import write_new
-from perfsuite.runs import RunError
-
-__all__ = ["main"]
+from perfsuite.records.baseline import BaselineError, promote
+from perfsuite.records.files import write_new
+from perfsuite.records.schema import RunError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,7 +68,7 @@ def _promote(given: argparse.Namespace) -> int:
 
 def _history(given: argparse.Namespace) -> int:
     # Late, as the other command needs neither ruptures nor matplotlib.
-    from perfsuite.history import HistoryError, read_history, tell
+    from perfsuite.records.history import HistoryError, read_history, tell
 
     if given.output is not None and given.output.exists():
         raise RunError(f"{given.output} exists and is not overwritten")
@@ -83,7 +81,7 @@ def _history(given: argparse.Namespace) -> int:
     for reason in skipped:
         print(f"passed over: {reason}", file=sys.stderr)
     if given.output is not None:
-        from perfsuite.drawings import draw_history
+        from perfsuite.report.panels import draw_history
 
         write_new(given.output, draw_history(histories, given.hardware or str(given.folder)))
         print(f"drew {given.output}")
@@ -91,7 +89,7 @@ def _history(given: argparse.Namespace) -> int:
 
 
 def _report(given: argparse.Namespace) -> int:
-    from perfsuite.report import newest_first, write_report
+    from perfsuite.report.render import newest_first, write_report
 
     (newest, *past), left_out = newest_first(given.runs)
     for reason in left_out:

@@ -2,7 +2,7 @@
 
 It is loaded in every pytest session of its environment, so it imports neither torch nor scipy
 and stays out of the way of sessions without a benchmark that uses the fixture `perf`. Where
-there is one, `perfsuite.session` takes over.
+there is one, `perfsuite.session.one_tree` takes over.
 """
 
 from argparse import Namespace
@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from perfsuite.session.stash import SESSION
+
 if TYPE_CHECKING:
-    from perfsuite.bench import Bench
-    from perfsuite.workload import Workload
+    from perfsuite.measuring.bench import Bench
+    from perfsuite.training.workload import Workload
 
-__all__ = ["SESSION", "perf", "workload"]
-
-SESSION = pytest.StashKey[Any]()
-"""What gives the fixture `perf` its `Bench`; its module imports torch."""
 _COMPARE = pytest.StashKey[Any]()
 
 
@@ -130,7 +128,7 @@ def pytest_collection(session: pytest.Session) -> None:
     """Start both sides of a comparison, which collect in this session's place."""
     if not _two_sides(session.config.option):
         return
-    from perfsuite.against import start_against
+    from perfsuite.against.comparison import start_against
 
     try:
         start_against(session)
@@ -154,12 +152,12 @@ def pytest_collection_modifyitems(
         raise pytest.UsageError("--perf-report: no benchmark with the fixture `perf` to report on")
     if (not ours and not compare) or SESSION in config.stash:
         return
-    from perfsuite.collected import suite_of
+    from perfsuite.session.collection import suite_of
 
     try:
         suite = suite_of(config, ours)
         if suite is not None:
-            from perfsuite.session import start_session
+            from perfsuite.session.one_tree import start_session
 
             config.stash[SESSION] = start_session(session, suite, items, ours, compare)
             return
@@ -185,7 +183,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     names = {"precision", "amp", "reference"} & set(metafunc.fixturenames)
     if "perf" not in metafunc.fixturenames or not names:
         return
-    from perfsuite.session import machine_of
+    from perfsuite.session.one_tree import machine_of
 
     try:
         machine = machine_of(metafunc.config)
@@ -202,7 +200,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="session")
 def workload(request: pytest.FixtureRequest) -> "Workload":
     """What is trained; override it to run the suite on a model of your own."""
-    from perfsuite.session import machine_of
+    from perfsuite.session.one_tree import machine_of
 
     return machine_of(request.config).default_workload
 
@@ -213,6 +211,6 @@ def perf(
     benchmark: Any,  # noqa: ARG001  # asked for, so that pytest-benchmark takes part
     workload: "Workload",
 ) -> Iterator["Bench"]:
-    """Build arms, time them, and gate what they show; see `perfsuite.bench.Bench`."""
+    """Build arms, time them, and gate what they show; see `perfsuite.measuring.bench.Bench`."""
     with request.config.stash[SESSION].bench(request.node, workload) as bench:
         yield bench

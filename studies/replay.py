@@ -3,10 +3,10 @@
 import random
 from collections.abc import Sequence
 
-from verdicts import Trial, perfsuite_says, sequential_rules_say
+from study_verdicts import Trial, perfsuite_says, sequential_rules_say
 
-from perfsuite.gates import Outcome
-from perfsuite.sampling import sample
+from perfsuite.judging.gates import Outcome
+from perfsuite.judging.stopping import sample
 
 __all__ = ["replay", "replay_sequential"]
 

@@ -7,8 +7,8 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from perfsuite.timing import clock_for, time_block, warm_up
-from perfsuite.workload import Arm
+from perfsuite.measuring.timing import clock_for, time_block, warm_up
+from perfsuite.training.workload import Arm
 
 __all__ = ["slowed"]
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from perfsuite.block import Block, State, Turn
-from perfsuite.timing import HostClock, time_block
+from perfsuite.judging.blocks import Block, State, Turn
+from perfsuite.measuring.timing import HostClock, time_block
 
 NOTHING = torch.empty(0)
 

@@ -42,8 +42,8 @@ from itertools import repeat
 import pytest
 import torch
 
-from perfsuite.precision import Precision
-from perfsuite.workload import Arm
+from perfsuite.devices.precision import Precision
+from perfsuite.training.workload import Arm
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from perfsuite.cfg import FIELDS, Cfg, Image, Row
+from perfsuite.training.cfg import FIELDS, Cfg, Image, Row
 
 MOST_CHANNELS = 6
 MOST_KERNEL = 4

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 import pytest_benchmark.plugin
-import torch._dynamo  # noqa: F401  # see perfsuite.session
+import torch._dynamo  # noqa: F401  # see perfsuite.session.one_tree
 from pytest_benchmark.utils import get_machine_id
 
-import perfsuite.data
-import perfsuite.report  # pytester forgets what is first imported inside a run, as torch._dynamo
-import perfsuite.session
-from perfsuite.baseline import promote
-from perfsuite.device import choose_device, hardware
+import perfsuite.report.render  # pytester forgets what is first imported inside a run
+import perfsuite.session.one_tree
+import perfsuite.training.data
+from perfsuite.devices.device import choose_device, hardware
+from perfsuite.records.baseline import promote
 
 HARDWARE = hardware(choose_device("cpu")).key
 
@@ -91,7 +91,7 @@ class Suite:
         # It starts a process each time; nothing here is about the name of the CPU.
         monkeypatch.setattr(pytest_benchmark.plugin, "get_cpu_info", dict)
         # Nor is anything learnt: a hundredth of the noise is made in a fifth less time.
-        monkeypatch.setattr(perfsuite.data, "_SYNTHETIC_IMAGES", 64)
+        monkeypatch.setattr(perfsuite.training.data, "_SYNTHETIC_IMAGES", 64)
         # Files are rewritten within a second, which is all that a .pyc tells apart.
         monkeypatch.setattr(sys, "dont_write_bytecode", True)
         # The tests may themselves run under xdist.

@@ -19,17 +19,17 @@ from figures import replace
 from scipy.stats import binomtest, rankdata
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "studies"))
-import against  # found once they are on the path
-import convergence
-import history
-from records import Study, write_whole
-from report import Rate
-from verdicts import CONFIDENCE, MARGIN, perfsuite_says
+import comparison_study  # found once they are on the path
+import convergence_study
+import history_study
+from recordings import Study, write_whole
+from study_pages import Rate
+from study_verdicts import CONFIDENCE, MARGIN, perfsuite_says
 
-from perfsuite.gates import Outcome
-from perfsuite.restarts import pooled_ratio
-from perfsuite.stats import paired_ratio, predicted_ratio
-from perfsuite.thresholds import FILE_NAME, load_thresholds
+from perfsuite.judging.estimates import paired_ratio, predicted_ratio
+from perfsuite.judging.gates import Outcome
+from perfsuite.judging.restarts import pooled_ratio
+from perfsuite.judging.thresholds import FILE_NAME, load_thresholds
 
 SUITE = Path(__file__).parent.parent / "benchmarks"
 LEAST_TRIALS = 10
@@ -49,9 +49,9 @@ class Studies:
     """All recordings, by kind; one of each machine."""
 
     detection: list[tuple[Study, list[Rate]]]
-    convergence: list[convergence.Study]
-    against: list[against.Study]
-    history: list[history.Case]
+    convergence: list[convergence_study.Study]
+    against: list[comparison_study.Study]
+    history: list[history_study.Case]
 
 
 def read(folder: Path) -> Studies:
@@ -65,9 +65,11 @@ def read(folder: Path) -> Studies:
             (_decoded(path, Study), _decoded(path.with_suffix(".rates.json"), list[Rate]))
             for path in _found(folder, "detection")
         ],
-        convergence=[_decoded(path, convergence.Study) for path in _found(folder, "convergence")],
-        against=[_decoded(path, against.Study) for path in _found(folder, "against")],
-        history=_decoded(folder / "history.json", list[history.Case]),
+        convergence=[
+            _decoded(path, convergence_study.Study) for path in _found(folder, "convergence")
+        ],
+        against=[_decoded(path, comparison_study.Study) for path in _found(folder, "against")],
+        history=_decoded(folder / "history.json", list[history_study.Case]),
     )
 
 
@@ -88,7 +90,7 @@ def _decoded(path: Path, kind: type[T]) -> T:
     return found
 
 
-def _machine(study: Study | against.Study) -> str:
+def _machine(study: Study | comparison_study.Study) -> str:
     parts = (study.software.get("cpu_capability"), f"torch {study.software['torch']}")
     return ", ".join([f"{study.count} x {study.hardware}", *filter(None, parts)])
 
@@ -111,14 +113,16 @@ def _rows(studies: Studies) -> Iterator[Row]:
             yield tried, "perfsuite", _machine(compared), *counts
     for trained in studies.convergence:
         where = f"{trained.hardware.partition(' (')[0]}, torch {trained.torch}"
-        for case in convergence.CASES:
-            said = [convergence.worst(each) for each in trained.trials if each.case == case.name]
+        for case in convergence_study.CASES:
+            said = [
+                convergence_study.worst(each) for each in trained.trials if each.case == case.name
+            ]
             failed, unclear = said.count(Outcome.FAIL), said.count(Outcome.INCONCLUSIVE)
             counts = len(said), case.faulty, failed, unclear
             if said:
                 yield f"convergence, {case.name}", "perfsuite", where, *counts
     for told in studies.history:
-        tried = f"a history of {history.RUNS} runs, {told.noise}{_planted(told.step)}"
+        tried = f"a history of {history_study.RUNS} runs, {told.noise}{_planted(told.step)}"
         if told.step in (0.0, 0.03):
             counts = told.trials, told.step > 0, told.found, None
             yield tried, "perfsuite", "simulated", *counts
@@ -132,12 +136,14 @@ def _two_processes(slowdown: float, budget_s: float) -> str:
     return f"a step against itself{_planted(slowdown)}, {budget_s:g} s"
 
 
-def _timed(study: against.Study) -> dict[tuple[str, float], list[against.Benchmark]]:
+def _timed(
+    study: comparison_study.Study,
+) -> dict[tuple[str, float], list[comparison_study.Benchmark]]:
     """Return benchmarks whose times were compared, by what was tried and planted.
 
     Losses and bytes come from the same arithmetic in every session, and tell no rate.
     """
-    found: dict[tuple[str, float], list[against.Benchmark]] = {}
+    found: dict[tuple[str, float], list[comparison_study.Benchmark]] = {}
     for session in sorted(study.sessions, key=lambda each: each.planted):
         for each in session.benchmarks:
             if each.ratios:
@@ -204,7 +210,7 @@ def interval_fit(studies: Studies) -> str:
 
 
 def _correlation(series: Sequence[float]) -> float:
-    """Return the correlation of the ranks of neighbours, corrected as `perfsuite.stats` does."""
+    """Return the correlation of the ranks of neighbours, corrected as the intervals do."""
     n, ranks = len(series), rankdata(series)
     ranks = ranks - ranks.mean()
     return (n * float(ranks[1:] @ ranks[:-1] / (ranks @ ranks)) + 1) / (n - 3)

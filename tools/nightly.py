@@ -17,8 +17,8 @@ import msgspec
 from nights import NEWEST, NightlyError, Outcome, append, leg_of, past_runs
 from red_issue import code, shorten
 
-from perfsuite.files import write_new
-from perfsuite.runs import Run, RunError, read_run
+from perfsuite.records.files import write_new
+from perfsuite.records.schema import Run, RunError, read_run
 
 SUMMARY_BYTES = 1_000_000
 """Of a report that GitHub shows with the job: of a step with more than 1 MiB it shows nothing."""

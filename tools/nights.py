@@ -13,8 +13,8 @@ from typing import Literal
 
 import msgspec
 
-from perfsuite.files import write_new
-from perfsuite.runs import Run, RunError, read_run
+from perfsuite.records.files import write_new
+from perfsuite.records.schema import Run, RunError, read_run
 
 MOST_PAST = 200
 """Runs of a folder that a report is given, the newest: each is read whole."""

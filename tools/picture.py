@@ -10,8 +10,8 @@ from pathlib import Path
 
 from playwright.sync_api import Error, sync_playwright
 
-from perfsuite.report import write_report
-from perfsuite.runs import RunError
+from perfsuite.records.schema import RunError
+from perfsuite.report.render import write_report
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 WIDTH, HEIGHT = 1180, 1700

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from perfsuite.device import hardware
+from perfsuite.devices.device import hardware
 from sabotage.catalogue import ROWS
 from sabotage.record import Trial, encode, merge, read, render, write
 from sabotage.row import Row, not_green, not_red

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 
-from perfsuite.dtype_probes import layer_dtypes, memory_format
-from perfsuite.precision import Precision
-from perfsuite.probes import PROBES
-from perfsuite.run_probes import host_waits, memory_slope, sgd_canary, step_count
-from perfsuite.step import TrainStep
+from perfsuite.devices.precision import Precision
+from perfsuite.probes.dtypes import layer_dtypes, memory_format
+from perfsuite.probes.registry import PROBES
+from perfsuite.probes.running import host_waits, memory_slope, sgd_canary, step_count
+from perfsuite.training.step import TrainStep
 from sabotage import environments as env
 from sabotage import graphs, speed, steps
 from sabotage.environments import in_a_region, probed, together, trained

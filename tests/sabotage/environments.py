@@ -8,16 +8,17 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
-from perfsuite.convergence import SeedPair, Training, judge, perturb, train
-from perfsuite.data import Digits, load_digits
-from perfsuite.gates import Verdict
-from perfsuite.model import build_model
-from perfsuite.precision import Precision
-from perfsuite.probes import Batch, Probe, StepFactory, run
-from perfsuite.step import Criterion, TrainStep
-from perfsuite.thresholds import Convergence
-from perfsuite.timing import clock_for
-from perfsuite.workload import Parameters
+from perfsuite.devices.precision import Precision
+from perfsuite.judging.gates import Verdict
+from perfsuite.judging.thresholds import Convergence
+from perfsuite.measuring.convergence import SeedPair, Training, judge, perturb, train
+from perfsuite.measuring.timing import clock_for
+from perfsuite.probes.probe import Batch, Probe, StepFactory
+from perfsuite.probes.registry import run
+from perfsuite.training.data import Digits, load_digits
+from perfsuite.training.model import build_model
+from perfsuite.training.step import Criterion, TrainStep
+from perfsuite.training.workload import Parameters
 
 Check = Callable[[torch.device], tuple[Verdict, ...]]
 """From a device to the verdicts of the gates that were asked."""

@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from perfsuite.precision import backend_flags
-from perfsuite.step import TrainStep
+from perfsuite.devices.precision import backend_flags
+from perfsuite.training.step import TrainStep
 from sabotage.steps import BackwardUnderAutocast
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from perfsuite.gates import Outcome, Verdict
+from perfsuite.judging.gates import Outcome, Verdict
 from sabotage.environments import Check
 
 

@@ -9,14 +9,14 @@ from itertools import cycle
 import torch
 from torch import Tensor, nn
 
-from perfsuite.data import DataError
-from perfsuite.duet import Duet, duet
-from perfsuite.gates import Outcome, Verdict, at_most
-from perfsuite.precision import Precision
-from perfsuite.probes import Batch
-from perfsuite.step import TrainStep
-from perfsuite.timing import clock_for, time_block, warm_up
-from perfsuite.workload import Arm
+from perfsuite.devices.precision import Precision
+from perfsuite.judging.gates import Outcome, Verdict, at_most
+from perfsuite.judging.interleaving import Duet, duet
+from perfsuite.measuring.timing import clock_for, time_block, warm_up
+from perfsuite.probes.probe import Batch
+from perfsuite.training.data import DataError
+from perfsuite.training.step import TrainStep
+from perfsuite.training.workload import Arm
 from sabotage.environments import BATCH_SIZE, Check, adam, batches, two_convolutions
 
 SLOWER = 1.25

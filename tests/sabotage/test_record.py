@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from perfsuite.gates import Outcome, Verdict
+from perfsuite.judging.gates import Outcome, Verdict
 from sabotage.__main__ import DOCS, devices, main
 from sabotage.catalogue import ROWS
 from sabotage.record import Entry, Record, Trial, encode, merge, read, render, write

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from perfsuite.probes import PROBES
+from perfsuite.probes.registry import PROBES
 from sabotage.catalogue import COUNT, ROWS
 from sabotage.row import Row, not_green, not_red
 

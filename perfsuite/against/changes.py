@@ -1,0 +1,286 @@
+"""Before and after: pure functions from what two trees measured to a verdict a figure."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean, median
+from typing import Any
+
+from perfsuite.judging.estimates import Estimate, SampleError, mean_ratio
+from perfsuite.judging.gates import Outcome, Verdict, missing
+from perfsuite.judging.interleaving import Duet
+from perfsuite.judging.restarts import pooled_ratio
+from perfsuite.judging.thresholds import Thresholds
+from perfsuite.records.schema import quantity
+
+Record = Mapping[str, Any]
+"""What one side has to say of a benchmark, as it stands in a run's JSON."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restart:
+    """A pair of fresh processes, one of each side.
+
+    Attributes:
+        started: which side was started first: "AB" or "BA", A for before.
+        duets: the turns that they took, by what was timed; A is before and B after.
+        before: what the one side measured.
+        after: what the other side measured.
+    """
+
+    started: str
+    duets: Mapping[str, Duet]
+    before: Record
+    after: Record
+
+    def record(self) -> dict[str, Any]:
+        """Return all of it for the run's JSON."""
+        return {
+            "started": self.started,
+            "turns": {
+                name: {"order": duet.order, "blocks": [_known(asdict(b)) for b in duet.blocks]}
+                for name, duet in self.duets.items()
+            },
+            **{
+                side: {
+                    "metrics": record["metrics"],
+                    # Its blocks are those of the turns.
+                    "raw": {name: raw for name, raw in record["raw"].items() if name != "blocks"},
+                }
+                for side, record in (("before", self.before), ("after", self.after))
+            },
+        }
+
+
+def _known(figures: dict[str, Any]) -> dict[str, Any]:
+    """Return what is not None: most of a machine's state is unknown, thousands of times."""
+    return {
+        name: _known(value) if isinstance(value, dict) else value
+        for name, value in figures.items()
+        if value is not None
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """How a figure's change is spoken of: the words for less and for more, and the bad ones."""
+
+    less: str
+    more: str
+    bad: frozenset[str]
+
+
+_TIME = _Kind("FASTER", "SLOWER", frozenset({"SLOWER"}))
+_BYTES = _Kind("LESS", "MORE", frozenset({"MORE"}))
+# Lower is no better here: a step that is taken twice learns faster, and is wrong.
+_LOSS = _Kind("DIFFERENT", "DIFFERENT", frozenset({"DIFFERENT"}))
+_LOWER = _Kind("BETTER", "WORSE", frozenset({"WORSE"}))
+_HIGHER = _Kind("WORSE", "BETTER", frozenset({"WORSE"}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Figure:
+    """A figure of both sides, each in `unit`, and what it rests on."""
+
+    name: str
+    kind: _Kind
+    before: float
+    after: float
+    unit: str
+    rests_on: str
+
+
+def could_not_run(side: str, reason: str) -> Verdict:
+    """Return the verdict on a benchmark that one side could not run.
+
+    The code before may be too old for it, of which nothing can be concluded; that the code
+    after cannot run it is a fault.
+    """
+    before = side == "before"
+    return Verdict(
+        gate="against",
+        outcome=Outcome.INCONCLUSIVE if before else Outcome.FAIL,
+        figure="not run on both sides" if before else "after could not run it",
+        threshold="both must",
+        reason=reason,
+    )
+
+
+def is_counted(restarts: Sequence[Restart]) -> bool:
+    """Tell whether there is nothing that a further restart would measure anew.
+
+    Bytes are, once two restarts agree on them; losses are, since seeds decide them.
+    """
+    figures = [
+        {name: (metric["value"], metric["unit"]) for name, metric in side["metrics"].items()}
+        for each in restarts
+        for side in (each.before, each.after)
+    ]
+    units = {unit for side in figures for _, unit in side.values()}
+    if restarts[0].duets or units - {"B"}:
+        return False
+    sides = [figures[0::2], figures[1::2]]
+    return not units or (
+        len(restarts) > 1 and all(side[0] == other for side in sides for other in side)
+    )
+
+
+def verdicts(restarts: Sequence[Restart], asked: Thresholds) -> tuple[Verdict, ...]:
+    """Return a verdict for everything that both sides measured.
+
+    Times are compared turn by turn, whatever else was measured in each process one process
+    with one, bytes exactly and losses by seed. A restart is one observation.
+    """
+    first = restarts[0]
+    found = [_turns(name, [each.duets[name] for each in restarts], asked) for name in first.duets]
+    for name in sorted({*first.before["metrics"], *first.after["metrics"]}):
+        measured = [
+            (each.before["metrics"].get(name), each.after["metrics"].get(name)) for each in restarts
+        ]
+        if name not in first.duets:  # a side's own sum of the turns that were compared
+            found.append(_metric(name, measured, asked))
+    found += _losses(first, asked)
+    if not found:
+        return (
+            missing(
+                "against",
+                "nothing was measured on both sides",
+                "use perf.time or perf.metric, or mark the benchmark one_tree",
+            ),
+        )
+    return tuple(found)
+
+
+def _turns(name: str, duets: Sequence[Duet], asked: Thresholds) -> Verdict:
+    kept = [duet for duet in duets if 2 * len(duet.kept) >= len(duet.quads)]
+    rests_on = f"{len(kept)} restarts"
+    if aside := len(duets) - len(kept):
+        rests_on += f", {aside} more were throttled and set aside"
+    before_s, after_s = (median([_median_s(duet, side) for duet in kept or duets]) for side in "AB")
+    figure = _Figure(
+        name=name, kind=_TIME, before=before_s, after=after_s, unit="s", rests_on=rests_on
+    )
+    if 2 * aside > len(duets):
+        ratio = Estimate.no_answer("the device was held back most of the time")
+    else:
+        ratio = _pooled([duet.point("B", over="A") for duet in kept], asked)
+    return _judged(figure, ratio, asked.against.margin)
+
+
+def _median_s(duet: Duet, side: str) -> float:
+    return median([block.step_s for each in duet.kept or duet.quads for block in each.of(side)])
+
+
+def _metric(name: str, measured: Sequence[tuple[Any, Any]], asked: Thresholds) -> Verdict:
+    for side, of_side in (("before", 0), ("after", 1)):
+        if any(pair[of_side] is None for pair in measured):
+            remedy = "both sides must measure the same for it to be compared"
+            return missing(f"against {name}", f"{side} did not measure it", remedy)
+    before, after = measured[0]
+    unit, better = before["unit"], before["better"]
+    if unit != after["unit"] or better != after["better"]:
+        return missing(f"against {name}", "its unit or direction changed", "compare by hand")
+    pairs = [(each[0]["value"], each[1]["value"]) for each in measured]
+    kind = _HIGHER if better == "higher" else {"s": _TIME, "B": _BYTES}.get(unit, _LOWER)
+    if counted := unit == "B" and len(set(pairs)) == 1:
+        ratio = Estimate.exact(pairs[0][1] / pairs[0][0])
+    else:
+        ratio = _pooled([now / then for then, now in pairs], asked)
+    then, now = (median(side) for side in zip(*pairs, strict=True))
+    figure = _Figure(
+        name=name,
+        kind=kind,
+        before=then,
+        after=now,
+        unit=unit,
+        rests_on="counted" if counted else f"{len(measured)} restarts",
+    )
+    return _judged(figure, ratio, asked.against.margin)
+
+
+def _losses(restart: Restart, asked: Thresholds) -> list[Verdict]:
+    """Compare the mean losses of trainings from the same seeds, by two one-sided tests."""
+    sides = [
+        {pair["seed"]: pair for pair in side.get("raw", {}).get("pairs", ())}
+        for side in (restart.before, restart.after)
+    ]
+    seeds = sorted(sides[0])
+    if sides[0].keys() != sides[1].keys():
+        remedy = "both sides must train from the same seeds for it to be compared"
+        return [missing("against mean_loss", "trained from other seeds", remedy)]
+    found = []
+    for run in ("reference", "candidate") if seeds else ():
+        then, now = ([_mean(side[seed][run]["losses"]) for seed in seeds] for side in sides)
+        try:
+            ratio = mean_ratio(now, then, confidence=1 - 2 * asked.convergence.alpha)
+        except SampleError as error:
+            finite = all(map(math.isfinite, (*then, *now)))  # null in the JSON if it was not
+            ratio = Estimate.no_answer(str(error)) if finite else Estimate.exact(math.nan)
+        figure = _Figure(
+            name=f"{run} mean_loss",
+            kind=_LOSS,
+            before=fmean(then),
+            after=fmean(now),
+            unit="",
+            rests_on=f"{len(seeds)} seeds",
+        )
+        found.append(_judged(figure, ratio, asked.convergence.margin))
+    return found
+
+
+def _mean(losses: Sequence[float | None]) -> float:
+    return fmean(math.nan if loss is None else loss for loss in losses)
+
+
+def _pooled(ratios: Sequence[float], asked: Thresholds) -> Estimate:
+    try:
+        return pooled_ratio(ratios, confidence=asked.against.confidence)
+    except SampleError as error:
+        return Estimate.no_answer(str(error))
+
+
+def _judged(figure: _Figure, ratio: Estimate, margin: float) -> Verdict:
+    """Judge a ratio of after to before against the smallest change worth reporting."""
+    low, high = (math.log(end) if end > 0 else -math.inf for end in (ratio.low, ratio.high))
+    width = math.log1p(margin)
+    word = _word(figure.kind, low, high, width)
+    reason = figure.rests_on
+    if ratio.unknown:
+        word, reason = "INCONCLUSIVE", f"{reason}: {ratio.unknown}"
+    elif not math.isfinite(ratio.value):
+        word, reason = "FAIL", f"{reason}: not a finite number"
+    elif word == "INCONCLUSIVE":
+        noise = f"scatter by {ratio.scatter:.1%}"
+        reason = f"{reason} that {noise}: too noisy to say; give it more --perf-budget"
+    elif ratio.confidence < 1:
+        # An estimate half an interval beyond the margin is told; so far from it are nearly all
+        # estimates of a change that is an interval beyond.
+        visible = math.expm1(width + (high - low))
+        reason = f"{reason}; a change of {visible:.1%} would have been seen"
+    if word == "INCONCLUSIVE":
+        outcome = Outcome.INCONCLUSIVE
+    else:
+        outcome = Outcome.FAIL if word in {"FAIL", *figure.kind.bad} else Outcome.PASS
+    return Verdict(
+        gate=f"against {figure.name}",
+        outcome=outcome,
+        figure=_shown(figure, ratio),
+        threshold=f"the same within {margin:.1%}",
+        reason=reason,
+        word="" if word == outcome.value else word,
+    )
+
+
+def _word(kind: _Kind, low: float, high: float, width: float) -> str:
+    if -width <= low and high <= width:
+        return "SAME"
+    if low > width:
+        return kind.more
+    return kind.less if high < -width else "INCONCLUSIVE"
+
+
+def _shown(figure: _Figure, ratio: Estimate) -> str:
+    interval = f" [{ratio.low:.3f}, {ratio.high:.3f}]" if 0 < ratio.confidence < 1 else ""
+    change = "unknown" if ratio.unknown else f"{ratio.value:.3f}x{interval}"
+    sides = (quantity(side, figure.unit) for side in (figure.before, figure.after))
+    return f"{change} ({' -> '.join(sides)})"

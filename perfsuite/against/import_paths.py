@@ -1,0 +1,166 @@
+"""Whose code a file is, and where it lies on the other side: two trees, and what is in neither.
+
+Nothing but the standard library: it is loaded before perfsuite is, which may be under test.
+"""
+
+import importlib.util
+import os
+import sys
+import sysconfig
+from collections.abc import Sequence
+from functools import cache
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+
+class Trees:
+    """The user's working tree, and the checkout that stands beside it.
+
+    Args:
+        top: the working tree.
+        checkout: of the other side, None where both sides share the tree.
+        suite: the benchmarks, relative to either; the same files on both sides.
+        installed: folders within the tree that hold installed packages, such as `.venv`.
+    """
+
+    def __init__(
+        self, top: str, checkout: str | None, suite: str, installed: Sequence[str] = ()
+    ) -> None:
+        self.top = Path(top)
+        self.checkout = None if checkout is None else Path(checkout)
+        self._suites = [tree / suite for tree in (self.top, self.checkout) if tree is not None]
+        folders = [Path(os.path.realpath(folder)) for folder in installed]
+        # One that holds the tree itself, such as /usr, says nothing of what is in the tree.
+        self._installed = [each for each in folders if each.is_relative_to(self.top)]
+        self._sides: dict[str, str | None] = {}  # of modules, by name
+
+    def side_of(self, path: str) -> str | None:
+        """Return whose code a file or folder is: "before", "after", or None for neither's.
+
+        The suite is neither's: its files are the same on both sides.
+        """
+        real = Path(os.path.realpath(path))
+        return None if any(real.is_relative_to(each) for each in self._suites) else self._tree(real)
+
+    def _tree(self, real: Path) -> str | None:
+        if any(real.is_relative_to(each) for each in self._installed):
+            return None
+        if self.checkout is not None and real.is_relative_to(self.checkout):
+            return "before"
+        return "after" if real.is_relative_to(self.top) else None
+
+    def translated(self, path: str) -> str:
+        """Return where in the checkout a path of the working tree lies; others as they are."""
+        real = Path(os.path.realpath(path))
+        if self.checkout is None or self._tree(real) != "after":
+            return path
+        return str(self.checkout / real.relative_to(self.top))
+
+    def loaded(self) -> dict[str, list[str]]:
+        """Return the packages that were imported, by where they came from.
+
+        They are "before" or "after" by the tree, "neither" where they came from elsewhere, and
+        "shadowed" where they came from elsewhere, in whole or in part, though a tree has them.
+        """
+        for name, module in list(sys.modules.items()):
+            if name not in self._sides:  # each is looked up once: a fork knows what its server knew
+                self._sides[name] = self._side_of_module(name, getattr(module, "__file__", None))
+        found: dict[str, set[str]] = {
+            where: set() for where in ("before", "after", "neither", "shadowed")
+        }
+        for name, side in self._sides.items():
+            package = name.partition(".")[0]
+            if side is not None:
+                found[side].add(package)
+            if side == "neither" and self._has(package):
+                found["shadowed"].add(package)
+        return {side: sorted(names) for side, names in found.items()}
+
+    def _side_of_module(self, name: str, file: object) -> str | None:
+        # A conftest.py or a plugin is no code under test. Some modules that have no file make
+        # one up: torch.ops has "_ops.py".
+        if name.rpartition(".")[2] == "conftest" or "__" in name:
+            return None
+        if not isinstance(file, str) or not os.path.isabs(file):  # noqa: PTH117
+            return None
+        return self.side_of(file) or "neither"
+
+    @cache  # noqa: B019  # there is one of these in a process, for as long as it lives
+    def _has(self, package: str) -> bool:
+        """Tell whether a tree has the source of a package, where projects put it."""
+        trees = [tree for tree in (self.top, self.checkout) if tree is not None]
+        return any(
+            (folder / package / "__init__.py").is_file() or (folder / f"{package}.py").is_file()
+            for tree in trees
+            for folder in (tree, tree / "src", tree / "lib", tree / "python")
+        )
+
+
+class Translated:
+    """A finder whose finds in the working tree are looked up in the checkout instead.
+
+    Editable installs that are no line in a .pth file put finders like these on sys.meta_path.
+    """
+
+    def __init__(self, finder: Any, trees: Trees) -> None:
+        self._finder = finder
+        self._trees = trees
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return the spec that the finder has, moved to the checkout."""
+        find = getattr(self._finder, "find_spec", None)  # older than Python 3.4's have none
+        spec: ModuleSpec | None = None if find is None else find(name, path, target)
+        if spec is None:
+            return None
+        folders = spec.submodule_search_locations
+        if not spec.origin or not Path(spec.origin).is_file():
+            if folders is not None:  # a namespace, which is no file
+                spec.submodule_search_locations = [*map(self._trees.translated, folders)]
+            return spec
+        moved = self._trees.translated(spec.origin)
+        if moved == spec.origin:
+            return spec
+        if not Path(moved).exists():
+            return None
+        return importlib.util.spec_from_file_location(
+            name,
+            moved,
+            submodule_search_locations=None
+            if folders is None
+            else [*map(self._trees.translated, folders)],
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._finder, name)
+
+
+class Pinned:
+    """A finder of one package in one place, so that both sides are timed by one perfsuite."""
+
+    def __init__(self, name: str, folder: str) -> None:
+        self._name = name
+        self._folder = folder
+
+    def find_spec(
+        self,
+        name: str,
+        path: Sequence[str] | None = None,  # noqa: ARG002  # as a finder is called
+        target: ModuleType | None = None,  # noqa: ARG002  # as a finder is called
+    ) -> ModuleSpec | None:
+        """Return the package's spec, None for any other."""
+        if name != self._name:
+            return None
+        init = os.path.join(self._folder, "__init__.py")  # noqa: PTH118  # a spec holds text
+        return importlib.util.spec_from_file_location(
+            name, init, submodule_search_locations=[self._folder]
+        )
+
+
+def installed_folders() -> list[str]:
+    """Return where packages of this interpreter are installed; also within a tree, as .venv."""
+    names = ("purelib", "platlib", "stdlib", "platstdlib")
+    return [sys.prefix, *(sysconfig.get_path(name) for name in names)]

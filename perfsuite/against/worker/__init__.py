@@ -1,0 +1,1 @@
+"""One side of a comparison, in processes of its own."""

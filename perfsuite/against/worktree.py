@@ -1,0 +1,105 @@
+"""A commit checked out beside the working tree, which is left as it is."""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from perfsuite.records.git import GitError, Ref, git
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkout:
+    """A temporary worktree of a repository.
+
+    Attributes:
+        top: of the repository that it belongs to.
+        path: where it lies.
+    """
+
+    top: Path
+    path: Path
+
+    def remove(self) -> None:
+        """Remove the folder, and what the repository notes of it; nothing else is touched."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        listed = git(self.top, "worktree", "list", "--porcelain").splitlines()
+        if f"worktree {self.path}" in listed:
+            git(self.top, "worktree", "remove", "--force", "--force", str(self.path))
+
+
+def add_checkout(ref: Ref, checkout: Checkout) -> None:
+    """Check a commit out, its submodules too, as far as they are there without a network.
+
+    What it leaves behind if it fails, or is interrupted, `Checkout.remove` removes.
+
+    Args:
+        ref: what to check out.
+        checkout: where; a folder that does not exist yet, outside the working tree.
+
+    Raises:
+        GitError: git cannot do it.
+    """
+    path = str(checkout.path)
+    # Hooks are the user's, and may do anything; the working tree's index is not looked at.
+    git(ref.top, *_NO_HOOKS, "worktree", "add", "--quiet", "--detach", path, ref.commit)
+    _add_submodules(ref.top, checkout.path)
+
+
+def overlay(tree: Path, checkout: Path, suite: Path) -> None:
+    """Put the working tree's suite in the place of the checkout's.
+
+    Args:
+        tree: the working tree.
+        checkout: the other.
+        suite: the folder, relative to either.
+
+    Raises:
+        GitError: the suite is the whole tree, and with it all code under test.
+    """
+    if suite == Path():
+        raise GitError(
+            f"{tree} is the suite and the code under test at once: move thresholds.toml and the"
+            " benchmarks into a folder of their own"
+        )
+    target = checkout / suite
+    if not target.parent.resolve().is_relative_to(checkout.resolve()):
+        raise GitError(f"{suite.parent} was a link out of the repository: {target.parent}")
+    if target.is_dir() and not target.is_symlink():
+        shutil.rmtree(target)
+    else:
+        target.unlink(missing_ok=True)
+    left_out = shutil.ignore_patterns("__pycache__", ".git", ".benchmarks")
+    shutil.copytree(tree / suite, target, symlinks=True, ignore=left_out)
+
+
+_NO_HOOKS = ("-c", f"core.hooksPath={os.devnull}")
+
+
+def _add_submodules(tree: Path, checkout: Path) -> None:
+    """Clone the submodules that are there in `tree` into the checkout, from there."""
+    for entry in filter(None, git(checkout, "ls-files", "--stage", "-z").split("\0")):
+        about, _, path = entry.partition("\t")
+        mode, commit, _ = about.split()
+        if mode != "160000":
+            continue
+        source, target = tree / path, checkout / path
+        if not (source / ".git").exists():
+            continue  # not there either: the working tree does without, so may the checkout
+        try:
+            git(
+                tree,
+                *_NO_HOOKS,
+                "clone",
+                "--quiet",
+                "--shared",
+                "--no-checkout",
+                str(source),
+                str(target),
+            )
+            git(target, *_NO_HOOKS, "checkout", "--quiet", "--detach", commit)
+        except GitError as error:
+            raise GitError(
+                f"submodule {path} at {commit[:12]}: {error}; fetch it in {source}"
+            ) from None
+        _add_submodules(source, target)

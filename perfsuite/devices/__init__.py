@@ -1,0 +1,1 @@
+"""Accelerators: whatever differs from one to the next is in here, and nowhere else."""

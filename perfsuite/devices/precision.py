@@ -1,0 +1,122 @@
+"""Precision as a value: the autocast dtype, whether gradients are scaled, and backend flags.
+
+fp32 here means IEEE arithmetic everywhere. PyTorch's own default does not: cuDNN convolutions
+take TF32 while matrix products do not, so a speed-up "over fp32" measured with the defaults is
+a speed-up over a mixture. `backend_flags` sets both, and restores what stood there.
+"""
+
+from enum import StrEnum
+from typing import Any
+
+import torch
+
+
+class PrecisionError(RuntimeError):
+    """A precision that the device cannot do."""
+
+
+class Precision(StrEnum):
+    """How the arithmetic of a training step is done."""
+
+    fp32 = "fp32"
+    """IEEE single precision in convolutions and in products."""
+    tf32 = "tf32"
+    """Single precision storage, TF32 tensor cores in convolutions and in products."""
+    fp16 = "fp16"
+    """Autocast to float16, with gradient scaling."""
+    bf16 = "bf16"
+    """Autocast to bfloat16, without gradient scaling."""
+
+    @property
+    def autocast_dtype(self) -> torch.dtype | None:
+        """The dtype that autocast casts to, or None where there is no autocast."""
+        return {Precision.fp16: torch.float16, Precision.bf16: torch.bfloat16}.get(self)
+
+    @property
+    def scales_gradients(self) -> bool:
+        """Whether gradients are scaled: float16 has too few exponent bits to go without."""
+        return self is Precision.fp16
+
+    @property
+    def is_amp(self) -> bool:
+        """Whether this is automatic mixed precision."""
+        return self.autocast_dtype is not None
+
+
+# Only the API of torch >= 2.9: reading the older allow_tf32 after writing the newer raises.
+_BACKENDS: dict[str, Any] = {
+    "cuda.matmul": torch.backends.cuda.matmul,
+    "cudnn.conv": torch.backends.cudnn.conv,  # type: ignore[attr-defined]  # made at import
+    "cudnn.rnn": torch.backends.cudnn.rnn,
+}
+
+
+def read_flags() -> dict[str, str | bool]:
+    """Return the backend flags that decide how, and how fast, a step computes."""
+    flags: dict[str, str | bool] = {
+        f"{name}.fp32_precision": backend.fp32_precision for name, backend in _BACKENDS.items()
+    }
+    flags["cudnn.benchmark"] = torch.backends.cudnn.benchmark
+    flags["cudnn.deterministic"] = torch.backends.cudnn.deterministic
+    return flags
+
+
+class backend_flags:  # noqa: N801  # a context manager, used as a function is
+    """Set the float32 arithmetic of convolutions and products, and restore it on leaving.
+
+    A class and not a generator: it is entered in every step, and costs half as much.
+    """
+
+    __slots__ = ("_before", "_wanted")
+
+    def __init__(self, precision: Precision) -> None:
+        self._wanted = "tf32" if precision is Precision.tf32 else "ieee"
+        self._before: list[list[str]] = []  # one entry a level: it may be entered inside itself
+
+    def __enter__(self) -> None:
+        self._before.append([backend.fp32_precision for backend in _BACKENDS.values()])
+        for backend in _BACKENDS.values():
+            backend.fp32_precision = self._wanted
+
+    def __exit__(self, *_: object) -> None:
+        for backend, before in zip(_BACKENDS.values(), self._before.pop(), strict=True):
+            backend.fp32_precision = before
+
+
+def require_supported(precision: Precision, device: torch.device) -> None:
+    """Return if `device` can do `precision`.
+
+    Raises:
+        PrecisionError: it cannot. Nothing ever falls back to another precision in silence.
+    """
+    if device.type == "cpu":
+        if precision is Precision.tf32:
+            raise PrecisionError("tf32 on cpu: TF32 needs an NVIDIA GPU; use fp32")
+    elif device.type == "cuda":
+        major, minor = torch.cuda.get_device_capability(device)
+        name = torch.cuda.get_device_name(device)
+        needs = {Precision.tf32: (8, 0), Precision.bf16: (8, 0), Precision.fp16: (5, 3)}
+        least = needs.get(precision, (0, 0))
+        if (major, minor) < least:
+            raise PrecisionError(
+                f"{precision} on {name}: needs compute capability {least[0]}.{least[1]},"
+                f" this GPU has {major}.{minor}"
+            )
+    else:
+        raise PrecisionError(f"{precision} on {device.type}: only cpu and cuda are supported")
+
+
+def supported(device: torch.device) -> tuple[Precision, ...]:
+    """Return the precisions that `device` can do at a speed worth timing.
+
+    float16 on a CPU works and is left out: it is emulated, 10 to 40 times slower than fp32.
+    """
+    candidates = [p for p in Precision if not (device.type == "cpu" and p is Precision.fp16)]
+    able = []
+    for precision in candidates:
+        try:
+            require_supported(precision, device)
+        except PrecisionError:
+            continue
+        able.append(precision)
+    return tuple(able)

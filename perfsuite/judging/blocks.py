@@ -1,0 +1,75 @@
+"""What a timing is: a block of steps, with the machine's state around it. Nothing here times."""
+
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """One reading of the machine.
+
+    Attributes:
+        load_1min: processes that wanted a CPU, on average over the last minute.
+        cpu_mhz: the CPU's frequency.
+        sm_mhz: the GPU's frequency.
+        memory_mhz: its memory's.
+        temperature_c: its temperature.
+        power_w: what it draws.
+        clock_event_reasons: NVML's bits that say why its clocks are what they are.
+        thermal_violation_ns: how long, since the driver was loaded, heat has held it back.
+        other_processes: how many processes besides this one compute on it.
+    """
+
+    load_1min: float | None = None
+    cpu_mhz: float | None = None
+    sm_mhz: int | None = None
+    memory_mhz: int | None = None
+    temperature_c: int | None = None
+    power_w: float | None = None
+    clock_event_reasons: int | None = None
+    thermal_violation_ns: int | None = None
+    other_processes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """The timing of one block.
+
+    Attributes:
+        steps: how many training steps it took.
+        wall_s: seconds a step by the host's clock, from idle device to idle device.
+        device_s: seconds a step between two events on the device, None on a CPU. Where
+            wall_s is much larger, the host cannot keep the device busy.
+        state: the machine's, just after; None where nobody looked.
+        throttled: why the device was held back meanwhile; empty if it was not.
+    """
+
+    steps: int
+    wall_s: float
+    device_s: float | None = None
+    state: State | None = None
+    throttled: tuple[str, ...] = ()
+
+    @property
+    def step_s(self) -> float:
+        """Seconds a step by the most direct clock there is."""
+        return self.wall_s if self.device_s is None else self.device_s
+
+
+Turn = Callable[[], Block]
+"""Times one block."""
+
+
+@contextmanager
+def resting_collector() -> Iterator[None]:
+    """Keep the garbage collector from running inside what is timed."""
+    gc.collect()
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -1,0 +1,268 @@
+"""Estimates from timings: pure functions over numbers, without torch and without pytest."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+from scipy.stats import quantile_test, rankdata
+
+
+class SampleError(ValueError):
+    """Numbers from which nothing can be estimated: empty, not finite, not positive, unpaired."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A figure with its two-sided interval.
+
+    Attributes:
+        value: the point estimate; ``low`` and ``high`` bound it.
+        confidence: of the interval, 1.0 for a figure that was counted and not sampled.
+        n: how many observations it rests on.
+        scatter: of one observation, as a standard deviation of its logarithm.
+        unknown: why nothing can be said, where that is so; then there is no value.
+    """
+
+    value: float
+    low: float
+    high: float
+    confidence: float
+    n: int
+    scatter: float = 0.0
+    unknown: str = ""
+
+    @classmethod
+    def exact(cls, value: float) -> "Estimate":
+        """Return a figure without sampling error, such as a number of bytes."""
+        return cls(value=value, low=value, high=value, confidence=1.0, n=1)
+
+    @classmethod
+    def no_answer(cls, why: str) -> "Estimate":
+        """Return a figure of which nothing is known, for the reason given."""
+        return cls(value=math.nan, low=0.0, high=math.inf, confidence=0.0, n=0, unknown=why)
+
+    @classmethod
+    def from_logs(
+        cls, centre: float, low: float, high: float, *, confidence: float, n: int, scatter: float
+    ) -> "Estimate":
+        """Return a ratio from its logarithm and the ends of its interval; too large is inf."""
+        with np.errstate(over="ignore"):
+            value, low, high = np.exp([centre, low, high]).tolist()
+        return cls(value=value, low=low, high=high, confidence=confidence, n=n, scatter=scatter)
+
+
+def _positive(name: str, values: Sequence[float], *, least: int = 1) -> list[float]:
+    if len(values) < least:
+        raise SampleError(f"{name}: {len(values)} values, need at least {least}")
+    for index, value in enumerate(values):
+        if not (math.isfinite(value) and value > 0):
+            raise SampleError(f"{name}[{index}] = {value!r}: must be finite and positive")
+    return list(values)
+
+
+def _check_confidence(confidence: float) -> None:
+    if not 0.5 <= confidence < 1:
+        raise SampleError(f"confidence = {confidence!r}: must be at least 0.5 and below 1")
+
+
+def median_s(seconds: Sequence[float]) -> float:
+    """Return the median of positive durations.
+
+    Raises:
+        SampleError: there are none, or one is not finite and positive.
+    """
+    return statistics.median(_positive("seconds", seconds))
+
+
+def median_interval(seconds: Sequence[float], *, confidence: float = 0.99) -> Estimate:
+    """Return the median of positive durations with its exact interval.
+
+    The ends are two of the durations, as the sign test has it, whatever their distribution
+    (Conover, Practical Nonparametric Statistics, 3rd ed., section 3.2). It supposes that they
+    are independent, and speaks of one process. With too few to carry `confidence` the interval
+    is without ends, from 0 to infinity.
+
+    Raises:
+        SampleError: there are none, or one is not finite and positive.
+    """
+    _check_confidence(confidence)
+    ordered = sorted(_positive("seconds", seconds))
+    ends = quantile_test(ordered, q=ordered[0], p=0.5).confidence_interval(confidence)
+    low, high = (float(end) for end in ends)
+    return Estimate(
+        value=statistics.median(ordered),
+        low=low if math.isfinite(low) else 0.0,
+        high=high if math.isfinite(high) else math.inf,
+        confidence=confidence,
+        n=len(ordered),
+    )
+
+
+def is_steady(seconds: Sequence[float], *, window: int, tolerance: float) -> bool:
+    """Tell whether the last `window` durations agree with the `window` before them.
+
+    They agree when the ratio of their medians is within `tolerance` of one. Fewer than
+    two windows are never steady.
+    """
+    if len(seconds) < 2 * window:
+        return False
+    before = median_s(seconds[-2 * window : -window])
+    after = median_s(seconds[-window:])
+    return abs(math.log(after / before)) <= math.log1p(tolerance)
+
+
+def paired_ratio(
+    numerators: Sequence[float], denominators: Sequence[float], *, confidence: float = 0.99
+) -> Estimate:
+    """Return the ratio of paired positive measurements, in the order in which they were made.
+
+    The estimate is the Hodges-Lehmann median of the log ratios, so that a stall of the
+    machine in one pair moves it no more than any other pair does. The interval inverts
+    Wilcoxon's signed-rank test, at its exact quantile (Hollander, Wolfe and Chicken,
+    Nonparametric Statistical Methods, 3rd ed., section 3.3): it supposes symmetry, which
+    pairs in balanced order have where both sides are the same, and no distribution. Where
+    neighbours resemble each other it is widened as for as many fewer independent pairs
+    (`_dependence`).
+
+    Raises:
+        SampleError: too few pairs to carry an interval at this confidence, lengths that
+            differ, or a value that is not finite and positive.
+    """
+    _check_confidence(confidence)
+    logs = np.array(_log_ratios(numerators, denominators, least=_least_pairs(confidence)))
+    walsh = _walsh_averages(logs)
+    skip = _signed_rank_skip(len(logs), confidence)
+    centre, widening = float(np.median(walsh)), _dependence(logs)
+    return Estimate.from_logs(
+        centre,
+        centre - widening * (centre - walsh[skip]),
+        centre + widening * (walsh[-1 - skip] - centre),
+        confidence=confidence,
+        n=len(logs),
+        # Robust, as the estimate is: a normal deviate's is its standard deviation.
+        scatter=float(np.median(np.abs(logs - centre))) * 1.4826,
+    )
+
+
+def hodges_lehmann(numerators: Sequence[float], denominators: Sequence[float]) -> float:
+    """Return the estimate of `paired_ratio` alone, which a single pair suffices for.
+
+    Raises:
+        SampleError: there is no pair, lengths differ, or a value is not finite and positive.
+    """
+    logs = np.array(_log_ratios(numerators, denominators, least=1))
+    return math.exp(float(np.median(_walsh_averages(logs))))
+
+
+def _walsh_averages(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the means of all pairs of values, each also with itself, sorted."""
+    first, second = np.triu_indices(len(values))
+    return np.sort((values[first] + values[second]) / 2)
+
+
+def _least_pairs(confidence: float) -> int:
+    """Return how many signs it takes for their agreement to be as unlikely as is asked."""
+    return math.ceil(math.log2(2 / (1 - confidence)) - 1e-9)
+
+
+@cache
+def _signed_rank_skip(n: int, confidence: float) -> int:
+    """Return how many of the sorted Walsh averages lie outside the interval at either end."""
+    density = np.ones(1)
+    for rank in range(1, n + 1):  # each rank is positive or not, with even odds
+        density = (np.pad(density, (0, rank)) + np.pad(density, (rank, 0))) / 2
+    tail = (1 - confidence) / 2 * (1 + 1e-9)
+    return int(np.searchsorted(np.cumsum(density), tail, side="right")) - 1
+
+
+def _dependence(series: NDArray[np.float64]) -> float:
+    """Return by what factor positive autocorrelation widens an interval of the centre.
+
+    The effective sample size of a first-order autoregression is ``n (1 - r) / (1 + r)``
+    (Bayley and Hammersley, J. R. Stat. Soc. Suppl. 8, 1946). The autocorrelation is that of
+    the ranks, which a stall does not hide it from, and corrected for its bias in short series
+    (Marriott and Pope, Biometrika 41, 1954). In a short series it is known badly: from 12
+    values with r = 0.4 an interval of 99 % misses 3 % of the time, and more with a larger r
+    (docs/method.md).
+    """
+    ranks = rankdata(series)
+    ranks -= ranks.mean()
+    total = float(ranks @ ranks)
+    n = len(ranks)
+    if total == 0 or n <= 3:
+        return 1.0
+    biased = float(ranks[1:] @ ranks[:-1]) / total
+    r = min(max((n * biased + 1) / (n - 3), 0.0), 0.9)
+    return math.sqrt((1 + r) / (1 - r))
+
+
+def _log_ratios(
+    numerators: Sequence[float], denominators: Sequence[float], *, least: int
+) -> list[float]:
+    top = _positive("numerators", numerators, least=least)
+    bottom = _positive("denominators", denominators, least=least)
+    if len(top) != len(bottom):
+        raise SampleError(f"{len(top)} numerators for {len(bottom)} denominators: not pairs")
+    # Not the log of the ratio, which may overflow where both are finite.
+    return [math.log(a) - math.log(b) for a, b in zip(top, bottom, strict=True)]
+
+
+def mean_ratio(
+    numerators: Sequence[float], denominators: Sequence[float], *, confidence: float
+) -> Estimate:
+    """Return the geometric mean of paired ratios with Student's t interval.
+
+    For few, well-behaved pairs, such as the mean losses of trainings paired by seed. The
+    interval at ``1 - 2 * alpha`` is the one of two one-sided tests at ``alpha``
+    (Schuirmann, J. Pharmacokinet. Biopharm. 15, 1987).
+
+    Raises:
+        SampleError: fewer than two pairs, lengths that differ, or a value that is not finite
+            and positive.
+    """
+    _check_confidence(confidence)
+    logs = _log_ratios(numerators, denominators, least=2)
+    n = len(logs)
+    centre, scatter = statistics.fmean(logs), statistics.stdev(logs)
+    half = float(stdtrit(n - 1, (1 + confidence) / 2)) * scatter / math.sqrt(n)
+    return Estimate.from_logs(
+        centre, centre - half, centre + half, confidence=confidence, n=n, scatter=scatter
+    )
+
+
+def predicted_ratio(
+    now: float, runs: Sequence[float], *, assumed_spread: float, confidence: float = 0.99
+) -> Estimate:
+    """Return `now` over the runs' geometric mean, with the interval a further run would have.
+
+    The process is the unit of replication, so the interval is Student's prediction interval
+    for one more run (Hahn and Meeker, Statistical Intervals, section 4.7): its width comes
+    from the spread *between* the runs. With fewer than three runs there is no spread worth
+    the name, so the larger of theirs and `assumed_spread` (a standard deviation of the log)
+    takes its place.
+
+    Raises:
+        SampleError: no runs, a value that is not finite and positive, or a negative spread.
+    """
+    _check_confidence(confidence)
+    if not (math.isfinite(assumed_spread) and assumed_spread >= 0):
+        raise SampleError(f"assumed_spread = {assumed_spread!r}: must be finite and not negative")
+    (current,) = _positive("now", [now])
+    logs = [math.log(run) for run in _positive("runs", runs)]
+    n = len(logs)
+    shift = math.log(current) - statistics.fmean(logs)
+    observed = statistics.stdev(logs) if n > 1 else 0.0
+    if n >= 3:
+        quantile, spread = float(stdtrit(n - 1, (1 + confidence) / 2)), observed
+    else:
+        quantile = statistics.NormalDist().inv_cdf((1 + confidence) / 2)
+        spread = max(observed, assumed_spread)
+    half = quantile * spread * math.sqrt(1 + 1 / n)
+    return Estimate.from_logs(
+        shift, shift - half, shift + half, confidence=confidence, n=n, scatter=spread
+    )

@@ -1,0 +1,134 @@
+"""Duets: two arms that take turns, block by block, so that what slows the machine slows both.
+
+(Interleaved trials: Abedi and Brecht, ICPE 2017. The name is from Bulej et al., ICPE 2020, whose
+duets run at the same time; on one device they would slow each other.)
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from perfsuite.judging.blocks import Block, Turn, resting_collector
+from perfsuite.judging.estimates import Estimate, SampleError, hodges_lehmann, paired_ratio
+from perfsuite.judging.stopping import Progress, at_each_look, sample
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quad:
+    """Four turns, two of each arm, in which both have the same mean position in time.
+
+    A steady drift of the machine cancels in the ratio of their means.
+
+    Attributes:
+        order: "ABBA" or "BAAB", A for the first arm and B for the second.
+        blocks: the four blocks in the order in which they were timed.
+    """
+
+    order: str
+    blocks: tuple[Block, ...]
+
+    def of(self, letter: str) -> tuple[Block, ...]:
+        """Return the two blocks of one arm."""
+        pairs = zip(self.order, self.blocks, strict=True)
+        return tuple(block for turn, block in pairs if turn == letter)
+
+    def step_s(self, letter: str) -> float:
+        """Return an arm's seconds a step, the mean of its two blocks."""
+        return fmean(block.step_s for block in self.of(letter))
+
+    @property
+    def throttled(self) -> bool:
+        """Whether the device was held back in any of its blocks."""
+        return any(block.throttled for block in self.blocks)
+
+
+@dataclass(frozen=True, slots=True)
+class Duet:
+    """Quads in the order in which they were timed. Those that were throttled are set aside."""
+
+    quads: tuple[Quad, ...]
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """All blocks, those set aside too, in the order in which they were timed."""
+        return tuple(block for each in self.quads for block in each.blocks)
+
+    @property
+    def order(self) -> str:
+        """The arms of `blocks`, a letter each."""
+        return "".join(each.order for each in self.quads)
+
+    @property
+    def kept(self) -> tuple[Quad, ...]:
+        """The quads in which the device was not held back."""
+        return tuple(each for each in self.quads if not each.throttled)
+
+    def times_s(self, letter: str) -> tuple[float, ...]:
+        """Return an arm's seconds a step, by quad."""
+        return tuple(each.step_s(letter) for each in self.kept)
+
+    def ratio(self, letter: str, *, over: str, confidence: float) -> Estimate:
+        """Return how many times longer one arm takes than the other.
+
+        The interval is for a sampling that may have stopped early (`at_each_look`). It is
+        unknown, with the reason, where throttling left too few quads.
+
+        Raises:
+            SampleError: there never were enough.
+        """
+        confidence = at_each_look(confidence)
+        try:
+            return paired_ratio(self.times_s(letter), self.times_s(over), confidence=confidence)
+        except SampleError as error:
+            aside = len(self.quads) - len(self.kept)
+            if not aside:
+                raise
+            return Estimate.no_answer(
+                f"{aside} of {len(self.quads)} groups were throttled and set aside: {error}"
+            )
+
+    def point(self, letter: str, *, over: str) -> float:
+        """Return the estimate of `ratio` without its interval."""
+        return hodges_lehmann(self.times_s(letter), self.times_s(over))
+
+
+def quad(first: Turn, second: Turn, index: int) -> Quad:
+    """Take four turns: ABBA where `index` is even, BAAB where it is odd."""
+    order = "BAAB" if index % 2 else "ABBA"
+    turns = {"A": first, "B": second}
+    return Quad(order=order, blocks=tuple(turns[letter]() for letter in order))
+
+
+def duet(
+    first: Turn,
+    second: Turn,
+    *,
+    clear: Callable[[Duet], bool],
+    budget_s: float,
+    progress: Progress | None = None,
+    now: Callable[[], float] = time.monotonic,
+) -> Duet:
+    """Time two warm arms in turns, ABBA, BAAB, ABBA and so on, until the answer is clear.
+
+    Args:
+        first: times a block of arm A.
+        second: times a block of arm B.
+        clear: tells whether the verdict is clear, by `Duet.ratio`.
+        budget_s: seconds after which sampling ends all the same.
+        progress: called after each quad, with how many there are and the next look.
+        now: a clock, in seconds.
+    """
+
+    def judge(quads: Sequence[Quad]) -> bool:
+        return clear(Duet(tuple(quads)))
+
+    with resting_collector():
+        quads = sample(
+            lambda index: quad(first, second, index),
+            clear=judge,
+            budget_s=budget_s,
+            progress=progress,
+            now=now,
+        )
+    return Duet(tuple(quads))

@@ -1,0 +1,280 @@
+"""Does it still train? Runs paired by seed and batch order, judged for equivalence.
+
+The metric is the mean loss over the steps. Paired by seed it spreads much less than
+unpaired; the final loss is no metric, since rounding alone moves it by several per cent. Beside
+each pair a third run repeats the reference from weights that differ in the last digits: where
+not even that is found to be equal, nothing can be judged.
+"""
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import torch
+from torch import Tensor, nn
+
+from perfsuite.devices.precision import Precision
+from perfsuite.judging.estimates import Estimate, mean_ratio
+from perfsuite.judging.gates import (
+    Outcome,
+    Verdict,
+    equivalent,
+    finite,
+    scale_within,
+    skipped_steps,
+)
+from perfsuite.judging.stopping import Progress
+from perfsuite.judging.thresholds import Convergence
+from perfsuite.measuring.timing import Clock
+from perfsuite.training.data import Digits
+from perfsuite.training.step import TrainStep
+from perfsuite.training.workload import Workload
+
+PERTURBATION = 1e-6
+"""By what share of itself each weight of the control differs: a few units in its last place."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """What one training run left behind.
+
+    Attributes:
+        losses: one a step.
+        elapsed_s: wall seconds of all steps together.
+        skipped_steps: steps that the optimizer did not take, None if it keeps no count.
+        scales: of the gradient scaler, before the first step and after each; none without one.
+            It falls where a step was skipped.
+        non_finite: what was NaN or infinite at the end, by name.
+    """
+
+    losses: tuple[float, ...]
+    elapsed_s: float
+    skipped_steps: int | None
+    scales: tuple[float, ...]
+    non_finite: tuple[str, ...]
+
+    @property
+    def mean_loss(self) -> float:
+        """The metric."""
+        return statistics.fmean(self.losses)
+
+    @property
+    def final_scale(self) -> float | None:
+        """The gradient scaler's scale at the end, None without one."""
+        return self.scales[-1] if self.scales else None
+
+    @property
+    def step_s(self) -> float:
+        """Wall seconds a step."""
+        return self.elapsed_s / len(self.losses)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeedPair:
+    """Runs from the same weights over the same batches in the same order.
+
+    Attributes:
+        seed: decides weights, dropout and order.
+        reference: what it is held against.
+        candidate: what is judged.
+        control: the reference again, from perturbed weights.
+    """
+
+    seed: int
+    reference: Training
+    candidate: Training
+    control: Training
+
+
+def train(step: TrainStep, batches: Sequence[tuple[Tensor, Tensor]], clock: Clock) -> Training:
+    """Take a step a batch; read the device only when all are done.
+
+    Raises:
+        ValueError: there are no batches.
+    """
+    if not batches:
+        raise ValueError("no batches to train on")
+    before = applied_steps(step.optimizer)
+    # Scaling a one tells the scale and, unlike `get_scale`, waits for nothing.
+    one = torch.ones((), device=batches[0][1].device)
+    scaled = step.scaler.is_enabled()
+    clock.start()
+    scales, losses = [step.scaler.scale(one)] * scaled, []
+    for images, labels in batches:
+        losses.append(step(images, labels))
+        scales += [step.scaler.scale(one)] * scaled
+    elapsed_s, _ = clock.stop()
+    values = tuple(torch.stack(losses).tolist())
+    applied = applied_steps(step.optimizer)
+    bad_losses = [f"loss of step {i}" for i, loss in enumerate(values) if not math.isfinite(loss)]
+    return Training(
+        losses=values,
+        elapsed_s=elapsed_s,
+        skipped_steps=None if applied is None else len(values) - (applied - (before or 0)),
+        scales=tuple(torch.stack(scales).tolist()) if scaled else (),
+        non_finite=(*bad_losses, *non_finite(step.model)),
+    )
+
+
+def applied_steps(optimizer: torch.optim.Optimizer) -> int | None:
+    """Return how many steps the optimizer took, or None if it keeps no count.
+
+    A fused optimizer under a gradient scaler is called every step and decides on the device
+    whether to take it, so only its own count can tell.
+    """
+    counts = [int(state["step"]) for state in optimizer.state.values() if "step" in state]
+    return max(counts) if counts else None
+
+
+def non_finite(model: nn.Module) -> tuple[str, ...]:
+    """Return the names of parameters and buffers that hold a NaN or an infinity.
+
+    Buffers count: a NaN batch that the scaler skips leaves the parameters alone, and NaN in
+    BatchNorm's running mean for good.
+    """
+    tensors = [*model.named_parameters(), *model.named_buffers()]
+    return tuple(name for name, tensor in tensors if not bool(tensor.isfinite().all()))
+
+
+def train_pairs(
+    workload: Workload,
+    digits: Digits,
+    reference: Precision,
+    candidate: Precision,
+    *,
+    seeds: Sequence[int],
+    steps: int,
+    clock: Clock,
+    progress: Progress | None = None,
+) -> tuple[SeedPair, ...]:
+    """Train both precisions from each seed's weights over its batches."""
+    device = digits.labels.device
+    pairs = []
+    for done, seed in enumerate(seeds, start=1):
+
+        def run(precision: Precision, seed: int = seed, *, perturbed: bool = False) -> Training:
+            step = workload.step(precision, device, seed)
+            if perturbed:
+                perturb(step.model, seed)
+            batches = list(islice(digits.batches(workload.batch_size, seed), steps))
+            return train(step, batches, clock)
+
+        pairs.append(
+            SeedPair(
+                seed=seed,
+                reference=run(reference),
+                candidate=run(candidate),
+                control=run(reference, perturbed=True),
+            )
+        )
+        if progress is not None:
+            progress(done, len(seeds))
+    return tuple(pairs)
+
+
+def perturb(model: nn.Module, seed: int) -> None:
+    """Change each weight by about PERTURBATION of itself, as `seed` decides."""
+    noise = torch.Generator().manual_seed(seed)  # of its own: dropout draws from torch's
+    with torch.no_grad():
+        for parameter in model.parameters():
+            drawn = torch.randn(parameter.shape, generator=noise).to(parameter.device)
+            parameter.mul_(1 + PERTURBATION * drawn)
+
+
+def judge(pairs: Sequence[SeedPair], asked: Convergence) -> tuple[Verdict, ...]:
+    """Return the verdicts on mean loss, finiteness, skipped steps and final scale.
+
+    Raises:
+        SampleError: there are fewer than two pairs.
+    """
+    return (_mean_loss(pairs, asked), *_health(pairs, asked))
+
+
+def judge_twice(
+    train: Callable[[Sequence[int]], tuple[SeedPair, ...]], seeds: int, asked: Convergence
+) -> tuple[tuple[SeedPair, ...], tuple[Verdict, ...]]:
+    """Train and judge; where the mean loss is red, do it once more with fresh seeds.
+
+    What the fresh seeds say of the mean loss stands, and the reason tells what the first
+    said. Everything else is judged over both: no second try excuses a NaN. The price of two
+    tries is that a difference right at the margin passes at twice the rate of alpha.
+
+    Args:
+        train: returns a pair for each seed.
+        seeds: how many pairs.
+        asked: the thresholds.
+
+    Returns:
+        All pairs, and the verdicts.
+    """
+    pairs = train(range(seeds))
+    first, *health = judge(pairs, asked)
+    others_are_green = all(each.outcome is Outcome.PASS for each in health)
+    if first.outcome is Outcome.PASS or not others_are_green:
+        return pairs, (first, *health)
+    fresh = train(range(seeds, 2 * seeds))
+    again = _mean_loss(fresh, asked)
+    before = f"{first.outcome} {first.figure} before, these are fresh seeds"
+    reason = f"{again.reason}; {before}" if again.reason else before
+    return (*pairs, *fresh), (
+        replace(again, reason=reason),
+        *_health((*pairs, *fresh), asked),
+    )
+
+
+def _mean_loss(pairs: Sequence[SeedPair], asked: Convergence) -> Verdict:
+    """Judge by two one-sided tests, unless the control fails them."""
+    verdict = equivalent(
+        "mean_loss", _loss_ratio(pairs, lambda pair: pair.candidate, asked), asked.margin
+    )
+    control = equivalent("", _loss_ratio(pairs, lambda pair: pair.control, asked), asked.margin)
+    # A candidate that is not finite fails, whatever the reference does.
+    if control.outcome is Outcome.PASS or not all(
+        math.isfinite(pair.candidate.mean_loss) for pair in pairs
+    ):
+        return verdict
+    reason = (
+        f"the reference against itself, perturbed by {PERTURBATION:g}, is {control.figure}:"
+        " too noisy to judge by"
+    )
+    return replace(verdict, outcome=Outcome.INCONCLUSIVE, reason=reason)
+
+
+def _loss_ratio(
+    pairs: Sequence[SeedPair], of: Callable[[SeedPair], Training], asked: Convergence
+) -> Estimate:
+    """Return a run's mean loss over the reference's, with the interval of the two tests."""
+    top, bottom = [of(p).mean_loss for p in pairs], [p.reference.mean_loss for p in pairs]
+    if not all(0 < loss < math.inf for loss in (*top, *bottom)):
+        return Estimate.exact(math.nan)
+    return mean_ratio(top, bottom, confidence=1 - 2 * asked.alpha)
+
+
+def _health(pairs: Sequence[SeedPair], asked: Convergence) -> tuple[Verdict, ...]:
+    trainings = [run for pair in pairs for run in (pair.reference, pair.candidate)]
+    offenders = sorted({name for training in trainings for name in training.non_finite})
+    candidates = [pair.candidate for pair in pairs]
+    skipped = [run.skipped_steps for run in candidates if run.skipped_steps is not None]
+    # One run that took too many steps must not be hidden by one that skipped as many.
+    worst = min(skipped) if skipped and min(skipped) < 0 else sum(skipped)
+    applied = skipped_steps(
+        "skipped_steps",
+        worst if len(skipped) == len(candidates) else None,
+        sum(len(run.losses) for run in candidates),
+        asked.max_skipped,
+    )
+    scales = [run.final_scale for run in candidates if run.final_scale is not None]
+    return (
+        finite("finite", offenders),
+        applied,
+        *(
+            scale_within("final_scale", scale, asked.min_scale, asked.max_scale)
+            for scale in _extremes(scales)
+        ),
+    )
+
+
+def _extremes(scales: Sequence[float]) -> list[float]:
+    return sorted({min(scales), max(scales)}) if scales else []

@@ -1,0 +1,150 @@
+"""Timing in blocks of steps: clocks, and warm-up until steady.
+
+Only the steps themselves lie between two readings of a clock. Batches are fetched before, the
+garbage collector rests, and the device is idle at both ends. Every time is in seconds per step:
+a block's duration is divided by its steps once, here.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from perfsuite.devices.state import Sensor, throttled
+from perfsuite.judging.blocks import Block, Turn, resting_collector
+from perfsuite.judging.estimates import is_steady
+from perfsuite.judging.stopping import Progress
+
+STEADY_WINDOW = 3
+STEADY_TOLERANCE = 0.05
+
+
+class Timeable(Protocol):
+    """What can be timed: an arm, or anything with batches, a step and a way back."""
+
+    @property
+    def step(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """One training step."""
+
+    def take(self, steps: int) -> list[tuple[Tensor, Tensor]]:
+        """Return the next batches, on the device."""
+
+    def restore(self) -> None:
+        """Go back to the state before any step."""
+
+
+class Clock(Protocol):
+    """Measures one region at a time."""
+
+    def start(self) -> None:
+        """Begin the region once the device is idle."""
+
+    def stop(self) -> tuple[float, float | None]:
+        """End the region once the device is idle; return wall and device seconds."""
+
+
+class HostClock:
+    """The host's clock, for a device that computes while its caller waits."""
+
+    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
+        self._now = now
+        self._started_s = 0.0
+
+    def start(self) -> None:
+        """Begin the region."""
+        self._started_s = self._now()
+
+    def stop(self) -> tuple[float, float | None]:
+        """End the region; there are no device seconds."""
+        return self._now() - self._started_s, None
+
+
+class CudaClock:
+    """A pair of CUDA events inside a pair of host readings, synchronised at both ends."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._begin = torch.cuda.Event(enable_timing=True)
+        self._end = torch.cuda.Event(enable_timing=True)
+        self._started_s = 0.0
+
+    def start(self) -> None:
+        """Begin the region once all work before it is done."""
+        torch.cuda.synchronize(self._device)
+        self._started_s = time.perf_counter()
+        self._begin.record()
+
+    def stop(self) -> tuple[float, float | None]:
+        """End the region once all its work is done."""
+        self._end.record()
+        torch.cuda.synchronize(self._device)
+        wall_s = time.perf_counter() - self._started_s
+        return wall_s, self._begin.elapsed_time(self._end) / 1e3
+
+
+def clock_for(device: torch.device) -> Clock:
+    """Return the clock that measures `device`."""
+    return CudaClock(device) if device.type == "cuda" else HostClock()
+
+
+def time_block(arm: Timeable, clock: Clock, steps: int) -> Block:
+    """Time `steps` steps of `arm`."""
+    batches = arm.take(steps)
+    step = arm.step
+    clock.start()
+    for images, labels in batches:
+        step(images, labels)
+    wall_s, device_s = clock.stop()
+    per_step = None if device_s is None else device_s / steps
+    return Block(steps=steps, wall_s=wall_s / steps, device_s=per_step)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmUp:
+    """How an arm was warmed up: its blocks, and whether they had become steady."""
+
+    blocks: tuple[Block, ...]
+    steady: bool
+
+
+def warm_up(arm: Timeable, clock: Clock, *, steps: int, max_blocks: int = 12) -> WarmUp:
+    """Run blocks until their times agree, then restore the arm's state.
+
+    Steady means that the medians of the last three blocks and the three before agree within
+    5 %. An arm that never gets there is timed all the same, and says so.
+    """
+    blocks: list[Block] = []
+    steady = False
+    with resting_collector():
+        while not steady and len(blocks) < max_blocks:
+            blocks.append(time_block(arm, clock, steps))
+            times = [block.step_s for block in blocks]
+            steady = is_steady(times, window=STEADY_WINDOW, tolerance=STEADY_TOLERANCE)
+    arm.restore()
+    return WarmUp(blocks=tuple(blocks), steady=steady)
+
+
+def watched(turn: Turn, sensor: Sensor) -> Turn:
+    """Return a turn that notes the machine's state around its block, outside what is timed."""
+
+    def take() -> Block:
+        before = sensor()
+        block = turn()
+        after = sensor()
+        return replace(block, state=after, throttled=throttled(before, after))
+
+    return take
+
+
+def time_blocks(turn: Turn, *, blocks: int, progress: Progress | None = None) -> tuple[Block, ...]:
+    """Time `blocks` blocks of a warm arm."""
+    timed: list[Block] = []
+    with resting_collector():
+        for _ in range(blocks):
+            timed.append(turn())
+            if progress is not None:
+                progress(len(timed), blocks)
+    return tuple(timed)

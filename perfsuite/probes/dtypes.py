@@ -1,0 +1,183 @@
+"""Probes of what a step computes in: dtypes, float32's arithmetic, and memory format."""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from perfsuite.devices.precision import Precision, read_flags
+from perfsuite.judging.gates import Outcome, Verdict
+from perfsuite.probes.probe import Batch, StepFactory, dtype_name, on_forward, verdict
+
+_COMPUTES = (
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+    nn.Linear,
+)
+
+
+def layer_dtypes(make_step: StepFactory, precision: Precision, batch: Batch) -> Verdict:
+    """Every convolution and linear layer must compute in the precision, on float32 parameters.
+
+    Products that are functions and no layers are not seen.
+    """
+    step = make_step(precision)
+    layers: dict[nn.Module, str] = {
+        module: name for name, module in step.model.named_modules() if isinstance(module, _COMPUTES)
+    }
+    expected = precision.autocast_dtype or torch.float32
+    called = 0
+    wrong: list[str] = []
+
+    def see(module: nn.Module, _: Any, output: Tensor) -> None:
+        nonlocal called
+        called += 1
+        if output.dtype is not expected:
+            wrong.append(f"{layers[module]} computed in {dtype_name(output.dtype)}")
+
+    with on_forward(layers, see):
+        step(*batch)
+    wrong += [
+        f"{name} is {dtype_name(parameter.dtype)}"
+        for name, parameter in step.model.named_parameters()
+        if parameter.dtype is not torch.float32
+    ]
+    said = verdict(
+        "layer_dtypes",
+        wrong[0] + (f" and {len(wrong) - 1} more" if wrong[1:] else "") if wrong else "all right",
+        f"layers in {dtype_name(expected)}, parameters in float32",
+        good=not wrong,
+        remedy="is the forward pass inside autocast, and the model not cast itself?",
+    )
+    if called or wrong:
+        return said
+    return replace(
+        said,
+        outcome=Outcome.INCONCLUSIVE,
+        figure="no convolution or linear layer was called",
+        reason="does the step train the model that it shows as its attribute `model`?",
+    )
+
+
+def loss_dtype(make_step: StepFactory, precision: Precision, batch: Batch) -> Verdict:
+    """The loss must be float32, in float16 its scaled value overflows.
+
+    What the scaler is given counts too: a loss that is cast once it is too late is no better.
+    """
+    step = make_step(precision)
+    seen: list[torch.dtype] = []
+    scale = step.scaler.scale
+
+    def see(outputs: Any) -> Any:
+        if isinstance(outputs, Tensor):
+            seen.append(outputs.dtype)
+        return scale(outputs)
+
+    # On the instance, which is a fresh step's own.
+    step.scaler.scale = see  # type: ignore[method-assign]  # put back below
+    try:
+        seen.append(step(*batch).dtype)
+    finally:
+        del step.scaler.scale
+    wrong = [dtype for dtype in seen if dtype is not torch.float32]
+    return verdict(
+        "loss_dtype",
+        f"loss in {dtype_name((wrong or seen)[0])}",
+        "in float32",
+        good=not wrong,
+        remedy="compute the loss inside autocast, or cast the logits to float32",
+    )
+
+
+def arithmetic(make_step: StepFactory, precision: Precision, batch: Batch) -> Verdict:
+    """Float32 convolutions and products must be IEEE, or TF32 where that was asked for.
+
+    In both passes: the flags are read after the forward pass and as the backward pass begins.
+    """
+    step = make_step(precision)
+    seen: set[str] = set()
+
+    def read(*_: Any) -> None:
+        flags = read_flags()
+        seen.update(str(value) for name, value in flags.items() if name.endswith("precision"))
+
+    def see(_: Any, __: Any, output: Tensor) -> None:
+        read()
+        output.register_hook(read)
+
+    with on_forward([step.model], see):
+        step(*batch)
+    wanted = "tf32" if precision is Precision.tf32 else "ieee"
+    return verdict(
+        "arithmetic",
+        f"float32 as {', '.join(sorted(seen))}" if seen else "the model was not called",
+        f"as {wanted}",
+        good=seen == {wanted},
+        remedy="set the backend flags for convolutions and products, with backend_flags",
+    )
+
+
+def autocast_in_backward(make_step: StepFactory, precision: Precision, batch: Batch) -> Verdict:
+    """Autocast must be off in the backward pass, which runs in the forward pass's dtypes."""
+    step = make_step(precision)
+    device = batch[0].device.type
+    seen: list[bool] = []
+
+    def see(_: Any, __: Any, output: Tensor) -> None:
+        output.register_hook(lambda _: seen.append(torch.is_autocast_enabled(device)))
+
+    with on_forward([step.model], see):
+        step(*batch)
+    return verdict(
+        "autocast_in_backward",
+        "no backward pass" if not seen else "on" if any(seen) else "off",
+        "off in the backward pass",
+        good=bool(seen) and not any(seen),
+        remedy="leave the autocast context before loss.backward()",
+    )
+
+
+def memory_format(make_step: StepFactory, precision: Precision, batch: Batch) -> Verdict:
+    """A channels_last convolution must be given channels_last images.
+
+    One that is not converts layouts in every step, and the gain is lost. Weights of one input
+    channel, or of one pixel, are both at once and say nothing.
+    """
+    step = make_step(precision)
+    layers: dict[nn.Module, str] = {
+        module: name
+        for name, module in step.model.named_modules()
+        if isinstance(module, nn.Conv2d)
+        and module.weight.is_contiguous(memory_format=torch.channels_last)
+        and not module.weight.is_contiguous()
+    }
+    lost: list[str] = []
+    called = 0
+
+    def see(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        nonlocal called
+        called += 1
+        if not inputs[0].is_contiguous(memory_format=torch.channels_last):
+            lost.append(layers[module])
+
+    with on_forward(layers, see, before=True):
+        step(*batch)
+    found = f"{called} convolutions in channels_last" if layers else "no channels_last weights"
+    if lost:
+        found = f"channels_last lost before {lost[0]}"
+        found += f" and {len(lost) - 1} more" if lost[1:] else ""
+    elif layers and not called:
+        found = "no channels_last convolution was called"
+    return verdict(
+        "memory_format",
+        found,
+        "kept from layer to layer",
+        good=not lost and (bool(called) or not layers),
+        remedy="pass images.to(memory_format=torch.channels_last), and keep .contiguous() and"
+        " .view() out of the model",
+    )

@@ -1,0 +1,111 @@
+"""What a probe is, and what all of them share.
+
+A probe looks at the structure of a training step. It builds fresh steps with
+`make_step(precision)`, which has to start from the same weights each time, takes some steps on
+one batch, and returns a verdict with one line that says what is wrong.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from perfsuite.devices.precision import Precision
+from perfsuite.judging.gates import Outcome, Verdict
+
+MOST_SKIPPED = 8
+
+Batch = tuple[Tensor, Tensor]
+"""Images and labels, on the device."""
+
+
+class ProbedStep(Protocol):
+    """A training step that can be looked into.
+
+    It has to look up its optimizer and its scaler by these names whenever it is called, since a
+    probe may put another optimizer in place.
+
+    Attributes:
+        model: what is trained; its output is one tensor.
+        optimizer: of the model's parameters.
+        scaler: a disabled one where gradients are not scaled.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+
+    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Take one step and return its loss."""
+
+
+StepFactory = Callable[[Precision], ProbedStep]
+Probe = Callable[[StepFactory, Precision, Batch], Verdict]
+
+
+def verdict(probe: str, found: str, wanted: str, *, good: bool, remedy: str = "") -> Verdict:
+    """Return a probe's verdict; the remedy is told only where it is needed."""
+    return Verdict(
+        gate=f"probe {probe}",
+        outcome=Outcome.PASS if good else Outcome.FAIL,
+        figure=found,
+        threshold=wanted,
+        reason="" if good else remedy,
+    )
+
+
+def without_dropout(step: ProbedStep) -> ProbedStep:
+    """Return the step with its dropout layers idle: on a GPU their masks differ by dtype.
+
+    By their share, since a step may call ``train()``. Dropout that is a function and no layer
+    goes on.
+    """
+    for module in step.model.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.p = 0.0
+    return step
+
+
+def settled(step: ProbedStep, batch: Batch) -> ProbedStep:
+    """Return the step with a scale that no longer overflows, its weights as they were.
+
+    A scaler starts high and skips a step or two until its scale fits; that is healthy, and no
+    step to look at. Nothing is done where gradients are not scaled. A scale that still
+    overflows after MOST_SKIPPED steps is left for the probe to find.
+    """
+    if not step.scaler.is_enabled():
+        return step
+    before = [parameter.detach().clone() for parameter in step.model.parameters()]
+    scale = step.scaler.get_scale()
+    for _ in range(MOST_SKIPPED):
+        step(*batch)
+        if step.scaler.get_scale() >= scale:
+            break
+        scale = step.scaler.get_scale()
+    with torch.no_grad():
+        for parameter, value in zip(step.model.parameters(), before, strict=True):
+            parameter.copy_(value)
+    return step
+
+
+@contextmanager
+def on_forward(
+    modules: Iterable[nn.Module], see: Callable[..., Any], *, before: bool = False
+) -> Iterator[None]:
+    """Call `see` after, or before, each forward pass of these modules, as PyTorch's hooks are."""
+    handles = [
+        module.register_forward_pre_hook(see) if before else module.register_forward_hook(see)
+        for module in modules
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """Return "float16" for torch.float16."""
+    return str(dtype).removeprefix("torch.")

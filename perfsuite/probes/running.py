@@ -1,0 +1,274 @@
+"""Probes that take some steps: their number, the optimizer's, waits, skips, memory, learning."""
+
+import gc
+import math
+import os
+import statistics
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.profiler import profile, record_function
+
+from perfsuite.devices.precision import Precision
+from perfsuite.judging.gates import Outcome, Verdict
+from perfsuite.measuring.convergence import applied_steps
+from perfsuite.probes.gradients import gradients_at_step, norm
+from perfsuite.probes.host_reads import HostReads
+from perfsuite.probes.probe import (
+    Batch,
+    ProbedStep,
+    StepFactory,
+    on_forward,
+    settled,
+    verdict,
+    without_dropout,
+)
+
+STEPS = 3
+_WARM_UP, _MEASURED = 3, 4
+_CANARY_STEPS = 20
+_CANARY_FALL = 0.03
+
+
+def step_count(make_step: StepFactory, precision: Precision, batch: Batch) -> Verdict:
+    """A call must be one step of the optimizer, neither none nor two.
+
+    A call after which the scale fell was skipped, as it should be; not all may be.
+    """
+    step = settled(make_step(precision), batch)
+    called, before = 0, applied_steps(step.optimizer) or 0
+
+    def see(*_: Any) -> None:
+        nonlocal called
+        called += 1
+
+    skipped, scale = 0, step.scaler.get_scale()
+    handle = step.optimizer.register_step_post_hook(see)
+    try:
+        for _ in range(STEPS):
+            step(*batch)
+            skipped += step.scaler.get_scale() < scale
+            scale = step.scaler.get_scale()
+    finally:
+        handle.remove()
+    # An optimizer without a count of its own, such as SGD, is judged by how often it was called.
+    own = applied_steps(step.optimizer)
+    count = called if own is None else own - before
+    remedy = "is the optimizer stepped twice, or is every step skipped?"
+    found = f"{count} in {STEPS} calls" + (f", {skipped} skipped" if skipped else "")
+    good = 0 < count == STEPS - skipped
+    return verdict("step_count", found, "one step a call", good=good, remedy=remedy)
+
+
+def host_waits(make_step: StepFactory, precision: Precision, batch: Batch) -> Verdict:
+    """A step must not fetch a value to the host, which makes it wait for the device.
+
+    ``item()``, ``float(tensor)`` and ``if tensor`` are seen on any device, copies to the host
+    on CUDA only, where they are more than a look at the same memory.
+    """
+    step = make_step(precision)
+    step(*batch)  # the first may set up what the others use
+    # An optimizer that is not fused keeps its counts of steps on the host, and reads them there.
+    # Where the device is the host too, they are told apart by being those counts.
+    counters = [state["step"] for state in step.optimizer.state.values() if "step" in state]
+    counters = [count for count in counters if isinstance(count, Tensor) and not count.is_cuda]
+    on_cuda = batch[0].device.type == "cuda"
+    before = torch.cuda.get_sync_debug_mode() if on_cuda else 0
+    try:
+        if on_cuda:
+            torch.cuda.set_sync_debug_mode("error")
+        with HostReads(batch[0].device, apart_from=counters) as reads:
+            step(*batch)
+        good = reads.count == 0
+        found = "no value fetched" if good else f"waits for the device: {reads.count} fetched"
+    except RuntimeError as error:
+        if "synchroniz" not in str(error):
+            raise
+        found, good = f"waits for the device: {str(error).splitlines()[0]}", False
+    finally:
+        if on_cuda:
+            torch.cuda.set_sync_debug_mode(before)
+    return verdict(
+        "host_waits",
+        found,
+        "no value brought to the host",
+        good=good,
+        remedy="keep losses on the device, and use a fused optimizer under a GradScaler",
+    )
+
+
+def skipped_step(make_step: StepFactory, precision: Precision, batch: Batch) -> Verdict:
+    """A step whose gradients overflow must be skipped as a whole, learning rate included.
+
+    The overflow is put into the gradient of the model's output, where it comes from in truth:
+    the batch may be of any dtype, and BatchNorm's buffers stay clean.
+    """
+    if not precision.scales_gradients:
+        return verdict("skipped_step", "no scaler", "none is needed", good=True)
+    step = make_step(precision)
+    step(*batch)
+
+    def rates() -> list[float]:
+        return [float(group["lr"]) for group in step.optimizer.param_groups]
+
+    def overflow(_: Any, __: Any, output: Tensor) -> None:
+        output.register_hook(lambda gradient: torch.full_like(gradient, math.inf))
+
+    parameters = [p.detach().clone() for p in step.model.parameters()]
+    count, lr, scale = applied_steps(step.optimizer), rates(), step.scaler.get_scale()
+    with on_forward([step.model], overflow):
+        step(*batch)
+    changed = [
+        name
+        for (name, now), then in zip(step.model.named_parameters(), parameters, strict=True)
+        if not torch.equal(now.detach(), then)
+    ]
+    wrong = []
+    if changed:
+        wrong.append(f"{changed[0]} was changed by it")
+    if (after := applied_steps(step.optimizer)) != count:
+        wrong.append(f"the optimizer counts {after} steps after it, {count} before")
+    if (now := rates()) != lr:
+        wrong.append(f"the learning rate went from {lr[0]:g} to {now[0]:g}")
+    if not step.scaler.get_scale() < scale:
+        wrong.append(f"the scale stayed at {scale:g}")
+    return verdict(
+        "skipped_step",
+        wrong[0] if wrong else "skipped, the scale reduced",
+        "a step that overflows is skipped",
+        good=not wrong,
+        remedy="call scaler.step(optimizer) and scaler.update(), and step the scheduler once an"
+        " epoch, or where the scale did not fall, which takes a look at it on the host",
+    )
+
+
+def memory_slope(make_step: StepFactory, precision: Precision, batch: Batch) -> Verdict:
+    """Memory must not grow from step to step, by not a single byte.
+
+    The tolerance is zero because a healthy step, once warm, frees exactly what it allocates.
+    What only waits for the garbage collector does not count. Counted are all of the allocator's
+    bytes on the batch's device, whoever keeps them.
+    """
+    images = batch[0]
+    grown = (
+        _cuda_growth(make_step(precision), batch)
+        if images.is_cuda
+        else _cpu_growth(make_step, precision, batch)
+    )
+    return verdict(
+        "memory_slope",
+        f"grows by {grown / _MEASURED:,.0f} bytes a step" if grown > 0 else "does not grow",
+        "what a step allocates is freed",
+        good=grown <= 0,
+        remedy="keep losses out of lists, and leave autocast in every step: it keeps its casts"
+        " of the weights until then",
+    )
+
+
+def _take(step: ProbedStep, batch: Batch, steps: int) -> None:
+    for _ in range(steps):
+        step(*batch)
+    gc.collect()
+
+
+def _cuda_growth(step: ProbedStep, batch: Batch) -> int:
+    _take(step, batch, _WARM_UP)
+    before = torch.cuda.memory_allocated(batch[0].device)
+    _take(step, batch, _MEASURED)
+    return torch.cuda.memory_allocated(batch[0].device) - before
+
+
+def _cpu_growth(make_step: StepFactory, precision: Precision, batch: Batch) -> int:
+    """Return bytes allocated less bytes freed over the measured steps, from torch's profiler.
+
+    It watches from before the step is built, since it does not see memory freed that was
+    allocated earlier.
+    """
+    measured = "perfsuite.memory_slope"
+    with _quiet(), profile(profile_memory=True) as profiled:
+        step = make_step(precision)
+        _take(step, batch, _WARM_UP)
+        with record_function(measured):
+            _take(step, batch, _MEASURED)
+    return sum(e.cpu_memory_usage for e in profiled.function_events or () if e.name == measured)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the profiler from writing to stderr, unless the environment says how loud it is."""
+    name = "KINETO_LOG_LEVEL"
+    said = name in os.environ
+    os.environ.setdefault(name, "99")
+    try:
+        yield
+    finally:
+        if not said:
+            del os.environ[name]
+
+
+def sgd_canary(make_step: StepFactory, precision: Precision, batch: Batch) -> Verdict:
+    """With plain SGD in place of its optimizer, the step must learn one batch as fp32 does.
+
+    Adam does not care by what factor its gradients are wrong; SGD does. The learning rate is
+    one at which the first step would take 3 % off fp32's loss if the loss were linear: at more
+    the last bits decide where a run goes. Dropout is off, since its masks on a GPU differ by
+    dtype.
+    """
+    rate = _canary_rate(make_step, batch)
+    if not math.isfinite(rate):
+        return _no_canary("SGD was given no gradient, or no finite one")
+    reference = _canary_losses(make_step(Precision.fp32), rate, batch)
+    found = _canary_losses(make_step(precision), rate, batch)
+    first, last = reference[0], statistics.fmean(reference[-5:])
+    if not first - last > 0.02 * abs(first):  # also where either is NaN
+        return _no_canary(f"fp32's loss went from {first:.4g} to {last:.4g}")
+    bad = next((i for i, loss in enumerate(found) if not math.isfinite(loss)), None)
+    ratio = math.nan
+    if bad is not None:
+        line = f"loss {found[bad]} at step {bad}"
+    else:
+        ratio = (first - statistics.fmean(found)) / (first - statistics.fmean(reference))
+        line = f"learns {ratio:.3f} times as fast as fp32"
+    return verdict(
+        "sgd_canary",
+        line,
+        "0.8 to 1.25 times, with SGD",
+        good=0.8 <= ratio <= 1.25,
+        remedy="are gradients unscaled before they are clipped and used, and weights cast anew"
+        " in every step?",
+    )
+
+
+def _no_canary(found: str) -> Verdict:
+    return Verdict(
+        gate="probe sgd_canary",
+        outcome=Outcome.INCONCLUSIVE,
+        figure=found,
+        threshold="fp32 learns the batch with SGD",
+        reason="nothing to hold it against: is the step right in fp32, does it use its attribute"
+        " `optimizer`, and is the batch one that can be learnt?",
+    )
+
+
+def _with_sgd(step: ProbedStep, rate: float) -> ProbedStep:
+    step.optimizer = torch.optim.SGD(step.model.parameters(), lr=rate, fused=True)
+    return without_dropout(step)
+
+
+def _canary_rate(make_step: StepFactory, batch: Batch) -> float:
+    """Return the learning rate, NaN where SGD was given no gradient; it takes no step itself."""
+    step = _with_sgd(make_step(Precision.fp32), 0.0)
+    size = norm(gradients_at_step(step, batch))
+    return _CANARY_FALL * abs(float(step(*batch))) / size**2 if size else math.nan
+
+
+def _canary_losses(step: ProbedStep, rate: float, batch: Batch) -> list[float]:
+    step = _with_sgd(step, rate)
+    with warnings.catch_warnings():
+        # A scheduler of the optimizer that was replaced misses its steps, and says so.
+        warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
+        return [float(step(*batch)) for _ in range(_CANARY_STEPS)]

@@ -1,0 +1,73 @@
+"""Why a figure may have moved: what differs between two measurements besides the figure."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from perfsuite.records.operators import explain
+from perfsuite.records.schema import Benchmark, software_changes
+
+_LEAST_CHANGE = 0.05
+"""Of a clock or a temperature; less of a change explains nothing."""
+STATE = {
+    "sm_mhz": ("GPU clock", "MHz"),
+    "memory_mhz": ("memory clock", "MHz"),
+    "cpu_mhz": ("CPU clock", "MHz"),
+    "temperature_c": ("temperature", "°C"),
+    "power_w": ("power", "W"),
+    "load_1min": ("load", ""),
+    "other_processes": ("other processes on the GPU", ""),
+}
+_COMMITS = 5
+
+
+def reasons(
+    before: Benchmark,
+    after: Benchmark,
+    *,
+    software: tuple[Mapping[str, Any], Mapping[str, Any]],
+    commits: Sequence[str],
+) -> list[str]:
+    """Return what differs between two measurements of one benchmark, a line each.
+
+    Args:
+        before: what is compared with.
+        after: what moved.
+        software: versions before and after.
+        commits: subjects of the commits between, the newest first.
+    """
+    lines = []
+    if before.operators is not None and after.operators is not None:
+        lines += explain(before.operators, after.operators, ratio=_ratio(before, after))
+    then, now = (dict(versions) for versions in software)
+    lines += [f"software: {change}" for change in software_changes(then, now)]
+    lines += [f"machine: {change}" for change in _state_changes(before, after)]
+    if commits:
+        lines.append(f"{len(commits)} commit{'s' if len(commits) > 1 else ''} between:")
+        lines += [f"  {commit}" for commit in commits[:_COMMITS]]
+        if len(commits) > _COMMITS:
+            lines.append(f"  and {len(commits) - _COMMITS} more")
+    return lines
+
+
+def _ratio(before: Benchmark, after: Benchmark) -> float | None:
+    """Return how many times longer a step takes now, None where that was not measured."""
+    sides = [each.metrics.get("step_s") for each in (before, after)]
+    then, now = (None if each is None else each.value for each in sides)
+    return None if then is None or now is None else now / then
+
+
+def differs(then: float, now: float) -> bool:
+    """Tell whether two readings of the machine's state differ by enough to explain anything."""
+    return abs(now - then) > _LEAST_CHANGE * max(then, now)
+
+
+def _state_changes(before: Benchmark, after: Benchmark) -> list[str]:
+    """Return what of the machine's state differs, as it was when the benchmark ended."""
+    sides = [each.state.get("after", {}) for each in (before, after)]
+    changes = []
+    for field, (name, unit) in STATE.items():
+        then, now = (side.get(field) for side in sides)
+        if then is None or now is None or not differs(then, now):
+            continue
+        changes.append(f"{name} {then:g} -> {now:g} {unit}".rstrip())
+    return changes

@@ -1,0 +1,55 @@
+"""Writing files: whole or not at all, and never over another."""
+
+import contextlib
+import os
+import re
+import tempfile
+from pathlib import Path
+
+
+def write_new(path: Path, content: bytes) -> None:
+    """Write a file that does not exist yet, whole or not at all.
+
+    The content goes to a hidden file beside it and gets its name by a hard link, which fails
+    where the name is taken, also if another process took it a moment ago.
+
+    Raises:
+        FileExistsError: there is a file of that name; it is left as it is.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    part = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.chmod(0o644)
+        os.link(part, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            part.unlink()
+
+
+def save_numbered(folder: Path, name: str, content: bytes) -> Path:
+    """Write ``NNNN_name.json`` under the next number that is free in `folder`; return it."""
+    while True:
+        taken = [0]
+        if folder.is_dir():
+            found = (re.match(r"(\d{4,})_", entry.name) for entry in folder.iterdir())
+            taken += [int(match.group(1)) for match in found if match]
+        path = folder / f"{max(taken) + 1:04}_{name}.json"
+        try:
+            write_new(path, content)
+        except FileExistsError:
+            continue
+        return path
+
+
+def next_free(path: Path) -> Path:
+    """Return `path`, or the first of ``stem-2``, ``stem-3``, … that does not exist."""
+    number, free = 1, path
+    while free.exists():
+        number += 1
+        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    return free

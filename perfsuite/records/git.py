@@ -1,0 +1,101 @@
+"""Git, asked about the repository around a folder, which is left as it is."""
+
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class GitError(RuntimeError):
+    """What git could not do, in its own words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ref:
+    """A commit of a repository.
+
+    Attributes:
+        name: as it was given.
+        commit: its full hash.
+        top: the top folder of the working tree.
+        dirty: whether that has changes that are in no commit.
+    """
+
+    name: str
+    commit: str
+    top: Path
+    dirty: bool
+
+
+def resolve(ref: str, folder: Path) -> Ref:
+    """Return the commit that `ref` names in the repository around `folder`.
+
+    Raises:
+        GitError: there is no repository that git will use, or no such commit.
+    """
+    top = Path(git(folder, "rev-parse", "--show-toplevel"))
+    unknown = f"{ref!r} is no commit, branch or tag of {top}"
+    if ref.startswith("-"):  # git would take it for an option
+        raise GitError(unknown)
+    try:
+        commit = git(top, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
+    except GitError:
+        raise GitError(unknown) from None
+    dirty = bool(git(top, "status", "--porcelain", "--untracked-files=normal"))
+    return Ref(name=ref, commit=commit, top=top, dirty=dirty)
+
+
+def commits_since(commit: str, folder: Path) -> list[str]:
+    """Return the subjects of the commits since `commit`, the newest first.
+
+    There are none where there is no repository around `folder`, or it has no such commit.
+    """
+    try:
+        return git(folder, "log", "--oneline", "--no-decorate", f"{commit}..HEAD").splitlines()
+    except GitError:
+        return []
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """Run git and return what it says.
+
+    Raises:
+        GitError: it fails, with the line that says why.
+    """
+    # From within a hook, git would take the repository, or the index, from the environment.
+    environment = {k: v for k, v in os.environ.items() if k not in _OF_A_REPOSITORY}
+    # It neither asks for a password nor refreshes the user's index on the way.
+    environment |= {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0"}
+    try:
+        done = subprocess.run(
+            ["git", *arguments],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="surrogateescape",  # a file's name may be any bytes
+            check=False,
+        )
+    except FileNotFoundError:
+        raise GitError("git is not installed") from None
+    if done.returncode:
+        said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        fatal = [line for line in said if line.startswith(("fatal:", "error:"))]
+        raise GitError((fatal or said or [f"git {arguments[0]} failed"])[0])
+    return done.stdout.rstrip("\n")
+
+
+_OF_A_REPOSITORY = frozenset(
+    f"GIT_{name}"
+    for name in (
+        "ALTERNATE_OBJECT_DIRECTORIES",
+        "COMMON_DIR",
+        "DIR",
+        "INDEX_FILE",
+        "NAMESPACE",
+        "OBJECT_DIRECTORY",
+        "PREFIX",
+        "WORK_TREE",
+    )
+)

@@ -1,0 +1,149 @@
+"""Which operator a step spends its time in, and which accounts for a change: pure functions."""
+
+import math
+from collections.abc import Mapping
+
+import msgspec
+
+TOP = 25
+"""Operators that are kept by name; the rest is one sum."""
+NAMED = 4
+LEAST_SHARE = 0.1
+"""Of a change; an operator that accounts for less of it is not worth a line."""
+LEAST_SHOWN, MOST_SHOWN = 0.5, 4.0
+"""Of a timed change, on a log scale, what profiles must show of it: a profile takes a few steps,
+and what it does at each operator takes time itself."""
+
+# Whatever moves data without computing: a cast of autocast's, or a tensor laid out anew.
+_CASTS = frozenset({"aten::_to_copy"})
+_LAYOUTS = frozenset({"aten::clone", "aten::contiguous", "aten::_reorder"})
+_LAYOUT_KERNELS = ("nchwtonhwc", "nhwctonchw")
+
+
+class Operator(msgspec.Struct, frozen=True, kw_only=True):
+    """One operator's share of a step.
+
+    Attributes:
+        self_s: seconds a step in the operator itself, not in those that it calls.
+        calls: a step.
+    """
+
+    self_s: float
+    calls: float
+
+
+class Profile(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a step's time goes.
+
+    Attributes:
+        clock: "device" where a GPU's kernels were timed, "cpu" where the host's operators were.
+        operators: those that take most, by name.
+        rest_s: seconds a step in all other operators.
+        outside_s: seconds a step in none: the host's own code and waits on a CPU, and on a GPU
+            the time that it is idle.
+        casts: copies to another dtype, a step.
+        layouts: copies to another memory format, a step.
+    """
+
+    clock: str
+    operators: dict[str, Operator]
+    rest_s: float
+    outside_s: float
+    casts: float
+    layouts: float
+
+    @property
+    def outside(self) -> str:
+        """What `outside_s` is called."""
+        return "device idle" if self.clock == "device" else "outside of operators"
+
+    @property
+    def total_s(self) -> float:
+        """Seconds a step, as it was profiled."""
+        return self.outside_s + self.rest_s + sum(each.self_s for each in self.operators.values())
+
+
+def profile_of(found: Mapping[str, Operator], *, step_s: float, clock: str) -> Profile:
+    """Return a profile from every operator that was seen: the largest by name, the rest summed.
+
+    Args:
+        found: operators by name.
+        step_s: seconds a step by the wall clock, while it was profiled.
+        clock: that timed the operators.
+    """
+    ranked = sorted(found.items(), key=lambda item: -item[1].self_s)
+    return Profile(
+        clock=clock,
+        operators=dict(ranked[:TOP]),
+        rest_s=sum(each.self_s for _, each in ranked[TOP:]),
+        outside_s=max(0.0, step_s - sum(each.self_s for each in found.values())),
+        casts=sum(each.calls for name, each in found.items() if name in _CASTS),
+        layouts=sum(each.calls for name, each in found.items() if _lays_out(name)),
+    )
+
+
+def _lays_out(name: str) -> bool:
+    return name in _LAYOUTS or any(kernel in name.lower() for kernel in _LAYOUT_KERNELS)
+
+
+def explain(before: Profile, after: Profile, *, ratio: float | None = None) -> list[str]:
+    """Return lines that say which operators account for the change of a step's time.
+
+    Args:
+        before: a profile of some steps.
+        after: another.
+        ratio: how many times longer a step takes now where it was timed and not profiled, if
+            that is known. Profiles that do not show about the same change explain nothing.
+    """
+    if before.clock != after.clock:
+        return [f"operators were timed by the {before.clock} before and the {after.clock} now"]
+    change_s = after.total_s - before.total_s
+    sides = [
+        {**side.operators, side.outside: Operator(self_s=side.outside_s, calls=1.0)}
+        for side in (before, after)
+    ]
+    moved = {name: (sides[0].get(name), sides[1].get(name)) for name in sides[0] | sides[1]}
+    moved_s = {name: _seconds(now) - _seconds(then) for name, (then, now) in moved.items()}
+    ranked = sorted(moved, key=lambda name: -moved_s[name] if change_s > 0 else moved_s[name])
+    total = f"profiled: {_ms(before.total_s)} -> {_ms(after.total_s)} a step"
+    if ratio is None or _shows(before, after, ratio):
+        lines = [
+            f"{name}: {_moved(*moved[name])}, {share:.0%} of the change"
+            for name in ranked[:NAMED]
+            if change_s and (share := moved_s[name] / change_s) >= LEAST_SHARE
+        ]
+    else:
+        lines = ["no operator is named: so short a profile does not show the change"]
+    for what, then_calls, now_calls in (
+        ("casts to another dtype", before.casts, after.casts),
+        ("copies to another memory format", before.layouts, after.layouts),
+    ):
+        if now_calls > then_calls:
+            lines.append(f"{what}: {then_calls:g} -> {now_calls:g} a step")
+    return [total, *lines]
+
+
+def _shows(before: Profile, after: Profile, ratio: float) -> bool:
+    """Tell whether two profiles differ by about as much as the timings do, the same way."""
+    if not (before.total_s > 0 and after.total_s > 0 and ratio > 0 and ratio != 1):
+        return False
+    share = math.log(after.total_s / before.total_s) / math.log(ratio)
+    return LEAST_SHOWN <= share <= MOST_SHOWN
+
+
+def _seconds(operator: Operator | None) -> float:
+    return 0.0 if operator is None else operator.self_s
+
+
+def _moved(then: Operator | None, now: Operator | None) -> str:
+    """Say how an operator moved; on one side it may not be among the largest."""
+    if then is None or now is None:
+        small = f"not among the {TOP} largest"
+        sides = [small if each is None else _ms(each.self_s) for each in (then, now)]
+        return " -> ".join(sides)
+    calls = f" (called {then.calls:g} -> {now.calls:g} times)" * (then.calls != now.calls)
+    return f"{_ms(then.self_s)} -> {_ms(now.self_s)}{calls}"
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1e3:.3g} ms"

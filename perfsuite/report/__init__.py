@@ -1,0 +1,1 @@
+"""The report of a run: pictures and tables, drawn from run files alone."""

@@ -1,0 +1,184 @@
+"""What each kind of picture shows, on one panel. Axes carry units; colour is never alone."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import pairwise
+from statistics import median
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from perfsuite.records.history import Series
+from perfsuite.records.schema import short_name
+from perfsuite.report.svg import COLOURS, draw
+
+_ARMS = (("first", "o"), ("second", "^"))
+"""Colour and mark of each arm."""
+_NAME = 30
+"""Letters of a name beside a bar or an interval."""
+
+
+def draw_history(histories: Sequence[Series], title: str) -> bytes:
+    """Return a picture of series, at least one, as SVG: a panel each."""
+
+    def named(axes: Axes, series: Series) -> None:
+        history(axes, series)
+        axes.set_title(f"{short_name(series.key)} {series.name}", pad=14)  # above the changes
+
+    panels = [partial(named, series=series) for series in histories]
+    return draw(panels, width_in=9.0, panel_in=2.2, title=title)
+
+
+def history(axes: Axes, series: Series) -> None:
+    """Draw a figure run by run: a dot each, the median of each stretch, and the changes.
+
+    A change is an upright line with its size: red for the worse, green for the better.
+    """
+    values = [point.value for point in series.points]
+    axes.plot(range(1, len(values) + 1), values, ".", color=COLOURS["muted"])
+    changes = series.changes()
+    edges = [0, *(change.at for change in changes), len(values)]
+    for start, end in pairwise(edges):
+        level = median(values[start:end])
+        axes.plot([start + 1, end], [level, level], color=COLOURS["ink"])
+    for change in changes:
+        worse = series.worse(change)
+        colour = COLOURS["bad" if worse else "good"]
+        axes.axvline(change.at + 0.5, color=colour, linewidth=1)
+        axes.annotate(
+            f"{change.ratio - 1:+.1%} {'worse' if worse else 'better'}",
+            (change.at + 0.5, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, 2),
+            textcoords="offset points",
+            horizontalalignment="center",
+            color=colour,
+        )
+    axes.set_ylabel(series.unit)
+    axes.set_xlabel("run, the oldest first")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.margins(x=0.02)
+
+
+def intervals(axes: Axes, rows: Sequence[tuple[str, float, float, float]]) -> None:
+    """Draw step times, a row each, with their intervals.
+
+    Args:
+        axes: a panel.
+        rows: (name, milliseconds a step, the interval's low end, its high end); both ends are
+            the figure itself where there is no interval.
+    """
+    for at, (_, value, low, high) in enumerate(rows):
+        if low < high:
+            axes.plot([low, high], [at, at], color=COLOURS["first"], solid_capstyle="butt")
+            axes.plot([low, high], [at, at], "|", color=COLOURS["first"], markersize=7)
+        axes.plot([value], [at], "o", color=COLOURS["first"])
+    _name_rows(axes, [name for name, *_ in rows])
+    axes.set_xlim(0, 1.05 * max(high for *_, high in rows))
+    axes.set_xlabel("ms a step")
+
+
+def turns(axes: Axes, arms: Sequence[tuple[str, Sequence[tuple[float, float, bool]]]]) -> None:
+    """Draw blocks in the order in which they were timed.
+
+    Args:
+        axes: a panel.
+        arms: (name, blocks) each; a block is (seconds at its end, ms a step, throttled).
+    """
+    held = []
+    for (colour, mark), (name, blocks) in zip(_ARMS, arms, strict=False):
+        at_s, ms = [block[0] for block in blocks], [block[1] for block in blocks]
+        axes.plot(at_s, ms, mark, color=COLOURS[colour], label=name, fillstyle="none")
+        held += [block[:2] for block in blocks if block[2]]
+    if held:
+        axes.plot(*zip(*held, strict=True), "x", color=COLOURS["bad"], label="throttled")
+    highest_ms = max(block[1] for _, blocks in arms for block in blocks)
+    axes.set_ylim(0, 1.08 * highest_ms)
+    axes.set_xlabel("seconds of timing")
+    axes.set_ylabel("ms a step")
+    _name_marks(axes)
+
+
+def losses(axes: Axes, runs: Mapping[str, Sequence[tuple[float, float, float]]]) -> None:
+    """Draw the losses of two precisions, each with the band of its seeds.
+
+    Args:
+        axes: a panel.
+        runs: by precision, for each step the mean over seeds, the lowest and the highest.
+    """
+    for (colour, _), line, (name, steps) in zip(_ARMS, ("-", "--"), runs.items(), strict=False):
+        if not steps:
+            continue
+        numbers = range(1, len(steps) + 1)
+        mean, low, high = zip(*steps, strict=True)
+        axes.fill_between(numbers, low, high, color=COLOURS[colour], alpha=0.18, linewidth=0)
+        axes.plot(numbers, mean, line, color=COLOURS[colour], label=name)
+    axes.set_xlabel("training step")
+    axes.set_ylabel("loss")
+    _name_marks(axes)
+
+
+def scales(axes: Axes, runs: Sequence[tuple[Sequence[float], Sequence[int]]]) -> None:
+    """Draw the gradient scaler's scale by step, and the steps that it skipped.
+
+    Args:
+        axes: a panel.
+        runs: for each seed the scale before the first step and after each, and which steps
+            were skipped, the first being 1.
+    """
+    skipped = []
+    for values, steps in runs:
+        axes.step(range(len(values)), values, where="post", color=COLOURS["first"], alpha=0.7)
+        skipped += [(step, values[step]) for step in steps]
+    if skipped:
+        marks = zip(*skipped, strict=True)
+        axes.plot(*marks, "x", color=COLOURS["bad"], markersize=6, label="skipped step")
+        _name_marks(axes)
+    axes.set_yscale("log", base=2)
+    axes.yaxis.set_major_formatter("{x:g}")  # a power would be set as mathematics
+    axes.set_xlabel("training step")
+    axes.set_ylabel("loss scale (factor)")
+
+
+def bars(axes: Axes, rows: Mapping[str, Sequence[float | None]], kinds: Sequence[str]) -> None:
+    """Draw quantities, a bar for each kind; the first name is on top.
+
+    Args:
+        axes: a panel; the caller names the unit on its x axis.
+        rows: by name, a value for each kind, None where there is none.
+        kinds: one or two.
+    """
+    height = 0.8 / len(kinds)
+    for kind, name in enumerate(kinds):
+        places = [at + (kind - (len(kinds) - 1) / 2) * height for at in range(len(rows))]
+        values = [row[kind] or 0.0 for row in rows.values()]
+        colour = COLOURS[_ARMS[kind][0]]
+        axes.barh(
+            places,
+            values,
+            height * 0.9,
+            label=name,
+            edgecolor=colour,
+            # Hatched too, so that the kinds differ without colour.
+            facecolor="none" if kind else colour,
+            hatch="////" if kind else "",
+        )
+    _name_rows(axes, list(rows))
+    if len(kinds) > 1:
+        _name_marks(axes)
+
+
+def _name_rows(axes: Axes, names: Sequence[str]) -> None:
+    # What tells two long names apart stands at either end.
+    short = [n if len(n) <= _NAME else f"{n[: _NAME // 2]}…{n[-_NAME // 2 + 1 :]}" for n in names]
+    axes.set_yticks(range(len(names)), short)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.grid(visible=False, axis="y")
+
+
+def _name_marks(axes: Axes) -> None:
+    """Name what is drawn, above the panel, where it hides nothing."""
+    columns = 3
+    axes.legend(
+        loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, borderaxespad=0, handlelength=1.6
+    )

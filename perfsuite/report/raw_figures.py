@@ -1,0 +1,217 @@
+"""What benchmarks kept of their raw figures, read back from a run by its shape.
+
+A suite may keep whatever it likes under any name, so that what has another shape than the
+benchmarks of perfsuite give it is no error: there is nothing to be shown of it.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, TypeVar
+
+import msgspec
+
+from perfsuite.judging.blocks import Block
+from perfsuite.records.operators import Profile
+from perfsuite.records.schema import Benchmark
+
+T = TypeVar("T")
+
+
+Turn = tuple[str, Block]
+"""A block, and whose it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """Blocks of one benchmark, in the order in which they were timed.
+
+    Attributes:
+        name: of the benchmark, and of what it timed where that is more than one thing.
+        arms: names of one or two arms.
+        groups: what was taken together and is set aside together: a block, or four turns.
+            By process, or pair of processes.
+    """
+
+    name: str
+    arms: tuple[str, ...]
+    groups: tuple[tuple[tuple[Turn, ...], ...], ...]
+
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        """All of them, in the order in which they were timed."""
+        return tuple(turn for process in self.groups for group in process for turn in group)
+
+    def set_aside(self, arm: str) -> int:
+        """Return how many blocks of an arm are not among `values_s`."""
+        return sum(turn[0] == arm for turn in self.turns) - sum(map(len, self._kept_s(arm)))
+
+    def values_s(self, arm: str) -> list[float]:
+        """Return an arm's seconds a step, by what is one observation of it.
+
+        That is a block where all were timed in one process, and otherwise the median of a
+        process. What was throttled is set aside as the verdicts do it.
+        """
+        kept = self._kept_s(arm)
+        return list(kept[0]) if len(self.groups) == 1 else [median(each) for each in kept]
+
+    def _kept_s(self, arm: str) -> list[list[float]]:
+        """Return the seconds a step of blocks that were not set aside, by process."""
+        kept_s: list[list[float]] = []
+        left_out_s: list[list[float]] = []
+        for process in self.groups:
+            free = [group for group in process if not any(block.throttled for _, block in group)]
+            mostly_free = 2 * len(free) >= len(process)
+            # `Bench.time` takes all of its blocks where most were throttled, and a duet what it
+            # has; `changes.verdicts` leaves such a process out.
+            whole = not free or (len(self.arms) == 1 and not mostly_free)
+            taken = list(process) if whole else free
+            times_s = [block.step_s for group in taken for name, block in group if name == arm]
+            several = len(self.groups) > 1
+            (left_out_s if several and not mostly_free else kept_s).append(times_s)
+        return kept_s or left_out_s
+
+
+class Training(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of training, as `measuring.convergence` has it; null is what was not finite."""
+
+    losses: list[float | None]
+    skipped_steps: int | None = None
+    scales: list[float | None] = []
+
+
+class Pair(msgspec.Struct, frozen=True, kw_only=True):
+    """Two runs of training from one seed."""
+
+    seed: int
+    reference: Training
+    candidate: Training
+
+
+class _Precisions(msgspec.Struct, frozen=True, kw_only=True):
+    reference: str = "reference"
+    candidate: str = "mixed precision"
+
+
+class _Duet(msgspec.Struct, frozen=True, kw_only=True):
+    order: str
+    blocks: list[Block]
+    arms: tuple[str, str] = ("A", "B")
+
+    def __post_init__(self) -> None:
+        """Hold that each block is an arm's, in groups of four."""
+        if len(self.order) != len(self.blocks) or len(self.order) % 4 or set(self.order) - {*"AB"}:
+            raise ValueError("order and blocks must belong together")
+        if not _all_took_time(self.blocks):
+            raise ValueError("blocks must take time")
+
+    @property
+    def both(self) -> tuple[str, str]:
+        """The names of its arms, which differ."""
+        return self.arms if self.arms[0] != self.arms[1] else ("A", "B")
+
+    def quads(self, arms: tuple[str, str]) -> tuple[tuple[Turn, ...], ...]:
+        """Return its groups of four."""
+        names = dict(zip("AB", arms, strict=True))
+        turns = [
+            (names[letter], block) for letter, block in zip(self.order, self.blocks, strict=True)
+        ]
+        return tuple(tuple(turns[start : start + 4]) for start in range(0, len(turns), 4))
+
+
+class _Restart(msgspec.Struct, frozen=True, kw_only=True):
+    turns: dict[str, _Duet]
+
+
+class _Against(msgspec.Struct, frozen=True, kw_only=True):
+    restarts: list[_Restart]
+    profiles: dict[str, Profile | None] = {}
+
+
+class Peak(msgspec.Struct, frozen=True, kw_only=True):
+    """The peak of one precision's training on a GPU."""
+
+    allocated_bytes: float
+    reserved_bytes: float
+
+
+class Memory(msgspec.Struct, frozen=True, kw_only=True):
+    """What a benchmark of memory found, by precision."""
+
+    activation_bytes_per_image: dict[str, float] = {}
+    peaks: dict[str, Peak] = {}
+
+
+def _all_took_time(blocks: Sequence[Block]) -> bool:
+    times_s = (time_s for block in blocks for time_s in (block.step_s, block.wall_s))
+    return all(0 < time_s < math.inf for time_s in times_s)
+
+
+def _shaped(raw: Any, shape: type[T]) -> T | None:
+    try:
+        return msgspec.convert(raw, shape)
+    except msgspec.ValidationError:
+        return None
+
+
+def timings(benchmark: Benchmark, name: str) -> list[Timing]:
+    """Return everything that a benchmark timed in blocks.
+
+    Args:
+        benchmark: read from a run.
+        name: how it is called.
+    """
+    if benchmark.against is not None:
+        return _turns_of_trees(benchmark.against, name)
+    found = []
+    blocks = _shaped(benchmark.raw.get("blocks"), list[Block])
+    duet = _shaped(benchmark.raw.get("duet"), _Duet)
+    if blocks and _all_took_time(blocks):
+        arm = next(iter(benchmark.arms), name)
+        own = name if duet is None else f"{name}: {arm} alone"
+        groups = tuple(((arm, block),) for block in blocks)
+        found.append(Timing(name=own, arms=(arm,), groups=(groups,)))
+    if duet is not None and duet.blocks:
+        found.append(Timing(name=name, arms=duet.both, groups=(duet.quads(duet.both),)))
+    return found
+
+
+def _turns_of_trees(against: dict[str, Any], name: str) -> list[Timing]:
+    shaped = _shaped(against, _Against)
+    if shaped is None or not shaped.restarts:
+        return []
+    arms = ("before", "after")
+    timed = [
+        what for what in shaped.restarts[0].turns if all(what in r.turns for r in shaped.restarts)
+    ]
+    return [
+        Timing(
+            name=name if what == "step_s" else f"{name} {what}",
+            arms=arms,
+            groups=tuple(each.turns[what].quads(arms) for each in shaped.restarts),
+        )
+        for what in timed
+    ]
+
+
+def seed_pairs(benchmark: Benchmark) -> tuple[tuple[str, str], list[Pair]]:
+    """Return the names of two precisions, and what was trained in both from each seed."""
+    pairs = _shaped(benchmark.raw.get("pairs"), list[Pair]) or []
+    named = _shaped(benchmark.raw.get("precisions", {}), _Precisions) or _Precisions()
+    if named.reference == named.candidate:
+        named = _Precisions()
+    return (named.reference, named.candidate), pairs
+
+
+def memory(benchmark: Benchmark) -> Memory:
+    """Return what memory each precision takes; empty where that was not measured."""
+    return _shaped(benchmark.raw, Memory) or Memory()
+
+
+def profiles(benchmark: Benchmark) -> tuple[Profile | None, Profile | None]:
+    """Return where the time of a step goes: before, and now; before is known of two trees only."""
+    shaped = _shaped(benchmark.against, _Against)
+    if shaped is None:
+        return None, benchmark.operators
+    return shaped.profiles.get("before"), shaped.profiles.get("after")

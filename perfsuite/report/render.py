@@ -1,0 +1,125 @@
+"""The report of a run: a page with pictures that needs nothing else, and a short one for a log.
+
+Everything on it is read from run files, so that it can be written again at any time.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import msgspec
+
+from perfsuite.records.files import write_new
+from perfsuite.records.schema import REPORT_FILES, RunError, read_run
+from perfsuite.report.content import page_of
+from perfsuite.report.svg import COLOURS
+
+_DARK = {
+    "paper": "#14181d",
+    "ink": "#e3e8ed",
+    "muted": "#9aa7b4",
+    "rule": "#343c45",
+    "first": "#76b2f2",
+    "second": "#f2a35e",
+    "good": "#63c793",
+    "bad": "#ff8a80",
+}
+
+
+class _Hardware(msgspec.Struct):
+    key: str
+
+
+class _HeadSection(msgspec.Struct):
+    started: str
+    hardware: _Hardware
+    against: dict[str, Any] | None = None
+
+
+class _Commit(msgspec.Struct):
+    id: str
+
+
+class _Head(msgspec.Struct):
+    perfsuite: _HeadSection
+    commit_info: _Commit
+
+
+def newest_first(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """Return run files of one hardware, the newest first, and which were left out, and why.
+
+    A run that is there twice counts once, and a comparison of two trees is no earlier run.
+
+    Raises:
+        RunError: one is not a run, or they are of several hardware.
+    """
+    heads = {path: _head(path) for path in paths}
+    ordered = sorted(heads, key=lambda path: (heads[path].perfsuite.started, path), reverse=True)
+    kept: dict[tuple[str, str], Path] = {}
+    left_out = []
+    for path in ordered:
+        head = heads[path].perfsuite
+        now = heads[ordered[0]].perfsuite.hardware.key
+        if head.hardware.key != now:
+            raise RunError(f"{path}: was measured on {head.hardware.key}, not {now} as the newest")
+        same = kept.get((head.started, heads[path].commit_info.id))
+        if same is not None:
+            left_out.append(f"{path}: the same run as {same}")
+        elif kept and head.against is not None:
+            left_out.append(f"{path}: compares two trees, and is no run of one")
+        else:
+            kept[head.started, heads[path].commit_info.id] = path
+    return list(kept.values()), left_out
+
+
+def _head(path: Path) -> _Head:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_Head)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        read_run(path)  # says what is wrong
+        raise RunError(f"{path}: not a valid run") from None
+
+
+def write_report(path: Path, past: Sequence[Path], folder: Path) -> list[Path]:
+    """Write the report of a run.
+
+    Args:
+        path: the run file.
+        past: earlier runs of the same hardware, the newest first.
+        folder: for REPORT_FILES, which must not be there yet.
+
+    Returns:
+        The files written.
+
+    Raises:
+        RunError: a file is not a run, or REPORT_FILES are there.
+        OSError: it could not be written.
+    """
+    targets = [folder / name for name in REPORT_FILES]
+    for target in targets:
+        if target.exists():
+            raise RunError(f"{target} exists and is not overwritten")
+    page = page_of(read_run(path), past)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("perfsuite.report"),
+        autoescape=lambda name: name is not None and name.endswith(".html"),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    environment.filters["cell"] = _markdown
+    texts = [
+        environment.get_template(target.name).render(page=page, light=COLOURS, dark=_DARK)
+        for target in targets
+    ]
+    for target, text in zip(targets, texts, strict=True):
+        write_new(target, text.encode("utf-8"))
+    return targets
+
+
+def _markdown(text: str) -> str:
+    """Return text that cannot leave a table's cell, nor be taken for markup or a mention."""
+    for found, escaped in (("&", "&amp;"), ("<", "&lt;"), ("@", "@&#8203;"), ("://", ":&#8203;//")):
+        text = text.replace(found, escaped)
+    return " ".join(re.sub(r"([\\|*_`\[\]~$#])(?!8203;)", r"\\\1", text).split())

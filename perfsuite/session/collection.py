@@ -1,0 +1,210 @@
+"""What was collected, and what should have been.
+
+Benchmarks that the baseline has and the suite no longer has become items that fail. They are
+added before pytest deselects, under the names that they had, so that -k, -m and --deselect
+treat them as they would have treated the benchmarks.
+"""
+
+import importlib.util
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from perfsuite.judging.thresholds import FILE_NAME
+
+MARKERS_THAT_ACT = {
+    "benchmark",
+    "filterwarnings",
+    "parametrize",
+    "skip",
+    "skipif",
+    "usefixtures",
+    "xfail",
+}
+"""Markers that do something to an item, which must not be done to one in its place."""
+
+
+def refuse_what_switches_gates_off(
+    config: pytest.Config, items: Sequence[pytest.Item], compare: Any
+) -> None:
+    """Refuse options under which a gate would not be evaluated.
+
+    Args:
+        config: pytest's.
+        items: all that was collected.
+        compare: the value of --benchmark-compare; False without it, True for the bare flag.
+
+    Raises:
+        UsageError: there is one.
+    """
+    own = config._benchmarksession  # type: ignore[attr-defined]  # set by pytest-benchmark
+    if own.disabled and not own.xdist_worker:
+        raise pytest.UsageError(
+            "perfsuite cannot evaluate its gates under --benchmark-disable; drop the option, or"
+            " leave the benchmarks out with --benchmark-skip"
+        )
+    if config.getoption("benchmark_compare_fail"):
+        raise pytest.UsageError(
+            "--benchmark-compare-fail judges one number by another; perfsuite's margins are in"
+            f" {FILE_NAME}, table [compare]: drop the option"
+        )
+    if not compare:
+        return
+    if compare is not True:
+        raise pytest.UsageError(
+            f"--benchmark-compare={compare}: perfsuite compares with the promoted runs of this"
+            " hardware; give the option without a value"
+        )
+    if own.skip:
+        raise pytest.UsageError("--benchmark-skip leaves nothing for --benchmark-compare to judge")
+    others = [item for item in items if _only_pytest_benchmark(item)]
+    if others:
+        raise pytest.UsageError(
+            f"--benchmark-compare: {others[0].nodeid} does not use the fixture `perf`, so that"
+            " promoted runs say nothing of it; run it in a session of its own"
+        )
+
+
+def _only_pytest_benchmark(item: pytest.Item) -> bool:
+    names = getattr(item, "fixturenames", ())
+    return "benchmark" in names and "perf" not in names
+
+
+def suite_of(config: pytest.Config, ours: Sequence[pytest.Item]) -> Path | None:
+    """Return the folder of the one suite that the benchmarks belong to.
+
+    Where there are none, a suite with baselines that was asked for by its folder has lost its
+    last; None if none was asked for.
+
+    Raises:
+        UsageError: they belong to none, or to several.
+    """
+    suites = set()
+    for item in ours:
+        home = suite_above(item.path)
+        if home is None:
+            raise pytest.UsageError(f"{item.path}: no {FILE_NAME} in its folder or above it")
+        suites.add(home)
+    if not ours:
+        suites = {home for home in suites_asked_for(config) if (home / "baselines").is_dir()}
+    if len(suites) > 1:
+        found = ", ".join(sorted(map(str, suites)))
+        raise pytest.UsageError(f"benchmarks of several suites ({found}): run one at a time")
+    return next(iter(suites), None)
+
+
+def suite_above(path: Path) -> Path | None:
+    """Return the folder of the suite that a file belongs to, None if it belongs to none."""
+    return next((folder for folder in path.parents if (folder / FILE_NAME).is_file()), None)
+
+
+def suites_asked_for(config: pytest.Config) -> set[Path]:
+    """Return the folders of the suites that pytest's arguments name, or hold."""
+    suites: set[Path] = set()
+    for place, _ in arguments(config):
+        above = suite_above(place / FILE_NAME)
+        suites.update([above] if above is not None else _suites_below(config, place))
+    return suites
+
+
+def key_in(suite: Path, item: pytest.Item) -> str:
+    """Return a benchmark's key: its file relative to the suite, ``::``, and its name."""
+    return f"{item.path.relative_to(suite).as_posix()}::{item.nodeid.partition('::')[2]}"
+
+
+def _suites_below(config: pytest.Config, folder: Path) -> Iterator[Path]:
+    """Yield the suites in a folder, where pytest itself would look for tests."""
+    unwanted = config.getini("norecursedirs")
+    for home, folders, files in os.walk(folder):
+        if FILE_NAME in files:
+            yield Path(home)
+        if "pyvenv.cfg" in files:
+            folders.clear()
+        folders[:] = [f for f in folders if not any(fnmatch(f, glob) for glob in unwanted)]
+
+
+def arguments(config: pytest.Config) -> Iterator[tuple[Path, str]]:
+    """Yield the real place that each argument names, and the node id behind it."""
+    for argument in config.args:
+        place, _, node = argument.partition("::")
+        path = config.invocation_params.dir / place
+        if config.option.pyargs and not path.exists():
+            spec = importlib.util.find_spec(place)
+            if spec is not None and spec.origin is not None:
+                origin = Path(spec.origin)
+                path = origin.parent if origin.name == "__init__.py" else origin
+        yield path.resolve(), node
+
+
+class _RemovedFile(pytest.File):
+    """The file that a removed benchmark was in; it may be gone itself."""
+
+    def collect(self) -> list[pytest.Item]:
+        """Return nothing: what was in it is made here."""
+        return []
+
+
+class Removed(pytest.Item):
+    """A benchmark that is in the baseline and was not collected."""
+
+    key: str
+    # pytest-benchmark takes an item for a benchmark by this, for --benchmark-only.
+    fixturenames = ("benchmark",)
+
+    def runtest(self) -> NoReturn:
+        """Fail: what is not there was not compared."""
+        pytest.fail(
+            f"FAIL compare: {self.key} is in the baseline and was not found (removed, renamed,"
+            " or its file was not collected); bring it back, or promote runs without it",
+            pytrace=False,
+        )
+
+    def reportinfo(self) -> tuple[Path, None, str]:
+        """Return where the benchmark was."""
+        return self.path, None, self.name
+
+
+def removed_benchmarks(
+    session: pytest.Session, suite: Path, gone: Mapping[str, Sequence[str]]
+) -> list[pytest.Item]:
+    """Return an item for each benchmark that the session was asked for by its arguments.
+
+    Args:
+        session: pytest's.
+        suite: the folder of the suite.
+        gone: keys of benchmarks that were not collected, and the names of their markers.
+    """
+    items: list[pytest.Item] = []
+    # A marker that is no longer registered cannot be asked for with -m either.
+    registered = {re.split(r"[:(]", line)[0].strip() for line in session.config.getini("markers")}
+    for key in sorted(gone):
+        file, _, name = key.partition("::")
+        path = suite / file
+        if _asked_for(session.config, path, name):
+            parent = _RemovedFile.from_parent(session, path=path)
+            item = Removed.from_parent(parent, name=name)
+            item.key = key
+            for marker in registered.intersection(gone[key]):
+                item.add_marker(marker)
+            items.append(item)
+    return items
+
+
+def _asked_for(config: pytest.Config, path: Path, name: str) -> bool:
+    start, path = config.invocation_params.dir, path.resolve()
+    ignored = [(start / folder).resolve() for folder in config.getoption("ignore") or ()]
+    if any(folder == path or folder in path.parents for folder in ignored):
+        return False
+    if any(fnmatch(str(path), str(start / glob)) for glob in config.getoption("ignore_glob") or ()):
+        return False
+    # A node id stands for all its parameters.
+    return any(
+        (place == path or place in path.parents)
+        and (not node or name == node or name.startswith((f"{node}[", f"{node}::")))
+        for place, node in arguments(config)
+    )

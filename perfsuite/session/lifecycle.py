@@ -1,0 +1,179 @@
+"""What both kinds of session keep: outcomes, verdicts, and how they are told and saved."""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from perfsuite.judging.gates import Outcome, Verdict
+from perfsuite.records.schema import REPORT_FILES, SCHEMA
+from perfsuite.session.progress import StatusLine
+from perfsuite.session.saving import RUN_FILE, refuse_unwritable, save_run
+from perfsuite.session.terminal import write_summary
+
+
+class Ledger:
+    """A pytest plugin that notes what became of each benchmark, and tells it at the end.
+
+    Attributes:
+        keys: of the benchmarks, by node id.
+        rows: (benchmark, verdict), in the order in which they were judged.
+        pages: text to be shown at the end.
+        outcomes: of the items that ran, by key.
+        selected: keys of the items that were to run; known once the session ends.
+        status: shows progress.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.keys: dict[str, str] = {}
+        self.rows: list[tuple[str, Verdict]] = []
+        self.pages: list[str] = []
+        self.outcomes: dict[str, str] = {}
+        self.selected: set[str] = set()
+        self.status = StatusLine(config)
+        self._config = config
+        self._saved: list[str] = []
+        self._unevaluated: list[str] = []
+        self._beside: list[str] = []  # what failed and is no benchmark of ours
+        self._started = datetime.now(UTC)
+        self._own = config._benchmarksession  # type: ignore[attr-defined]  # pytest-benchmark's
+        # Its wide table sorts arms of different kinds by their fastest block; ours ends the
+        # session unless the wide one is asked for.
+        self._own.quiet = not self._own.verbose
+        if self._own.json is not None:
+            refuse_unwritable("--benchmark-json", self._own.json)
+        self._report: Path | None = None
+        if (folder := config.getoption("perf_report")) is not None:
+            self._report = config.invocation_params.dir / folder
+            for name in (RUN_FILE, *REPORT_FILES):
+                refuse_unwritable("--perf-report", self._report / name)
+
+    def key_of(self, item: pytest.Item) -> str | None:
+        """Return an item's key, or None if it is no benchmark of ours."""
+        return self.keys.get(item.nodeid)
+
+    def header(self) -> list[str]:
+        """Return what was measured on, and against."""
+        raise NotImplementedError
+
+    def section(self) -> dict[str, Any]:
+        """Return what the run's JSON says of the session as a whole: hardware, software, …."""
+        raise NotImplementedError
+
+    def past(self) -> list[Path]:
+        """Return earlier runs that a report shows beside this one, the newest first."""
+        return []
+
+    def unevaluated(self) -> list[str]:
+        """Return what keeps a session without a failure from being green."""
+        unmeasured = sorted(self.selected - self.outcomes.keys())
+        return [f"not measured, and so not green: {', '.join(unmeasured)}"] * bool(unmeasured)
+
+    def uncompared(self, *, compared: bool) -> list[str]:
+        """Return what keeps a session that was to compare from being green.
+
+        Args:
+            compared: whether any figure was.
+        """
+        faults = [] if compared else ["no figure was compared, and so nothing is green"]
+        skipped = [k for k in self.selected if self.outcomes.get(k, "skipped") == "skipped"]
+        if skipped:
+            faults.append(f"not compared, and so not green: {', '.join(sorted(skipped))} skipped")
+        return faults
+
+    def judge(
+        self,
+        key: str,
+        verdicts: Sequence[Verdict],
+        warn: Sequence[str],
+        reasons: Sequence[str] = (),
+    ) -> None:
+        """Note the verdicts on a benchmark, and fail its item if one is red, with the reasons."""
+        self.rows += [(key, verdict) for verdict in verdicts]
+        red = [str(verdict) for verdict in verdicts if _is_red(verdict, warn)]
+        if red:
+            pytest.fail("\n".join([*red, *(f"  {line}" for line in reasons)]), pytrace=False)
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Note what could not be collected: nothing else has failed so far."""
+        if session.testsfailed:
+            self._beside.append(f"{session.testsfailed} that could not be collected")
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Iterator[None]:
+        """Note each benchmark's outcome, also of those that left no figures."""
+        report: Any = yield
+        key = self.key_of(item)
+        if key is None and report.failed:
+            self._beside.append(item.nodeid)
+        if key is not None:
+            worst = report.outcome if call.when == "call" or report.skipped else "error"
+            if report.outcome != "passed" or call.when == "call":
+                self.outcomes[key] = worst
+        return report  # type: ignore[no-any-return]  # a wrapper returns what it was given
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Iterator[None]:
+        """Save the run, whole and under a new name, before pytest-benchmark would."""
+        self.selected = {key for item in session.items if (key := self.key_of(item)) is not None}
+        option = self._config.option
+        red = []
+        if not (option.collectonly or option.showfixtures or option.show_fixtures_per_test):
+            red = self.unevaluated()
+        if self._beside:
+            red.append(f"failed beside the benchmarks: {', '.join(dict.fromkeys(self._beside))}")
+        self._unevaluated = list(red)
+        source = None
+        try:
+            self._saved, source = save_run(self._config, self._report)
+        except OSError as error:
+            red.append(f"the run could not be saved: {error}")
+        if self._report is not None and source is not None:
+            try:
+                self._saved += _report_on(source, self.past(), self._report)
+            except Exception as error:  # verdicts and JUnit come after this
+                why = f"{type(error).__name__}: {error}"
+                red.append(f"the report could not be written, the run is saved: {why}")
+        self.pages += red
+        if red and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        return (yield)
+
+    def pytest_benchmark_update_json(self, output_json: dict[str, Any]) -> None:
+        """Add what is known of the session as a whole."""
+        output_json["perfsuite"] = {
+            "schema": SCHEMA,
+            "started": self._started.isoformat(timespec="seconds"),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "complete": self.selected <= self.outcomes.keys(),
+            **self.section(),
+            "options": {
+                name: self._config.getoption(name)
+                for name in ("perf_device", "perf_workload", "perf_data", "perf_budget")
+            },
+            "unevaluated": self._unevaluated,
+            "items": {key: self.outcomes.get(key, "not run") for key in sorted(self.selected)},
+        }
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """End the session with what was shown, the table of verdicts, and where it was saved."""
+        write_summary(terminalreporter, self.header(), self.pages, self.rows, self._saved)
+
+
+def _report_on(source: Path, past: Sequence[Path], folder: Path) -> list[str]:
+    """Write a report; return lines that say where."""
+    # Late, since what draws takes a second to import, and most sessions draw nothing.
+    from perfsuite.report.render import write_report
+
+    return [f"wrote {path}" for path in write_report(source, past, folder)]
+
+
+def _is_red(verdict: Verdict, warn: Sequence[str]) -> bool:
+    if verdict.outcome is Outcome.INCONCLUSIVE:
+        return verdict.gate.partition(" ")[0] not in warn
+    return verdict.outcome is Outcome.FAIL

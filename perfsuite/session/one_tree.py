@@ -1,0 +1,230 @@
+"""A pytest session with benchmarks of perfsuite: gates, comparison, saving and the table.
+
+Registered as a plugin once such benchmarks have been collected. Whatever would leave a gate
+unevaluated is refused here, before anything is measured.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from perfsuite.devices.device import DeviceError
+from perfsuite.judging.estimates import SampleError, median_s
+from perfsuite.judging.gates import Outcome
+from perfsuite.judging.thresholds import FILE_NAME, Thresholds, ThresholdsError, load_thresholds
+from perfsuite.measuring.bench import Bench
+from perfsuite.measuring.machine import Machine, machine
+from perfsuite.records.baseline import Baseline, BaselineError, compare, load_baseline
+from perfsuite.session.benchmark_adapter import Replay, hand_over
+from perfsuite.session.collection import (
+    MARKERS_THAT_ACT,
+    Removed,
+    key_in,
+    refuse_what_switches_gates_off,
+    removed_benchmarks,
+)
+from perfsuite.session.lifecycle import Ledger
+from perfsuite.session.stash import MACHINE
+from perfsuite.training.data import DataError, Digits
+from perfsuite.training.workload import Workload
+
+if TYPE_CHECKING:
+    from perfsuite.judging.gates import Verdict
+    from perfsuite.records.schema import Run
+
+_BENCH = pytest.StashKey[Bench]()
+
+
+def machine_of(config: pytest.Config) -> Machine:
+    """Return what the session runs on, found out once."""
+    if MACHINE not in config.stash:
+        wanted, workload = config.getoption("perf_device"), config.getoption("perf_workload")
+        try:
+            config.stash[MACHINE] = machine(wanted, workload)
+        except DeviceError as error:
+            raise pytest.UsageError(str(error)) from None
+    return config.stash[MACHINE]
+
+
+def start_session(
+    session: pytest.Session,
+    suite: Path,
+    items: list[pytest.Item],
+    ours: Sequence[pytest.Item],
+    compare: Any,
+) -> "PerfSession":
+    """Check the session's options, load thresholds and baseline, and register the session.
+
+    Args:
+        session: pytest's.
+        suite: the folder of the suite.
+        items: all that was collected; benchmarks that the baseline has and the suite no
+            longer has are added, so that they fail.
+        ours: those that use the fixture `perf`.
+        compare: the value of --benchmark-compare; False without it, True for the bare flag.
+
+    Raises:
+        UsageError: an option keeps a gate from being evaluated, or thresholds or baseline
+            cannot be used.
+    """
+    config = session.config
+    refuse_what_switches_gates_off(config, items, compare)
+    machine = machine_of(config)
+    try:
+        thresholds = load_thresholds(suite / FILE_NAME, machine.hardware.key)
+        baseline = load_baseline(suite, machine.hardware.key) if compare else None
+    except (ThresholdsError, BaselineError) as error:
+        raise pytest.UsageError(str(error)) from None
+    perf_session = PerfSession(
+        config, suite=suite, machine=machine, thresholds=thresholds, baseline=baseline
+    )
+    for item in ours:
+        perf_session.adopt(item)
+    if baseline is not None:
+        found = set(perf_session.keys.values())
+        gone = {k: names for k, names in baseline.markers().items() if k not in found}
+        items += removed_benchmarks(session, suite, gone)
+    config.pluginmanager.register(perf_session, "perfsuite-session")
+    return perf_session
+
+
+class PerfSession(Ledger):
+    """A session that gates one tree, and compares it with promoted runs if it was asked to."""
+
+    def __init__(
+        self,
+        config: pytest.Config,
+        *,
+        suite: Path,
+        machine: Machine,
+        thresholds: Thresholds,
+        baseline: Baseline | None,
+    ) -> None:
+        super().__init__(config)
+        self._suite = suite
+        self._machine = machine
+        self._thresholds = thresholds
+        self._baseline = baseline
+        self._digits: Digits | None = None
+
+    def adopt(self, item: pytest.Item) -> None:
+        """Prepare a benchmark: its key, and a timer that hands on the times we measured."""
+        self.keys[item.nodeid] = key_in(self._suite, item)
+        marker = item.get_closest_marker("benchmark")
+        options = dict(marker.kwargs) if marker else {}
+        item.add_marker(pytest.mark.benchmark(**options | {"timer": Replay()}), append=False)
+        # It fails for a reason of its own if it gets no further; this would only add to that.
+        unused = "ignore:Benchmark fixture was not used at all"
+        item.add_marker(pytest.mark.filterwarnings(unused))
+
+    def key_of(self, item: pytest.Item) -> str | None:
+        """Return an item's key, also of one that the suite no longer has."""
+        return item.key if isinstance(item, Removed) else super().key_of(item)
+
+    @contextmanager
+    def bench(self, item: pytest.Item, workload: Workload) -> Iterator[Bench]:
+        """Return what the benchmark works with."""
+        key = self.key_of(item)
+        assert key is not None
+        bench = item.stash[_BENCH] = Bench(
+            key=key,
+            machine=self._machine,
+            markers=sorted({marker.name for marker in item.iter_markers()} - MARKERS_THAT_ACT),
+            workload=workload,
+            digits=self._load(),
+            thresholds=self._thresholds,
+            report=self.status.show,
+            budget_s=self._config.getoption("perf_budget"),
+        )
+        yield bench
+        self.status.clear()
+
+    def _load(self) -> Digits:
+        if self._digits is None:
+            source = self._config.getoption("perf_data")
+            try:
+                with self.status.uncaptured():
+                    self._digits = self._machine.load(source)
+            except DataError as error:
+                pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
+        return self._digits
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Refuse to measure beside other workers."""
+        if self._own.xdist_worker and self.key_of(item) is not None:
+            pytest.fail("perfsuite cannot measure under xdist; run with -n0", pytrace=False)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
+        """Judge a benchmark once its body has run: here, so that the item itself fails."""
+        try:
+            yield
+        except DataError as error:
+            raise pytest.fail.Exception(str(error), pytrace=False) from None
+        bench = item.stash.get(_BENCH, None)
+        if bench is None:
+            return
+        if (fault := _unusable(bench.times_s)) is not None:
+            pytest.fail(f"{bench.key} measured nothing: {fault}", pytrace=False)
+        comparison: tuple[Verdict, ...] = ()
+        why: list[str] = []
+        if self._baseline is not None:
+            now = bench.comparable()
+            comparison = compare(self._baseline, now, self._thresholds.compare)
+            if any(verdict.outcome is Outcome.FAIL for verdict in comparison):
+                why = self._baseline.reasons(now, self._machine.software)
+        if not comparison:
+            bench.gate(*bench.ungated())
+        marker = item.get_closest_marker("benchmark")
+        assert marker is not None  # adopted
+        hand_over(
+            item.funcargs["benchmark"],  # type: ignore[attr-defined]  # a Function has it
+            marker.kwargs["timer"],
+            bench.times_s,
+            bench.record(comparison, why),
+        )
+        self.pages += bench.pages
+        self.judge(bench.key, (*bench.verdicts, *comparison), self._thresholds.warn, why)
+
+    @property
+    def _promoted(self) -> tuple["Run", ...]:
+        """The runs that are compared with, none without a baseline."""
+        return () if self._baseline is None else self._baseline.runs
+
+    def past(self) -> list[Path]:
+        """Return the promoted runs."""
+        return [run.path for run in reversed(self._promoted)]
+
+    def unevaluated(self) -> list[str]:
+        """Return what keeps a session without a failure from being green."""
+        if self._baseline is None:
+            return super().unevaluated()
+        return self.uncompared(compared=bool(self.rows))
+
+    def section(self) -> dict[str, Any]:
+        """Return hardware and software, and which promoted runs were compared with."""
+        return {
+            "hardware": self._machine.hardware,
+            "software": self._machine.software,
+            "baseline": [run.started for run in self._promoted],
+        }
+
+    def header(self) -> list[str]:
+        """Return what was measured on, and against."""
+        versions = self._machine.software
+        lines = [f"{self._machine.hardware}, torch {versions['torch']}"]
+        if self._baseline is not None:
+            lines += self._baseline.summary(versions)
+        return lines
+
+
+def _unusable(times_s: Sequence[float]) -> str | None:
+    try:
+        median_s(times_s)
+    except SampleError as error:
+        return str(error)
+    return None

@@ -1,0 +1,13 @@
+"""What a pytest session knows of perfsuite, by the keys under which its config holds it."""
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from perfsuite.measuring.machine import Machine
+
+SESSION = pytest.StashKey[Any]()
+"""What gives the fixture `perf` its `Bench`; its module imports torch."""
+MACHINE: "pytest.StashKey[Machine]" = pytest.StashKey()
+"""What the session runs on."""

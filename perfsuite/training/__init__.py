@@ -1,0 +1,1 @@
+"""What is trained: the network, its data, and its step, written once for every precision."""

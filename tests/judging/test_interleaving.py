@@ -1,0 +1,98 @@
+"""Duets: turns in balanced order, throttled quads set aside, and no answer from too little."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from fakes import FakeArm, FakeTime, block
+
+from perfsuite.judging.estimates import SampleError
+from perfsuite.judging.gates import Outcome, at_most
+from perfsuite.judging.interleaving import Duet, Quad, duet, quad
+from perfsuite.judging.stopping import LOOKS
+
+HELD = ("power brake",)
+
+
+@pytest.fixture
+def time() -> FakeTime:
+    return FakeTime()
+
+
+def at_once(_: Duet) -> bool:
+    return True
+
+
+def four(a_s: float = 1.0, b_s: float = 2.0, *, index: int = 0) -> Quad:
+    return quad(lambda: block(a_s), lambda: block(b_s), index)
+
+
+def throttled(each: Quad) -> Quad:
+    return replace(each, blocks=(*each.blocks[:3], block(9.0, HELD)))
+
+
+def test_arms_take_turns(time: FakeTime) -> None:
+    first, second = FakeArm(time), FakeArm(time)
+    timed = duet(first.turn(), second.turn(), clear=at_once, budget_s=1e9, now=time)
+    assert timed.order == "ABBABAAB" * 6
+    assert len(timed.blocks) == len(timed.order)
+
+
+def test_a_steady_drift_of_the_machine_cancels(time: FakeTime) -> None:
+    def drifting(cost_s: float) -> Callable[[int], float]:
+        # The machine slows down by 1 % of a step with every step taken by either arm.
+        return lambda _: cost_s * (1.0 + 0.01 * (first.steps + second.steps))
+
+    first, second = FakeArm(time), FakeArm(time)
+    first.step_s, second.step_s = drifting(1.0), drifting(1.0)
+    timed = duet(first.turn(2), second.turn(2), clear=at_once, budget_s=1e9, now=time)
+    assert timed.times_s("A") == pytest.approx(timed.times_s("B"))
+    assert timed.quads[0].of("A")[0].step_s < timed.quads[-1].of("B")[-1].step_s
+
+
+def test_progress_is_told_of_every_quad(time: FakeTime) -> None:
+    told: list[tuple[int, int]] = []
+    first, second = FakeArm(time), FakeArm(time)
+    duet(
+        first.turn(),
+        second.turn(),
+        clear=at_once,
+        budget_s=1e9,
+        progress=lambda done, of: told.append((done, of)),
+        now=time,
+    )
+    assert told == [(done, LOOKS[0]) for done in range(1, LOOKS[0] + 1)]
+
+
+def test_turns_and_blocks_must_pair_up() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        Quad(order="ABBA", blocks=()).of("A")
+
+
+def test_a_throttled_quad_is_set_aside_whole_and_still_kept_on_record() -> None:
+    quads = [four(index=index) for index in range(14)]
+    quads[3] = throttled(quads[3])
+    timed = Duet(tuple(quads))
+    assert len(timed.kept) == 13
+    assert len(timed.blocks) == 4 * 14
+    ratio = timed.ratio("B", over="A", confidence=0.99)
+    assert ratio.value == pytest.approx(2.0)
+    assert ratio.n == 13
+
+
+def test_where_throttling_leaves_too_little_nothing_is_said_and_it_is_not_green() -> None:
+    quads = [four(index=index) for index in range(14)]
+    quads[:10] = map(throttled, quads[:10])
+    ratio = Duet(tuple(quads)).ratio("B", over="A", confidence=0.99)
+    verdict = at_most("g", ratio, 3.0)
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert "10 of 14 groups were throttled and set aside: numerators: 4 values" in verdict.reason
+
+
+def test_too_few_quads_are_an_error_where_nothing_was_throttled() -> None:
+    with pytest.raises(SampleError, match="3 values, need at least 11"):
+        Duet(tuple(four() for _ in range(3))).ratio("B", over="A", confidence=0.99)
+
+
+def test_the_point_estimate_needs_one_quad_only() -> None:
+    assert Duet((four(),)).point("B", over="A") == pytest.approx(2.0)

@@ -1,0 +1,92 @@
+"""thresholds.toml: overlays, and one clear line for what cannot be meant."""
+
+from pathlib import Path
+
+import pytest
+
+from perfsuite.judging.thresholds import ThresholdsError, load_thresholds
+
+SUITE = Path(__file__).parents[2] / "benchmarks" / "thresholds.toml"
+
+DEFAULTS = """
+[defaults.convergence]
+margin = 0.03
+max_skipped = 0.02
+min_scale = 1024.0
+max_scale = 16777216.0
+[defaults.compare]
+margin = 0.05
+assumed_spread = 0.02
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "thresholds.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("hardware", ["nvidia-h200-x1-140gib", "cpu-amd-epyc-x2", "unheard-of"])
+def test_the_suite_has_thresholds_for_every_hardware(hardware: str) -> None:
+    found = load_thresholds(SUITE, hardware)
+    assert 0 < found.convergence.margin <= 0.03
+    assert (found.amp_speedup.minimum("fp16", "fp32") is None) is not hardware.startswith("nvidia")
+
+
+def test_tables_that_match_overlay_in_order(tmp_path: Path) -> None:
+    text = DEFAULTS + (
+        '[hardware."gpu-*".compare]\nmargin = 0.1\n'
+        '[hardware."gpu-b"]\nwarn = ["compare"]\ncompare.margin = 0.2\n'
+    )
+    path = write(tmp_path, text)
+    assert load_thresholds(path, "cpu").compare.margin == 0.05
+    assert load_thresholds(path, "gpu-a").compare.margin == 0.1
+    both = load_thresholds(path, "gpu-b")
+    assert (both.compare.margin, both.compare.assumed_spread, both.warn) == (
+        0.2,
+        0.02,
+        ("compare",),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("[defaults", "cannot be read"),
+        ("[default]\n", "unknown table [default]"),
+        ("defaults = 3\n", "[defaults] must be a table"),
+        ("[defaults.compare]\nmargin = 0.05\nassumed_spread = 0.0\n", "`convergence`"),
+        (DEFAULTS + "[defaults.memory]\nmax_actvation_ratio = 1.0\n", "max_actvation_ratio"),
+        (DEFAULTS + "[defaults.memory]\nmax_peak_ratio = -1.0\n", "max_peak_ratio"),
+        (DEFAULTS + "[defaults.memory]\nmax_peak_ratio = 0\n", "max_peak_ratio"),
+        (DEFAULTS + "[defaults.memory]\nmax_peak_ratio = nan\n", "max_peak_ratio = nan"),
+        (DEFAULTS + "[defaults.memory]\nmax_peak_ratio = inf\n", "max_peak_ratio = inf"),
+        (DEFAULTS + '[defaults.memory]\nmax_peak_ratio = "1"\n', "max_peak_ratio"),
+        (DEFAULTS + "[defaults.amp_speedup]\nmin.fp8-vs-fp32 = 1.0\n", "fp8-vs-fp32"),
+        (DEFAULTS + "[defaults.amp_speedup]\nconfidence = 99\n", "confidence"),
+        (DEFAULTS + "[defaults.loader]\nconfidence = 0.997\n", "confidence"),
+        (
+            DEFAULTS.replace("[defaults.convergence]\n", "[defaults.convergence]\nalpha = 0.3\n"),
+            "alpha",
+        ),
+        (DEFAULTS + "[defaults.compare]\nmargin = 0.1\n", "cannot be read"),
+        ('[defaults]\nwarn = ["amp_sped"]\n' + DEFAULTS, "amp_sped"),
+        (DEFAULTS.replace("1024.0", "2e9"), "min_scale must not be above max_scale"),
+        # A table of other hardware is checked too: its errors must not wait for that hardware.
+        (DEFAULTS + '[hardware."gpu".compare]\nmargni = 1.0\n', "margni"),
+        (DEFAULTS + "[hardware]\ngpu = 1\n", '[hardware."gpu"] must be a table'),
+    ],
+)
+def test_what_cannot_be_meant_is_named(tmp_path: Path, text: str, named: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(ThresholdsError) as caught:
+        load_thresholds(path, "cpu")
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert named in message
+    assert "\n" not in message
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ThresholdsError, match="no such file"):
+        load_thresholds(tmp_path / "thresholds.toml", "cpu")

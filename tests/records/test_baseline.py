@@ -1,0 +1,160 @@
+"""Comparison with promoted runs: what is judged, and what cannot be judged fails."""
+
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from perfsuite.judging.gates import Outcome
+from perfsuite.judging.thresholds import Compare
+from perfsuite.records.baseline import Baseline, compare
+from perfsuite.records.schema import Benchmark, Metric, Run
+
+ASKED = Compare(margin=0.05, assumed_spread=0.01)
+KEY = "test_a.py::test_a"
+
+
+def benchmark(
+    *, key: str = KEY, config: dict[str, Any] | None = None, **metrics: float | Metric
+) -> Benchmark:
+    return Benchmark(
+        key=key,
+        config={"batch_size": 16} if config is None else config,
+        metrics={
+            name: value
+            if isinstance(value, Metric)
+            else Metric(value=value, unit="s", better="lower")
+            for name, value in metrics.items()
+        },
+        verdicts=[],
+    )
+
+
+def baseline(*benchmarks: Benchmark, software: dict[str, Any] | None = None) -> Baseline:
+    runs = tuple(
+        Run(
+            path=Path(f"{number}.json"),
+            content=b"",
+            hardware="cpu",
+            hardware_name="1 x a CPU",
+            software=software or {},
+            commit="abc",
+            dirty=False,
+            complete=True,
+            against=None,
+            unevaluated=[],
+            baseline=[],
+            items={each.key: "passed"},
+            started=f"2026-01-0{number + 1}",
+            benchmarks={each.key: each},
+        )
+        for number, each in enumerate(benchmarks)
+    )
+    return Baseline(folder=Path("baselines/cpu"), runs=runs)
+
+
+def outcome(before: list[float], now: float, *, better: str = "lower") -> Outcome:
+    def of(value: float) -> Benchmark:
+        metric = Metric(value=value, unit="s", better=better)  # type: ignore[arg-type]  # a str here
+        return benchmark(step_s=metric)
+
+    (verdict,) = compare(baseline(*map(of, before)), of(now), ASKED)
+    return verdict.outcome
+
+
+CALM = [1.000, 1.002, 0.998, 1.001, 0.999]
+NOISY = [1.00, 1.15, 0.90, 1.10, 0.85]
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "expected"),
+    [
+        (CALM, 1.0, Outcome.PASS),
+        (CALM, 1.03, Outcome.PASS),
+        (CALM, 0.5, Outcome.PASS),
+        (CALM, 1.10, Outcome.FAIL),
+        (CALM, 1.05, Outcome.INCONCLUSIVE),
+        (NOISY, 1.10, Outcome.INCONCLUSIVE),
+        (NOISY, 3.0, Outcome.FAIL),
+        ([1.0], 1.0, Outcome.PASS),
+        ([1.0], 1.07, Outcome.INCONCLUSIVE),
+        ([1.0], 1.20, Outcome.FAIL),
+    ],
+)
+def test_lower_is_better(before: list[float], now: float, expected: Outcome) -> None:
+    assert outcome(before, now) is expected
+    assert outcome([1 / b for b in before], 1 / now, better="higher") is expected
+
+
+@pytest.mark.parametrize(
+    ("now", "expected"), [(1000, Outcome.PASS), (1040, Outcome.PASS), (1060, Outcome.FAIL)]
+)
+def test_bytes_are_counted_and_need_no_spread(now: float, expected: Outcome) -> None:
+    before, after = (
+        benchmark(peak_bytes=Metric(value=value, unit="B", better="lower")) for value in (1000, now)
+    )
+    wide = Compare(margin=0.05, assumed_spread=0.1)
+    (verdict,) = compare(baseline(before), after, wide)
+    assert verdict.outcome is expected
+
+
+def test_identical_code_is_not_called_slower() -> None:
+    noise = random.Random(3)
+    false = 0
+    for _ in range(10_000):
+        before = [math.exp(noise.gauss(0, 0.04)) for _ in range(5)]
+        false += outcome(before, math.exp(noise.gauss(0, 0.04))) is Outcome.FAIL
+    # A spread near the margin: half a per cent of the intervals lie above one, fewer above 1.05.
+    assert false <= 20
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "said"),
+    [
+        (benchmark(key="test_b.py::test_b", step_s=1.0), benchmark(step_s=1.0), "no promoted run"),
+        (
+            benchmark(step_s=1.0),
+            benchmark(config={"batch_size": 32}, step_s=1.0),
+            "batch_size 16 -> 32",
+        ),
+        (
+            benchmark(config={}, step_s=1.0),
+            benchmark(step_s=1.0),
+            "batch_size None -> 16",
+        ),
+        (benchmark(step_s=1.0), benchmark(), "was not measured"),
+        (benchmark(), benchmark(step_s=1.0), "missing from a promoted run"),
+        (
+            benchmark(step_s=Metric(value=1.0, unit="s", better="higher")),
+            benchmark(step_s=1.0),
+            "better was higher",
+        ),
+    ],
+    ids=["new", "config", "config-added", "metric-gone", "metric-new", "better"],
+)
+def test_what_cannot_be_compared_fails(before: Benchmark, now: Benchmark, said: str) -> None:
+    (verdict,) = compare(baseline(before), now, ASKED)
+    assert verdict.outcome is Outcome.FAIL
+    assert said in verdict.figure
+    assert "promote" in verdict.reason
+
+
+def test_a_metric_that_one_promoted_run_lacks_fails() -> None:
+    before = baseline(benchmark(step_s=1.0), benchmark(), benchmark(step_s=1.0))
+    (verdict,) = compare(before, benchmark(step_s=1.0), ASKED)
+    assert verdict.outcome is Outcome.FAIL
+
+
+def test_the_verdict_shows_both_figures() -> None:
+    (verdict,) = compare(baseline(benchmark(step_s=0.02)), benchmark(step_s=0.03), ASKED)
+    assert "0.02 -> 0.03 s" in verdict.figure
+    assert "fewer than 3 runs" in verdict.reason
+
+
+def test_an_upgrade_is_told() -> None:
+    before = baseline(benchmark(step_s=1.0), software={"torch": "2.11", "python": "3.11"})
+    told = before.summary({"torch": "2.15", "python": "3.11", "cudnn": 9})
+    assert told[0] == "against 1 promoted run of abc in baselines/cpu"
+    assert told[1:] == ["  changed since: cudnn None -> 9", "  changed since: torch 2.11 -> 2.15"]

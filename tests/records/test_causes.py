@@ -1,0 +1,111 @@
+"""What is said beside a figure that moved: operators, software, the machine, commits."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from suites import Suite, load
+
+from perfsuite.records.causes import reasons
+from perfsuite.records.operators import Operator, profile_of
+from perfsuite.records.schema import Benchmark
+
+PROFILED = """
+import os
+from itertools import repeat
+
+import torch
+
+from perfsuite.devices.precision import Precision
+from perfsuite.training.workload import Arm
+
+
+def test_a(perf):
+    ones = torch.ones(200, 200)
+    products = int(os.environ.get("PRODUCTS", "2"))
+    arm = Arm(
+        precision=Precision.fp32,
+        step=lambda images, labels: [torch.mm(ones, ones) for _ in range(products)],
+        order=repeat((ones, ones)),
+        restore=lambda: None,
+    )
+    perf.timed([0.01 * products] * 5)
+    perf.metric("step_s", 0.01 * products, unit="s", better="lower")
+    perf.profile(arm)
+"""
+
+
+@pytest.fixture
+def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Suite:
+    return Suite(pytester, monkeypatch)
+
+
+def test_a_regression_against_the_baseline_names_operator_and_commits(
+    suite: Suite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite.write("test_steps.py", PROFILED)
+    suite.commit()
+    suite.baseline()
+    suite.git("commit", "--quiet", "--allow-empty", "--message=Make it slower")
+    monkeypatch.setenv("PRODUCTS", "8")
+    result = suite.compare("--benchmark-json=run.json")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.re_match_lines(
+        [
+            r"FAIL compare step_s: .*",
+            r"  profiled: .* ms a step",
+            r"  aten::mm: .* \(called 2 -> 8 times\), \d+% of the change",
+            r"  1 commit between:",
+            r"    [0-9a-f]{7,} Make it slower",
+        ],
+        consecutive=False,
+    )
+    (entry,) = load(suite.folder / "run.json")["benchmarks"]
+    told = entry["extra_info"]["perfsuite"]["reasons"]
+    assert told[0].startswith("profiled: ")
+    assert told[-1].endswith("Make it slower")
+
+
+def test_a_figure_that_did_not_move_needs_no_reasons(suite: Suite) -> None:
+    suite.write("test_steps.py", PROFILED)
+    suite.baseline()
+    result = suite.compare()
+    assert result.ret == 0
+    result.stdout.no_re_match_line(".*profiled.*")
+
+
+def benchmark(state: Mapping[str, Any], seconds: float | None = None) -> Benchmark:
+    operators = None
+    if seconds is not None:
+        found = {"aten::mm": Operator(self_s=seconds, calls=1)}
+        operators = profile_of(found, step_s=seconds, clock="cpu")
+    return Benchmark(
+        key="a", config={}, metrics={}, verdicts=[], operators=operators, state={"after": {**state}}
+    )
+
+
+def test_software_and_the_machine_are_told_where_they_differ() -> None:
+    lines = reasons(
+        benchmark({"sm_mhz": 1980, "temperature_c": 60, "power_w": None, "load_1min": 1.0}),
+        benchmark({"sm_mhz": 1410, "temperature_c": 61, "power_w": 300.0, "load_1min": 1.0}),
+        software=({"torch": "2.11", "cuda": "13"}, {"torch": "2.15", "cuda": "13"}),
+        commits=[],
+    )
+    assert lines == ["software: torch 2.11 -> 2.15", "machine: GPU clock 1980 -> 1410 MHz"]
+
+
+def test_many_commits_are_counted_and_the_newest_named() -> None:
+    lines = reasons(
+        benchmark({}, 0.01),
+        benchmark({}, 0.02),
+        software=({}, {}),
+        commits=[f"abc{n} Change {n}" for n in range(12)],
+    )
+    assert lines[2] == "12 commits between:"
+    assert lines[3].strip() == "abc0 Change 0"
+    assert lines[-1].strip() == "and 7 more"
+
+
+def test_a_run_without_a_profile_is_explained_by_what_there_is() -> None:
+    both = benchmark({}), benchmark({}, 0.01)
+    assert reasons(*both, software=({}, {}), commits=[]) == []

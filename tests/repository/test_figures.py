@@ -1,0 +1,52 @@
+"""The README's figures are those of the published run, and of no failed one."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+# The record of sabotage lies beside the runs and is none.
+RUNS = sorted(set((ROOT / "docs" / "runs").glob("*.json")) - {ROOT / "docs/runs/sabotage.json"})
+README = ROOT / "README.md"
+
+
+def figures(*arguments: Path) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, str(ROOT / "tools" / "figures.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def readme(tmp_path: Path) -> Path:
+    copy = tmp_path / "README.md"
+    copy.write_text(README.read_text(encoding="utf-8"), encoding="utf-8")
+    return copy
+
+
+def test_the_readme_holds_what_the_command_writes(readme: Path) -> None:
+    (published,) = RUNS
+    assert figures(published, readme).returncode == 0
+    assert readme.read_text(encoding="utf-8") == README.read_text(encoding="utf-8")
+
+
+def test_a_failed_run_is_not_shown(tmp_path: Path, readme: Path) -> None:
+    document = json.loads(RUNS[0].read_text(encoding="utf-8"))
+    key = next(iter(document["perfsuite"]["items"]))
+    document["perfsuite"]["items"][key] = "failed"
+    failed = tmp_path / "failed.json"
+    failed.write_text(json.dumps(document), encoding="utf-8")
+    before = readme.read_text(encoding="utf-8")
+    done = figures(failed, readme)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert f"{key} failed" in done.stderr
+    assert readme.read_text(encoding="utf-8") == before
+
+
+def test_a_readme_without_a_place_for_them_is_left_alone(tmp_path: Path) -> None:
+    plain = tmp_path / "README.md"
+    plain.write_text("nothing here", encoding="utf-8")
+    assert figures(RUNS[0], plain).returncode == 1
+    assert plain.read_text(encoding="utf-8") == "nothing here"

@@ -1,0 +1,220 @@
+"""The method's page: figures from the studies, constants from the code, links that lead on."""
+
+import re
+import sys
+from collections.abc import Iterator
+from inspect import signature
+from math import expm1, log1p
+from pathlib import Path
+from shutil import copytree
+from types import ModuleType
+
+import pytest
+
+from perfsuite.against import pairs
+from perfsuite.judging import stopping
+from perfsuite.judging.estimates import Estimate, SampleError, paired_ratio, predicted_ratio
+from perfsuite.judging.thresholds import load_thresholds
+from perfsuite.measuring import profiling, timing
+from perfsuite.measuring.convergence import PERTURBATION
+from perfsuite.probes.registry import PROBES
+from perfsuite.records import history, operators
+from perfsuite.training.workload import WORKLOADS
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "method.md"
+STUDIES = ROOT / "docs" / "studies"
+TEXT = PAGE.read_text(encoding="utf-8")
+# Without what the command writes, and as if it were one line.
+PROSE = re.sub(r"<!-- (\S+): begin -->.*?<!-- \1: end -->", "", TEXT, flags=re.DOTALL)
+PROSE = re.sub(r"\s+", " ", PROSE)
+
+DEFAULT, CPU = (load_thresholds(ROOT / "benchmarks" / "thresholds.toml", k) for k in ("", "cpu-x"))
+TUTORIAL, TINY = WORKLOADS["tutorial"], WORKLOADS["tiny"]
+CONFIDENCE = DEFAULT.against.confidence
+AT_EACH_LOOK = stopping.at_each_look(CONFIDENCE)
+ALPHA = DEFAULT.convergence.alpha
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.6g} %"
+
+
+def least_observations() -> int:
+    def carries(n: int) -> bool:
+        try:
+            paired_ratio([1.0] * n, [1.0] * n, confidence=AT_EACH_LOOK)
+        except SampleError:
+            return False
+        return True
+
+    return next(n for n in range(1, 100) if carries(n))
+
+
+PHRASES = [
+    f"{TUTORIAL.block_steps} of the tutorial's network, {TINY.block_steps} of the small one",
+    f"the medians of the last {timing.STEADY_WINDOW} and of the {timing.STEADY_WINDOW} before",
+    f"agree within {percent(timing.STEADY_TOLERANCE)}",
+    f"but no more than {signature(timing.warm_up).parameters['max_blocks'].default}.",
+    "after {} and {} observations".format(
+        ", ".join(map(str, stopping.LOOKS[:-1])), stopping.LOOKS[-1]
+    ),
+    f"each of these {len(stopping.LOOKS)} gets an equal share of the error",
+    f"At {percent(CONFIDENCE)} each has an interval at {percent(AT_EACH_LOOK)}",
+    f"which takes {least_observations()} observations or more",
+    f"all of them together hold at {percent(CONFIDENCE)}",
+    f"in half as many cases: {percent((1 - CONFIDENCE) / 2)}",
+    f"a chance of {percent((1 - CONFIDENCE) / 2)} at most",
+    f"{TUTORIAL.convergence_seeds} pairs of {TUTORIAL.convergence_steps} steps for the tutorial's",
+    f"{TINY.convergence_seeds} pairs of {TINY.convergence_steps} for the small one",
+    f"two one-sided tests, each at {percent(ALPHA)}",
+    f"Student's interval at {percent(1 - 2 * ALPHA)} has to lie within the margin,"
+    f" {percent(DEFAULT.convergence.margin)} by default and {percent(CPU.convergence.margin)} on a",
+    f"changed by about {PERTURBATION:f} of themselves",
+    f"passes at up to {percent(2 * ALPHA)}, not {percent(ALPHA)}",
+    f"The {len(PROBES)} probes",
+    f"interval at {percent(DEFAULT.compare.confidence)}, whose width comes from the spread",
+    f"more than the margin, {percent(DEFAULT.compare.margin)} by default and"
+    f" {percent(CPU.compare.margin)} on a CPU",
+    f"taken for known: {percent(DEFAULT.compare.assumed_spread)}, and"
+    f" {percent(CPU.compare.assumed_spread)} on a CPU",
+    f"at least {pairs._MIN_QUADS} and at most {pairs._MAX_QUADS}.",
+    f"on both sides of one: {percent(DEFAULT.against.margin)} by default,"
+    f" {percent(CPU.against.margin)} on a CPU",
+    f"The price is {history.PENALTY:g} log(n) times",
+    f"further than {history.FARTHEST:g} deviations from the median of {history.NEIGHBOURS}",
+    f"A stretch has {history.LEAST_RUNS} runs or more",
+    f"profiles of {profiling.STEPS} steps, {profiling.REPEATS} a side",
+    f"the {operators.TOP} largest by name, and of those up to {operators.NAMED} that make up a"
+    f" {'tenth' if operators.LEAST_SHARE == 0.1 else operators.LEAST_SHARE} of the change",
+]
+
+
+@pytest.mark.parametrize("phrase", PHRASES)
+def test_a_constant_is_the_code_s(phrase: str) -> None:
+    assert phrase in PROSE
+
+
+def test_all_gates_have_the_confidence_that_is_spoken_of() -> None:
+    for asked in (DEFAULT, CPU):
+        gates = asked.amp_speedup, asked.harness_overhead, asked.loader, asked.compare
+        assert {gate.confidence for gate in (*gates, asked.against)} == {CONFIDENCE}
+
+
+def test_the_budget_is_the_default(pytestconfig: pytest.Config) -> None:
+    assert f"spent, {pytestconfig.getoption('perf_budget'):g} seconds by default" in PROSE
+
+
+def test_the_correlation_is_kept_where_it_is_said() -> None:
+    assert "kept between 0 and 0.9" in PROSE
+    rising = paired_ratio([1 + i / 100 for i in range(40)], [1.0] * 40)
+    turns = [1 + (i // 2 + 20 * (i % 2)) / 100 for i in range(40)]  # low, high, low, high
+    turning = paired_ratio(turns, [1.0] * 40)
+    # The same numbers in an order that widens nothing, and in the one that widens most.
+    assert log_width(rising) / log_width(turning) == pytest.approx((1.9 / 0.1) ** 0.5)
+
+
+def log_width(found: Estimate) -> float:
+    return log1p(found.high - 1) - log1p(found.low - 1)
+
+
+def test_few_runs_never_pass_unchanged_and_three_are_the_first_without_assumption() -> None:
+    assert "With fewer than 3 runs" in PROSE
+    for asked in (DEFAULT.compare, CPU.compare):
+        for runs in (1, 2):
+            found = predicted_ratio(1.0, [1.0] * runs, assumed_spread=asked.assumed_spread)
+            assert found.high > 1 + asked.margin
+        alike = predicted_ratio(1.0, [1.0] * 3, assumed_spread=asked.assumed_spread)
+        assert (alike.low, alike.high) == (1.0, 1.0)
+
+
+def test_what_would_have_been_seen_is_an_estimate_that_far_from_one() -> None:
+    """The page says so of the words in `perfsuite.against.changes`."""
+    logs = [(-1) ** i * 0.01 for i in range(12)]
+    found = paired_ratio([1 + expm1(each) for each in logs], [1.0] * 12, confidence=AT_EACH_LOOK)
+    visible = log1p(DEFAULT.against.margin) + log_width(found) / 2
+    moved = paired_ratio([1 + expm1(each + visible) for each in logs], [1.0] * 12)
+    assert moved.low >= 1 + DEFAULT.against.margin
+
+
+@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)]+)\)", TEXT))))
+def test_a_link_leads_somewhere(link: str) -> None:
+    assert "://" in link or (PAGE.parent / link.partition("#")[0]).exists()
+
+
+@pytest.fixture
+def error_rates(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    before = list(sys.path)
+    import error_rates
+
+    yield error_rates
+    sys.path[:] = before
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Path:
+    copy = tmp_path / "method.md"
+    copy.write_text(TEXT, encoding="utf-8")
+    return copy
+
+
+def test_the_page_holds_what_the_command_writes(error_rates: ModuleType, page: Path) -> None:
+    assert error_rates.main([str(STUDIES), str(page)]) == 0
+    assert page.read_text(encoding="utf-8") == TEXT
+    assert [each.name for each in page.parent.iterdir()] == [page.name]
+
+
+@pytest.mark.parametrize("kind", ["detection", "rates", "convergence", "against", "history"])
+@pytest.mark.parametrize("content", [None, "{", "[]", "{}"], ids=["gone", "cut", "list", "empty"])
+def test_a_study_that_is_missing_or_corrupt_leaves_the_page_alone(
+    error_rates: ModuleType,
+    page: Path,
+    kind: str,
+    content: str | None,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    studies = page.parent / "studies"
+    copytree(STUDIES, studies)
+    damaged = [
+        path
+        for path in studies.glob("*.json")
+        if kind == ("rates" if ".rates" in path.name else re.split("[-.]", path.name)[0])
+    ]
+    assert damaged
+    for path in damaged:
+        path.unlink() if content is None else path.write_text(content, encoding="utf-8")
+    assert error_rates.main([str(studies), str(page)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error_rates: ")
+    assert said.count("\n") == 1
+    assert str(studies) in said
+    assert page.read_text(encoding="utf-8") == TEXT
+
+
+def test_a_study_of_nothing_is_refused(
+    error_rates: ModuleType, page: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    studies = page.parent / "studies"
+    copytree(STUDIES, studies)
+    (path,) = studies.glob("against-*.json")
+    path.write_text('{"hardware":"a","count":1,"software":{},"sessions":[]}', encoding="utf-8")
+    assert error_rates.main([str(studies), str(page)]) == 1
+    assert f"{path}: nothing was recorded" in capsys.readouterr().err
+    assert page.read_text(encoding="utf-8") == TEXT
+
+
+def test_a_page_without_a_place_for_them_is_left_alone(
+    error_rates: ModuleType, page: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page.write_text("nothing here", encoding="utf-8")
+    assert error_rates.main([str(STUDIES), str(page)]) == 1
+    assert "no <!-- example: begin -->" in capsys.readouterr().err
+    assert page.read_text(encoding="utf-8") == "nothing here"
+
+
+def test_it_takes_two_arguments(
+    error_rates: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert error_rates.main([str(PAGE)]) == 2
+    assert capsys.readouterr().err.startswith("usage: ")

@@ -1,0 +1,158 @@
+"""The structure of the house: imports run one way, and every name has one meaning."""
+
+import ast
+import subprocess
+import sys
+from collections import Counter
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import perfsuite
+
+PACKAGE = Path(perfsuite.__file__).parent
+ROOT = PACKAGE.parent
+
+# Ground floor first: a package imports only from those before it, and from itself.
+FLOORS = (
+    "judging",
+    "records",
+    "report",
+    "devices",
+    "training",
+    "measuring",
+    "probes",
+    "session",
+    "against",
+    "plugin",
+    "__main__",
+    "__init__",
+)
+WITHOUT_TORCH = ("judging", "records", "report", "session", "against", "plugin", "__main__")
+WITHOUT_PYTEST = ("judging", "records", "report", "devices", "training", "measuring", "probes")
+# The process of a side, and what it shares with a session of one tree, train; and so does the
+# session of one tree, which is loaded only once there is something to train.
+TRAINS = ("session.one_tree", "against.worker")
+
+
+def modules() -> dict[str, Path]:
+    """Return the files of the package by their dotted names within it."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        if parts[-1] == "__init__" and len(parts) > 1:
+            parts = parts[:-1]
+        found[".".join(parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+@cache
+def imported(path: Path) -> frozenset[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+    return frozenset(names)
+
+
+def ours(module: str) -> set[str]:
+    """Return the modules of the package that a module imports."""
+    names = {name.removeprefix("perfsuite.") for name in imported(MODULES[module])}
+    return names & MODULES.keys() - {module}
+
+
+def floor(module: str) -> int:
+    return FLOORS.index(module.partition(".")[0])
+
+
+def repository() -> list[Path]:
+    """Return the Python files that git knows of, or would take."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z", "*.py"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+        text=True,
+    ).stdout
+    return [ROOT / name for name in filter(None, listed.split("\0")) if (ROOT / name).exists()]
+
+
+def test_every_package_has_its_floor() -> None:
+    assert {name.partition(".")[0] for name in MODULES} == set(FLOORS)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_do_not_lead_upwards(module: str) -> None:
+    upwards = sorted(name for name in ours(module) if floor(name) > floor(module))
+    assert upwards == []
+
+
+@pytest.mark.parametrize("package", [name for name in FLOORS if (PACKAGE / name).is_dir()])
+def test_no_modules_of_a_package_import_each_other(package: str) -> None:
+    left = {name: ours(name) for name in MODULES if name.partition(".")[0] == package}
+    while free := [name for name, needs in left.items() if not needs & left.keys()]:
+        for name in free:
+            del left[name]
+    assert left == {}
+
+
+@pytest.mark.parametrize(
+    ("library", "packages"),
+    [("torch", WITHOUT_TORCH), ("pytest", WITHOUT_PYTEST)],
+    ids=["torch", "pytest"],
+)
+def test_packages_do_without_a_library(library: str, packages: tuple[str, ...]) -> None:
+    users = [
+        module
+        for module, path in MODULES.items()
+        if module.partition(".")[0] in packages
+        and not (library == "torch" and module.startswith(TRAINS))
+        and library in {name.partition(".")[0] for name in imported(path)}
+    ]
+    assert users == []
+
+
+def test_no_module_name_stands_for_two_modules() -> None:
+    stems = Counter(path.stem for path in repository())
+    several = {stem for stem, count in stems.items() if count > 1}
+    assert several <= {"__init__", "__main__", "conftest"}
+
+
+@pytest.mark.parametrize(
+    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_a_file_is_read_in_five_minutes(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 300
+
+
+def test_public_names() -> None:
+    assert perfsuite.__all__ == [
+        "TUTORIAL_CFG",
+        "CfgError",
+        "Precision",
+        "PrecisionError",
+        "TrainStep",
+        "Workload",
+        "build_model",
+    ]
+    assert all(hasattr(perfsuite, name) for name in perfsuite.__all__)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        perfsuite.nothing  # noqa: B018  # the access is what is tested
+
+
+def test_the_cfg_and_its_error_come_without_torch() -> None:
+    code = (
+        "import sys, perfsuite; perfsuite.TUTORIAL_CFG; perfsuite.CfgError;"
+        "sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

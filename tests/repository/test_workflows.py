@@ -1,0 +1,300 @@
+"""The workflows: what keeps them safe, that they call what is there, and their scripts, run."""
+
+import importlib
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+NIGHTLY = ROOT / ".github" / "workflows" / "nightly-gpu.yml"
+HOSTED = {"ubuntu-24.04"}
+DEFAULTS = {"runners": [["self-hosted", "gpu"]], "torch": [""]}
+
+of_each = pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+
+
+def read(path: Path) -> dict[str, Any]:
+    # The base loader leaves every scalar a string: to the others `on` is true.
+    loaded = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+    assert isinstance(loaded, dict)
+    return loaded
+
+
+def steps(path: Path, job: str | None = None) -> list[dict[str, Any]]:
+    jobs = read(path)["jobs"]
+    return [step for name, each in jobs.items() if job in (None, name) for step in each["steps"]]
+
+
+def scripts(path: Path) -> list[str]:
+    return [step["run"] for step in steps(path) if "run" in step]
+
+
+def test_these_are_all() -> None:
+    assert [path.stem for path in WORKFLOWS] == ["nightly-gpu", "tests"]
+    assert set(NIGHTLY.parent.iterdir()) == set(WORKFLOWS)
+
+
+@of_each
+def test_every_action_is_pinned(path: Path) -> None:
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if "uses:" in line]
+    assert len(lines) == sum("uses" in step for step in steps(path)) > 0
+    for line in lines:
+        assert re.search(r"uses: [a-z-]+/[a-z-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$", line)
+
+
+def test_an_action_is_pinned_alike_everywhere() -> None:
+    uses = {step["uses"] for path in WORKFLOWS for step in steps(path) if "uses" in step}
+    assert len({use.partition("@")[0] for use in uses}) == len(uses)
+
+
+@of_each
+def test_rights_are_given_job_by_job(path: Path) -> None:
+    workflow = read(path)
+    assert workflow["permissions"] == {}
+    assert all("permissions" in job for job in workflow["jobs"].values())
+    assert all("timeout-minutes" in job for job in workflow["jobs"].values())
+
+
+def test_only_two_jobs_of_the_night_may_write() -> None:
+    rights = {name: job["permissions"] for name, job in read(NIGHTLY)["jobs"].items()}
+    assert rights == {
+        "gate": {"contents": "read"},
+        "history": {"contents": "write"},
+        "issue": {"contents": "read", "issues": "write"},
+    }
+
+
+@of_each
+def test_no_pull_request_runs_on_machines_of_ones_own(path: Path) -> None:
+    workflow = read(path)
+    if {job["runs-on"] for job in workflow["jobs"].values()} <= HOSTED:
+        assert "pull_request_target" not in workflow["on"]
+    else:
+        assert workflow["on"].keys() == {"schedule", "workflow_dispatch"}
+
+
+@of_each
+def test_nothing_is_pasted_into_a_script(path: Path) -> None:
+    assert scripts(path)
+    assert not [script for script in scripts(path) if "${{" in script]
+
+
+@of_each
+def test_no_credentials_are_left_in_a_checkout(path: Path) -> None:
+    found = [step for step in steps(path) if "actions/checkout" in step.get("uses", "")]
+    assert found
+    assert all(step["with"]["persist-credentials"] == "false" for step in found)
+
+
+@of_each
+def test_what_a_script_calls_is_there(path: Path) -> None:
+    words = [word for script in scripts(path) for word in shlex.split(script)]
+    assert all((ROOT / word).is_file() for word in words if word.startswith("tools/"))
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+    asked = [after for word, after in pairwise(words) if word == "make"]
+    assert asked
+    assert set(asked) <= set(targets)
+
+
+@pytest.mark.parametrize("tool", ["nightly", "red_issue"])
+def test_the_options_that_a_script_gives_are_understood(
+    monkeypatch: pytest.MonkeyPatch, tool: str
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    parse = importlib.import_module(tool)._parse
+    lines = [line for script in scripts(NIGHTLY) for line in script.splitlines()]
+    asked = [
+        line.partition(f"tools/{tool}.py ")[2] for line in lines if f"tools/{tool}.py " in line
+    ]
+    assert len(asked) == {"nightly": 3, "red_issue": 1}[tool]
+    for arguments in asked:
+        parse(shlex.split(arguments))  # ends the test with SystemExit where it does not
+
+
+def test_both_jobs_know_the_same_legs() -> None:
+    jobs = read(NIGHTLY)["jobs"]
+    matrix = jobs["gate"]["strategy"]["matrix"]
+    (told,) = [step["env"] for step in jobs["issue"]["steps"] if "RUNNERS" in step.get("env", {})]
+    for axis, name, variable in (("runner", "runners", "RUNNERS"), ("torch", "torch", "TORCH")):
+        inside = re.fullmatch(r"\$\{\{ fromJSON\((.+)\) \}\}", matrix[axis])
+        assert inside is not None
+        assert told[variable] == f"${{{{ {inside[1]} }}}}"
+        given, variables, default = inside[1].split(" || ")
+        assert (given, variables) == (f"inputs.{name}", f"vars.PERF_{variable}")
+        assert json.loads(default.strip("'")) == DEFAULTS[name]
+
+
+def test_the_history_needs_no_more_than_its_job_installs() -> None:
+    (script,) = [step["run"] for step in steps(NIGHTLY, "history") if "pip" in step.get("run", "")]
+    installed = {word for word in shlex.split(script)[4:] if not word.startswith("-")}
+    code = (
+        "import sys; sys.path.insert(0, 'tools'); before = set(sys.modules); import nightly;"
+        "new = [sys.modules[name] for name in set(sys.modules) - before];"
+        "files = [getattr(module, '__file__', None) or '' for module in new];"
+        "rest = [file.partition('/site-packages/')[2] for file in files];"
+        "print(*{file.partition('/')[0].partition('.')[0] for file in rest if file})"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    optional = {"typing_extensions"}  # msgspec's, where it is there
+    assert set(done.stdout.split()) - optional == installed
+
+
+def test_what_is_tried_out_on_a_branch_is_not_told() -> None:
+    jobs = read(NIGHTLY)["jobs"]
+    for name in ("history", "issue"):
+        default = "github.ref_name == github.event.repository.default_branch"
+        assert jobs[name]["if"] == f"always() && {default}"
+    assert read(WORKFLOWS[1])["on"]["push"]["branches"] == ["main"]
+
+
+# Linters. Each is also shown a fault, as one that reads nothing finds nothing.
+
+JACTIONLINT = ("jactionlint", "--strict-exit", f"--shellcheck={BIN / 'shellcheck'}")
+ZIZMOR = ("zizmor", "--offline", "--strict-collection")
+
+
+def lint(command: tuple[str, ...], path: Path) -> "subprocess.CompletedProcess[str]":
+    tool, *options = command
+    return subprocess.run(
+        [str(BIN / tool), *options, str(path)], check=False, capture_output=True, text=True
+    )
+
+
+@pytest.mark.parametrize("command", [JACTIONLINT, ZIZMOR], ids=["jactionlint", "zizmor"])
+@of_each
+def test_linters_find_nothing(command: tuple[str, ...], path: Path) -> None:
+    done = lint(command, path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "old", "new", "finding"),
+    [
+        (JACTIONLINT, "needs: gate", "needs: gates", "gates"),
+        (JACTIONLINT, '"$RUNNERS"', "$RUNNERS", "SC2086"),
+        (ZIZMOR, 'torch "$TORCH"', "torch ${{ inputs.torch }}", "template-injection"),
+        (ZIZMOR, "jobs:", "jobs: [", "no audit was performed"),
+    ],
+)
+def test_linters_find_what_is_there(
+    tmp_path: Path, command: tuple[str, ...], old: str, new: str, finding: str
+) -> None:
+    folder = tmp_path / ".github" / "workflows"
+    folder.mkdir(parents=True)
+    text = NIGHTLY.read_text(encoding="utf-8")
+    assert old in text
+    faulty = folder / NIGHTLY.name
+    faulty.write_text(text.replace(old, new), encoding="utf-8")
+    done = lint(command, faulty)
+    assert done.returncode != 0
+    assert finding in done.stdout + done.stderr
+
+
+class Remote:
+    """A repository that the scripts of a job fetch the history from and push it to."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.git("init", "--quiet", "--bare", "origin.git")
+
+    def git(self, *arguments: str) -> str:
+        who = ("-c", "user.name=tests", "-c", "user.email=tests@example.invalid")
+        done = subprocess.run(
+            ["git", *who, *arguments], cwd=self.home, check=True, capture_output=True, text=True
+        )
+        return done.stdout
+
+    def script(self, job: str, name: str, night: str) -> int:
+        """Run a step's script as a night's runner would, without its waits; return its code."""
+        (step,) = [step for step in steps(NIGHTLY, job) if step.get("name") == name]
+        place = {
+            "RUNNER_TEMP": str(self.home / night),
+            "GITHUB_SERVER_URL": f"file://{self.home}",
+            "GITHUB_REPOSITORY": "origin.git",
+            "GITHUB_RUN_ID": night,
+        }
+        (self.home / night).mkdir(exist_ok=True)
+        command = ["bash", "-eo", "pipefail", "-c", f"sleep() {{ :; }}\n{step['run']}"]
+        return subprocess.run(command, env=os.environ | place, check=False).returncode
+
+    def fetch(self, night: str, job: str = "history") -> Path:
+        assert self.script(job, "Fetch the history, if there is one", night) == 0
+        return self.home / night / "history"
+
+    def append(self, night: str, content: str = "a run") -> None:
+        folder = self.fetch(night)
+        (folder / "cpu-a-x1").mkdir(exist_ok=True)
+        (folder / "cpu-a-x1" / f"{night}.json").write_text(content, encoding="utf-8")
+
+    def push(self, night: str) -> int:
+        return self.script("history", "Push", night)
+
+    def runs(self) -> list[str]:
+        listed = self.git("-C", "origin.git", "ls-tree", "-r", "--name-only", "perf-history")
+        return [Path(line).stem for line in listed.splitlines()]
+
+    def nights(self) -> int:
+        return int(self.git("-C", "origin.git", "rev-list", "--count", "perf-history"))
+
+
+@pytest.fixture
+def remote(tmp_path: Path) -> Remote:
+    return Remote(tmp_path)
+
+
+def test_nights_are_added_to_a_branch_of_their_own(remote: Remote) -> None:
+    for night in ("one", "two"):
+        remote.append(night)
+        assert remote.push(night) == 0
+    assert remote.runs() == ["one", "two"]
+    assert remote.nights() == 2
+    assert (remote.fetch("three", job="gate") / "cpu-a-x1" / "two.json").is_file()
+
+
+def test_a_night_without_a_run_adds_nothing(remote: Remote) -> None:
+    remote.append("one")
+    assert remote.push("one") == 0
+    remote.fetch("two")
+    assert remote.push("two") == 0
+    assert remote.nights() == 1
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_two_nights_at_once_are_both_kept(remote: Remote, before: int) -> None:
+    if before:
+        remote.append("zero")
+        assert remote.push("zero") == 0
+    remote.append("one")
+    remote.append("two")
+    assert remote.push("one") == 0
+    assert remote.push("two") == 0
+    assert remote.runs() == ["one", "two", "zero"][: 2 + before]
+
+
+def test_a_run_that_is_there_is_not_replaced(remote: Remote) -> None:
+    remote.append("one", "first")
+    (remote.home / "again").mkdir()
+    folder = remote.fetch("again")
+    (folder / "cpu-a-x1").mkdir()
+    (folder / "cpu-a-x1" / "one.json").write_text("second", encoding="utf-8")
+    assert remote.push("one") == 0
+    assert remote.push("again") != 0
+    assert remote.git("-C", "origin.git", "show", "perf-history:cpu-a-x1/one.json") == "first"
+
+
+def test_a_push_that_never_gets_through_is_red(remote: Remote) -> None:
+    remote.append("one")
+    (remote.home / "origin.git").rename(remote.home / "gone.git")
+    assert remote.push("one") != 0

@@ -1,0 +1,203 @@
+"""--perf-report: a page and the run behind it, whatever became of the session."""
+
+from pathlib import Path
+
+import pytest
+from reports import read
+from suites import HEAD, Suite, load, timed, usage_error
+
+import perfsuite.report.render
+
+FAILING = (
+    HEAD
+    + """
+from perfsuite.judging.gates import at_most
+from perfsuite.judging.estimates import Estimate
+
+
+def test_fails(perf):
+    measure(perf)
+    perf.gate(at_most("peak_ratio", Estimate.exact(1.5), 1.0))
+
+
+def test_crashes(perf):
+    raise RuntimeError("out of luck")
+"""
+)
+INTERRUPTED = timed("test_a") + "\n\ndef test_b(perf):\n    raise KeyboardInterrupt\n"
+
+
+@pytest.fixture
+def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Suite:
+    return Suite(pytester, monkeypatch)
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_run_leaves_its_page_and_itself(suite: Suite) -> None:
+    suite.write("test_steps.py", timed("test_a"))
+    result = suite.run("--perf-report=out")
+    assert result.ret == 0
+    out = suite.folder / "out"
+    assert files(out) == ["report.html", "report.md", "run.json"]
+    result.stdout.fnmatch_lines([f"saved {out}/run.json", f"wrote {out}/report.html"])
+    found = read(out)
+    assert "Green: 1 benchmark, none failed" in found.page.text
+    assert found.page.verdicts[1][:3] == ["NOT GATED", "a step_s", "0.01 s"]
+    assert suite.saved() == []
+
+
+def test_it_holds_the_same_run_as_the_file_that_was_asked_for(suite: Suite) -> None:
+    suite.write("test_steps.py", timed("test_a"))
+    suite.run("--perf-report=out", "--benchmark-json=mine.json", "--benchmark-save=mine")
+    ours = (suite.folder / "out" / "run.json").read_bytes()
+    assert ours == (suite.folder / "mine.json").read_bytes() == suite.saved()[0].read_bytes()
+
+
+def test_a_red_run_is_reported_too(suite: Suite) -> None:
+    suite.write("test_steps.py", FAILING)
+    assert suite.run("--perf-report=out").ret == 1
+    found = read(suite.folder / "out")
+    assert "Red: 2 of 2 benchmarks failed" in found.page.text
+    words = [row[:2] for row in found.page.verdicts if row]
+    assert words == [["FAILED", "crashes"], ["FAIL", "fails peak_ratio"]]
+
+
+def test_an_interrupted_run_is_no_green_one(suite: Suite) -> None:
+    suite.write("test_steps.py", INTERRUPTED)
+    assert suite.run("--perf-report=out").ret == pytest.ExitCode.INTERRUPTED
+    found = read(suite.folder / "out")
+    assert "Red: it did not run to its end" in found.page.text
+    assert next(row for row in found.page.verdicts if row)[:2] == ["NOT RUN", "b"]
+
+
+def test_the_promoted_runs_are_its_past(suite: Suite) -> None:
+    suite.write("test_steps.py", timed("test_a"))
+    suite.promote(*(suite.record(name=f"run{number}.json") for number in range(3)))
+    suite.step_s(0.02)
+    assert suite.compare("--perf-report=out").ret == 1
+    found = read(suite.folder / "out")
+    figure = found.figures("History")["a step_s"]
+    assert "4 runs" in figure.label
+    assert found.page.verdicts[1][:2] == ["FAIL", "a compare step_s"]
+
+
+def test_a_session_in_which_a_gate_was_not_evaluated_is_red(suite: Suite) -> None:
+    suite.write("test_steps.py", timed("test_a", "test_b"))
+    suite.baseline()
+    suite.write(
+        "test_steps.py",
+        timed("test_a", "test_b")
+        .replace("def test_b", "@SKIP\ndef test_b")
+        .replace("import os", "import os\nimport pytest\nSKIP = pytest.mark.skip"),
+    )
+    assert suite.compare("--perf-report=out").ret == 1
+    found = read(suite.folder / "out")
+    assert "Red: not everything was evaluated" in found.page.text
+    document = load(suite.folder / "out" / "run.json")
+    assert document["perfsuite"]["unevaluated"] == [
+        "not compared, and so not green: test_steps.py::test_b skipped"
+    ]
+
+
+@pytest.mark.parametrize("name", ["run.json", "report.html", "report.md"])
+def test_nothing_is_overwritten_and_nothing_measured_in_vain(suite: Suite, name: str) -> None:
+    suite.write("test_steps.py", timed("test_a"))
+    mine = suite.write(f"out/{name}", "mine")
+    result = suite.run("--perf-report=out")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: --perf-report: {mine} exists and is not overwritten"])
+    assert mine.read_text(encoding="utf-8") == "mine"
+    assert files(suite.folder / "out") == [name]
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_measured(suite: Suite) -> None:
+    suite.write("test_steps.py", timed("test_a"))
+    suite.write("out", "a file")
+    result = suite.run("--perf-report=out")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "--perf-report: " in result.stderr.str()
+    assert "is no folder that can be written to" in result.stderr.str()
+
+
+def test_where_nothing_was_measured_there_is_nothing_to_report(suite: Suite) -> None:
+    suite.write("test_steps.py", FAILING)
+    result = suite.run("--perf-report=out", "-k", "crashes")
+    assert result.ret == 1
+    assert "nothing was saved: no benchmark was measured" in result.stdout.str()
+    assert not (suite.folder / "out").exists()
+
+
+def test_a_session_without_a_report_draws_nothing(suite: Suite) -> None:
+    suite.write("test_steps.py", timed("test_a"))
+    suite.write(
+        "conftest.py",
+        "import sys\n\n\ndef pytest_unconfigure():\n"
+        "    print('DRAWS', sorted({'matplotlib', 'jinja2'} & sys.modules.keys()))\n",
+    )
+    done = suite.pytester.runpytest_subprocess(
+        "--perf-device=cpu", "--perf-data=synthetic", "--capture=no"
+    )
+    assert "DRAWS []" in done.stdout.str()
+
+
+BESIDE = "def test_b():\n    assert False\n"
+BROKEN = "import nothing_of_that_name\n"
+XFAIL = FAILING.replace("def test_fails", "import pytest\n@pytest.mark.xfail\ndef test_fails")
+SKIPPED = timed("test_a") + "import pytest\n@pytest.mark.skip\ndef test_b(perf):\n    pass\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "told"),
+    [
+        (BESIDE, "failed beside the benchmarks: test_other.py::test_b"),
+        (BROKEN, "failed beside the benchmarks: 1 that could not be collected"),
+    ],
+    ids=["failed", "not-collected"],
+)
+def test_what_failed_beside_the_benchmarks_is_red_too(suite: Suite, file: str, told: str) -> None:
+    suite.write("test_steps.py", timed("test_a"))
+    suite.write("test_other.py", file)
+    assert suite.run("--perf-report=out", "--continue-on-collection-errors").ret == 1
+    found = read(suite.folder / "out")
+    assert "Red: not everything was evaluated" in found.page.text
+    assert told in found.page.text
+
+
+def test_a_gate_that_is_expected_to_fail_is_no_green_page(suite: Suite) -> None:
+    suite.write("test_steps.py", XFAIL)
+    suite.run("--perf-report=out", "-k", "fails")
+    assert "Red: 1 of 1 benchmark failed" in read(suite.folder / "out").page.text
+
+
+def test_what_was_skipped_is_said_in_the_headline(suite: Suite) -> None:
+    suite.write("test_steps.py", SKIPPED)
+    assert suite.run("--perf-report=out").ret == 0
+    found = read(suite.folder / "out")
+    assert "Green: 2 benchmarks, none failed, 1 skipped" in found.page.text
+    assert ["SKIPPED", "b", "no verdict", "nothing"] in found.page.verdicts
+
+
+def test_a_report_that_fails_takes_nothing_else_with_it(
+    suite: Suite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("out of ink")
+
+    monkeypatch.setattr(perfsuite.report.render, "page_of", fail)
+    suite.write("test_steps.py", timed("test_a"))
+    result = suite.run("--perf-report=out", "--junit-xml=x.xml")
+    assert result.ret == 1
+    told = "the report could not be written, the run is saved: RuntimeError: out of ink"
+    assert told in result.outlines
+    assert any(line.startswith("NOT GATED  a step_s") for line in result.outlines)
+    assert (suite.folder / "x.xml").exists()
+    assert files(suite.folder / "out") == ["run.json"]
+
+
+def test_a_session_with_nothing_to_report_on_is_refused(suite: Suite) -> None:
+    suite.write("test_other.py", "def test_b():\n    pass\n")
+    told = usage_error(suite.run("--perf-report=out"))
+    assert told == "ERROR: --perf-report: no benchmark with the fixture `perf` to report on"

@@ -1,0 +1,242 @@
+"""The plugin: its options, what it leaves alone, and what it refuses before measuring."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+import torch
+import torchvision
+from suites import HEAD, THRESHOLDS, Suite, load, timed, usage_error
+
+OPTIONS = {
+    "--perf-device": ("auto", "cuda", "cpu"),
+    "--perf-workload": ("tutorial", "tiny"),
+    "--perf-data": ("mnist5k", "mnist", "synthetic"),
+}
+HEAVY = ("torch", "scipy", "numpy", "psutil", "perfsuite.session.one_tree")
+
+
+@pytest.fixture
+def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Suite:
+    return Suite(pytester, monkeypatch)
+
+
+def test_the_options_are_these(suite: Suite) -> None:
+    text = suite.run("--help").stdout.str()
+    described = dict(re.findall(r"^ +(--perf-[a-z-]+)=\{([a-z0-9,]+)\}", text, re.MULTILINE))
+    assert {name: tuple(choices.split(",")) for name, choices in described.items()} == OPTIONS
+    assert set(re.findall(r"--perf-[a-z-]+", text)) == OPTIONS.keys() | {
+        "--perf-against",
+        "--perf-against-python",
+        "--perf-budget",
+        "--perf-report",
+    }
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_a_value_that_is_no_choice(suite: Suite, option: str) -> None:
+    result = suite.run(f"{option}=fastest")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert f"{option}: invalid choice: 'fastest'" in result.stderr.str()
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "long"])
+def test_a_budget_that_is_no_number_of_seconds(suite: Suite, seconds: str) -> None:
+    result = suite.run(f"--perf-budget={seconds}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert f"--perf-budget: invalid number of seconds value: '{seconds}'" in result.stderr.str()
+
+
+def test_importing_the_plugin_is_cheap() -> None:
+    code = f"import sys, perfsuite.plugin; sys.exit(str({set(HEAVY)} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert done.stderr.strip() == "set()"
+
+
+def test_a_session_without_our_benchmarks_stays_cheap(suite: Suite) -> None:
+    suite.write(
+        "conftest.py",
+        "import sys\n\n\ndef pytest_unconfigure():\n"
+        f"    print('heavy:', sorted({set(HEAVY)} & sys.modules.keys()))\n",
+    )
+    suite.write(
+        "test_plain.py",
+        "def test_code():\n    pass\n\n\ndef test_speed(benchmark):\n    benchmark(lambda: None)\n",
+    )
+    result = suite.pytester.runpytest_subprocess(
+        *("-s", "--benchmark-compare", "--benchmark-max-time=0.01"),
+        *("-p", "no:hypothesispytest"),
+    )
+    assert result.ret == 0
+    assert "plugins: " in result.stdout.str()
+    assert "perfsuite-" in result.stdout.str()
+    result.stdout.fnmatch_lines(["*heavy: []"])
+    assert "= perfsuite =" not in result.stdout.str()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA")
+@pytest.mark.parametrize("parameters", ["perf", "perf, precision", "perf, amp, reference"])
+def test_a_device_that_is_not_there(suite: Suite, parameters: str) -> None:
+    """Never a fall-back, never a skip, and one line also where parameters depend on it."""
+    suite.write("test_steps.py", f"{HEAD}\ndef test_a({parameters}):\n    measure(perf)\n")
+    line = usage_error(suite.run("--perf-device=cuda"))
+    assert re.search(r"--perf-device cuda: (torch sees no GPU|this torch was built without)", line)
+
+
+def test_data_that_cannot_be_downloaded(
+    suite: Suite, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def unreachable(*_: object, **__: object) -> NoReturn:
+        raise OSError("Temporary failure in name resolution")
+
+    monkeypatch.setattr(torchvision.datasets, "MNIST", unreachable)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    suite.write("test_steps.py", timed("test_a", "test_b"))
+    result = suite.run("--perf-data=mnist")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    (line,) = (line for line in result.outlines if "mnist: " in line)
+    assert "Temporary failure in name resolution" in line
+    assert "use --perf-data mnist5k, which needs no network" in line
+    assert "Traceback" not in result.stdout.str() + result.stderr.str()
+    assert not {"passed", "failed"} & result.parseoutcomes().keys()
+
+
+MEMORY = "[defaults.memory]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        (THRESHOLDS + MEMORY + "max_peek_ratio = 1.0\n", "max_peek_ratio"),
+        (THRESHOLDS + MEMORY + "max_peak_ratio = -1.0\n", "max_peak_ratio"),
+        (THRESHOLDS + MEMORY + "max_peak_ratio = nan\n", "max_peak_ratio = nan"),
+        (THRESHOLDS + '[hardware."another".compare]\nmargin = -0.1\n', "margin"),
+        (THRESHOLDS.replace("warn = []", 'warn = ["comparison"]'), "comparison"),
+        ("[defaults\n", "cannot be read"),
+    ],
+    ids=["unknown-key", "impossible", "nan", "of-other-hardware", "unknown-gate", "not-toml"],
+)
+def test_thresholds_that_cannot_be_meant(suite: Suite, text: str, named: str) -> None:
+    path = suite.write("thresholds.toml", text)
+    suite.write("test_steps.py", timed("test_a"))
+    line = usage_error(suite.run())
+    assert f"{path}: " in line
+    assert named in line
+
+
+def test_a_suite_without_thresholds(suite: Suite) -> None:
+    path = suite.write("test_steps.py", timed("test_a"))
+    suite.remove("thresholds.toml")
+    assert f"{path}: no thresholds.toml in its folder or above it" in usage_error(suite.run())
+
+
+def test_two_suites_at_a_time(suite: Suite) -> None:
+    suite.write("test_steps.py", timed("test_a"))
+    suite.write("other/thresholds.toml", THRESHOLDS)
+    suite.write("other/test_other.py", timed("test_a"))
+    line = usage_error(suite.run())
+    assert f"benchmarks of several suites ({suite.folder}, {suite.folder / 'other'})" in line
+    assert "run one at a time" in line
+    assert suite.run("other").ret == 0
+
+
+@pytest.mark.parametrize("arguments", [("--benchmark-save=x",), ("--benchmark-json=x.json",)])
+def test_what_is_refused_is_said_where_warnings_are_errors(
+    suite: Suite, arguments: tuple[str, ...]
+) -> None:
+    """pytest-benchmark warns at the end that there is nothing to save."""
+    suite.write("pytest.ini", "[pytest]\nfilterwarnings = error\n")
+    suite.write("test_steps.py", timed("test_a"))
+    assert "no promoted run of this hardware" in usage_error(suite.compare(*arguments))
+    assert suite.run(*arguments).ret == 0
+
+
+def test_a_session_without_a_terminal_reporter(suite: Suite) -> None:
+    suite.write("test_steps.py", timed("test_a"))
+    assert suite.run("-p", "no:terminal").ret == 0
+
+
+MINE = """
+from dataclasses import replace
+
+import pytest
+
+from perfsuite.training.workload import WORKLOADS
+
+
+@pytest.fixture(scope="session")
+def workload():
+    return replace(WORKLOADS["tiny"], name="mine", batch_size=7)
+"""
+
+
+def test_a_workload_of_ones_own(suite: Suite) -> None:
+    suite.write("conftest.py", MINE)
+    suite.write(
+        "test_steps.py",
+        f"{HEAD}\ndef test_a(perf):\n    assert perf.workload.name == 'mine'\n    measure(perf)\n",
+    )
+    (entry,) = load(suite.record())["benchmarks"]
+    config = entry["extra_info"]["perfsuite"]["config"]
+    assert (config["workload"], config["batch_size"]) == ("mine", 7)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("pass", "test_steps.py::test_a measured nothing"),
+        ("perf.timed([])", "test_steps.py::test_a measured nothing"),
+        ("perf.metric('m', 1.0, unit='s', better='lower')", "measured nothing"),
+        ("perf.metric('m', float('nan'), unit='s', better='lower')", "must be finite and positive"),
+        ("perf.metric('m', 0.0, unit='s', better='lower')", "must be finite and positive"),
+        ("perf.metric('m', 1.0, unit='s', better='less')", "must be 'lower' or 'higher'"),
+        ("perf.timed([0.01, float('nan')])", "nan"),
+        ("perf.timed([0.01, float('inf')])", "inf"),
+        ("perf.timed([0.01, -0.01])", "-0.01"),
+    ],
+    ids=["empty", "no-times", "a-metric", "nan", "zero", "better", "time-nan", "inf", "negative"],
+)
+def test_a_benchmark_without_figures_fails(suite: Suite, body: str, reason: str) -> None:
+    """For the reason that there is; the others are saved nevertheless."""
+    suite.write("test_steps.py", f"{timed('test_b')}\n\ndef test_a(perf):\n    {body}\n")
+    result = suite.run("--benchmark-json=run.json")
+    assert result.ret == 1
+    result.assert_outcomes(passed=1, failed=1, warnings=result.parseoutcomes().get("warnings", 0))
+    result.stdout.fnmatch_lines([f"*{reason}*"])
+    assert load(suite.folder / "run.json")["perfsuite"]["items"] == {
+        "test_steps.py::test_a": "failed",
+        "test_steps.py::test_b": "passed",
+    }
+
+
+@pytest.mark.parametrize(
+    "times",
+    ["numpy.array([0.5, 0.5])", "[numpy.float64(0.5)] * 2", "[torch.tensor(0.5)] * 2"],
+    ids=["array", "numpy-scalars", "tensors"],
+)
+def test_times_of_any_kind_of_number_are_kept_as_numbers(suite: Suite, times: str) -> None:
+    body = f"    perf.timed({times})\n"
+    suite.write("test_steps.py", f"import numpy\nimport torch\n\ndef test_a(perf):\n{body}")
+    (entry,) = load(suite.record())["benchmarks"]
+    assert entry["stats"]["data"] == [0.5, 0.5]
+    assert (entry["stats"]["mean"], entry["stats"]["min"]) == (0.5, 0.5)
+
+
+@pytest.mark.parametrize("body", ["pass", "assert False"])
+def test_what_fails_before_it_has_figures_fails_once(suite: Suite, body: str) -> None:
+    """pytest-benchmark warns that its fixture was not used: an error more, under such filters."""
+    suite.write("pytest.ini", "[pytest]\nfilterwarnings = error\n")
+    suite.write("test_steps.py", f"def test_a(perf):\n    {body}\n")
+    suite.run().assert_outcomes(failed=1)
+
+
+def test_nothing_is_learnt_from_noise(suite: Suite) -> None:
+    """Synthetic digits are for timing: what is to learn fails in one line, and the rest runs."""
+    suite.write("test_steps.py", f"{timed('test_a')}\ndef test_b(perf):\n    perf.real_digits\n")
+    result = suite.run("--perf-data=synthetic")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["test_steps.py::test_b: nothing can be learnt from*use mnist5k*"])
+    assert "Traceback" not in result.stdout.str()
