@@ -51,10 +51,7 @@ def test_harness_overhead(perf: Bench) -> None:
 
     def judge(turns: Duet) -> Verdict:
         ratio = turns.ratio("B", over="A", confidence=asked.confidence)
-        share = (
-            median_s([block.step_s for each in turns.kept or turns.quads for block in each.of("A")])
-            / step_s
-        )
+        share = median_s([block.step_s for block in turns.blocks_of("A")]) / step_s
         overhead = replace(
             ratio,
             value=(ratio.value - 1) * share,

@@ -38,7 +38,7 @@ def test_loader_epoch(perf: Bench, tmp_path: Path) -> None:
     perf.keep("epoch", {"steps": len(batches), "epoch_s": epoch_s})
     perf.metric("epoch_s", epoch_s, unit="s", better="lower")
     said = f"an epoch of {len(batches)} {precision} steps takes {epoch_s:.1f} s through the loader"
-    if turns.kept:
+    if turns.sifted.decides:
         share = 1 - 1 / turns.point("B", over="A")
         said += f"; {share:.0%} of a step there is not the step itself"
     perf.show(said)

@@ -10,7 +10,7 @@ from scipy.stats import mannwhitneyu
 
 from perfsuite.judging.estimates import hodges_lehmann
 from perfsuite.judging.gates import Outcome, at_most
-from perfsuite.judging.restarts import pooled_ratio
+from perfsuite.judging.interleaving import pooled_ratio
 
 __all__ = [
     "MARGIN",

@@ -10,8 +10,7 @@ from typing import Any, Self
 import torch
 
 from perfsuite.judging.blocks import Block, resting_collector
-from perfsuite.judging.interleaving import Duet
-from perfsuite.judging.restarts import starting_order, take_turns
+from perfsuite.judging.interleaving import Duet, starting_order, take_turns
 from perfsuite.measuring.timing import Timeable, clock_for, time_block, warm_up
 
 __all__ = ["MakeArm", "Worker", "WorkerError", "restart"]

@@ -28,7 +28,7 @@ from study_verdicts import CONFIDENCE, MARGIN, perfsuite_says
 
 from perfsuite.judging.estimates import paired_ratio, predicted_ratio
 from perfsuite.judging.gates import Outcome
-from perfsuite.judging.restarts import pooled_ratio
+from perfsuite.judging.interleaving import pooled_ratio
 from perfsuite.judging.thresholds import FILE_NAME, load_thresholds
 
 SUITE = Path(__file__).parent.parent / "benchmarks"

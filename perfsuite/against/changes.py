@@ -8,9 +8,9 @@ from typing import Any
 
 from perfsuite.judging.estimates import Estimate, SampleError, mean_ratio
 from perfsuite.judging.gates import Outcome, Verdict, missing
-from perfsuite.judging.interleaving import Duet
-from perfsuite.judging.restarts import pooled_ratio
+from perfsuite.judging.interleaving import Duet, pooled_ratio
 from perfsuite.judging.thresholds import Thresholds
+from perfsuite.judging.throttling import sift
 from perfsuite.records.schema import quantity
 
 Record = Mapping[str, Any]
@@ -152,23 +152,22 @@ def verdicts(restarts: Sequence[Restart], asked: Thresholds) -> tuple[Verdict, .
 
 
 def _turns(name: str, duets: Sequence[Duet], asked: Thresholds) -> Verdict:
-    kept = [duet for duet in duets if 2 * len(duet.kept) >= len(duet.quads)]
-    rests_on = f"{len(kept)} restarts"
-    if aside := len(duets) - len(kept):
-        rests_on += f", {aside} more were throttled and set aside"
-    before_s, after_s = (median([_median_s(duet, side) for duet in kept or duets]) for side in "AB")
+    sifted = sift(duets, lambda duet: not duet.sifted.decides)
+    rests_on = f"{len(sifted.kept)} restarts"
+    if sifted.set_aside:
+        rests_on += f", {sifted.set_aside} more were throttled and set aside"
+    before_s, after_s = (
+        median([median([block.step_s for block in duet.blocks_of(side)]) for duet in sifted.used])
+        for side in "AB"
+    )
     figure = _Figure(
         name=name, kind=_TIME, before=before_s, after=after_s, unit="s", rests_on=rests_on
     )
-    if 2 * aside > len(duets):
-        ratio = Estimate.no_answer("the device was held back most of the time")
+    if sifted.decides:
+        ratio = _pooled([duet.point("B", over="A") for duet in sifted.kept], asked)
     else:
-        ratio = _pooled([duet.point("B", over="A") for duet in kept], asked)
+        ratio = Estimate.no_answer("the device was held back most of the time")
     return _judged(figure, ratio, asked.against.margin)
-
-
-def _median_s(duet: Duet, side: str) -> float:
-    return median([block.step_s for each in duet.kept or duet.quads for block in each.of(side)])
 
 
 def _metric(name: str, measured: Sequence[tuple[Any, Any]], asked: Thresholds) -> Verdict:

@@ -10,7 +10,7 @@ from perfsuite.against.changes import Restart
 from perfsuite.against.controllers import Side, SideError
 from perfsuite.against.setup import Stage, StageError
 from perfsuite.judging.blocks import Block
-from perfsuite.judging.restarts import starting_order, take_turns
+from perfsuite.judging.interleaving import starting_order, take_turns
 
 if TYPE_CHECKING:
     from perfsuite.judging.interleaving import Duet

@@ -8,8 +8,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from perfsuite.judging.estimates import Estimate
+from perfsuite.judging.throttling import Sifted
 
 
 class Outcome(StrEnum):
@@ -209,13 +211,12 @@ def scale_within(gate: str, scale: float, low: float, high: float) -> Verdict:
     )
 
 
-def throttling(gate: str, held: int, of: int, reasons: Sequence[str]) -> Verdict:
-    """Judge whether too much of what was timed had to be set aside: more than half of it."""
-    most = 2 * held > of
+def throttling(gate: str, sifted: Sifted[Any], reasons: Sequence[str]) -> Verdict:
+    """Judge whether enough of what was timed is left where some of it had to be set aside."""
     return Verdict(
         gate=gate,
-        outcome=Outcome.INCONCLUSIVE if most else Outcome.PASS,
-        figure=f"{held} of {of} set aside",
+        outcome=Outcome.PASS if sifted.decides else Outcome.INCONCLUSIVE,
+        figure=f"{sifted.set_aside} of {len(sifted.groups)} set aside",
         threshold="at most half",
         reason=f"the device was held back: {', '.join(reasons)}",
     )

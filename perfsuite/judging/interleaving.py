@@ -1,4 +1,9 @@
-"""Duets: two arms that take turns, block by block, so that what slows the machine slows both.
+"""Interleaving: two arms take turns, block by block, so that what slows the machine slows both.
+
+Two timings of the same code in one process agree better than timings in two processes: where
+memory happens to lie stays as it is for as long as a process lives. So whatever is compared
+between processes has the process for its unit of replication: a pair of fresh ones counts as one
+observation, however many blocks it took.
 
 (Interleaved trials: Abedi and Brecht, ICPE 2017. The name is from Bulej et al., ICPE 2020, whose
 duets run at the same time; on one device they would slow each other.)
@@ -12,6 +17,7 @@ from statistics import fmean
 from perfsuite.judging.blocks import Block, Turn, resting_collector
 from perfsuite.judging.estimates import Estimate, SampleError, hodges_lehmann, paired_ratio
 from perfsuite.judging.stopping import Progress, at_each_look, sample
+from perfsuite.judging.throttling import Sifted, sift
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,13 +66,17 @@ class Duet:
         return "".join(each.order for each in self.quads)
 
     @property
-    def kept(self) -> tuple[Quad, ...]:
-        """The quads in which the device was not held back."""
-        return tuple(each for each in self.quads if not each.throttled)
+    def sifted(self) -> Sifted[Quad]:
+        """The quads, and those in which the device was not held back."""
+        return sift(self.quads, lambda each: each.throttled)
+
+    def blocks_of(self, letter: str) -> list[Block]:
+        """Return an arm's blocks, without those that were set aside."""
+        return [block for each in self.sifted.used for block in each.of(letter)]
 
     def times_s(self, letter: str) -> tuple[float, ...]:
         """Return an arm's seconds a step, by quad."""
-        return tuple(each.step_s(letter) for each in self.kept)
+        return tuple(each.step_s(letter) for each in self.sifted.used)
 
     def ratio(self, letter: str, *, over: str, confidence: float) -> Estimate:
         """Return how many times longer one arm takes than the other.
@@ -77,16 +87,16 @@ class Duet:
         Raises:
             SampleError: there never were enough.
         """
-        confidence = at_each_look(confidence)
+        confidence, sifted = at_each_look(confidence), self.sifted
+        aside = f"{sifted.set_aside} of {len(self.quads)} groups were throttled and set aside"
+        if not sifted.decides:
+            return Estimate.no_answer(aside)
         try:
             return paired_ratio(self.times_s(letter), self.times_s(over), confidence=confidence)
         except SampleError as error:
-            aside = len(self.quads) - len(self.kept)
-            if not aside:
+            if not sifted.set_aside:
                 raise
-            return Estimate.no_answer(
-                f"{aside} of {len(self.quads)} groups were throttled and set aside: {error}"
-            )
+            return Estimate.no_answer(f"{aside}: {error}")
 
     def point(self, letter: str, *, over: str) -> float:
         """Return the estimate of `ratio` without its interval."""
@@ -132,3 +142,36 @@ def duet(
             now=now,
         )
     return Duet(tuple(quads))
+
+
+def starting_order(index: int) -> str:
+    """Return which side of restart `index` is started first: "AB" or "BA".
+
+    Whoever starts second, or goes first, may be at an advantage, and no number of samples
+    makes that go away; so both alternate with `index`, in all four ways (see `take_turns`).
+    """
+    return "BA" if index % 2 else "AB"
+
+
+def take_turns(first: Turn, second: Turn, *, index: int, quads: Callable[[Block], int]) -> Duet:
+    """Let two warm processes take turns; return their duet, A for `first`.
+
+    Args:
+        first: times a block in the one process.
+        second: times a block in the other.
+        index: of the restart.
+        quads: how many to take, from a block that was timed.
+    """
+    # They warmed up beside each other, or one after the other; now each takes a block to settle.
+    settling = {"A": first, "B": second}
+    block, _ = (settling[letter]() for letter in starting_order(index))
+    return Duet(tuple(quad(first, second, each + index // 2) for each in range(quads(block))))
+
+
+def pooled_ratio(ratios: Sequence[float], *, confidence: float) -> Estimate:
+    """Return how many times longer B takes than A, from one ratio a restart (`Duet.point`).
+
+    Raises:
+        SampleError: there are too few, or one is not finite and positive.
+    """
+    return paired_ratio(ratios, [1.0] * len(ratios), confidence=at_each_look(confidence))

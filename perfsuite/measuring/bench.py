@@ -17,6 +17,7 @@ from perfsuite.judging.blocks import Block, Turn
 from perfsuite.judging.gates import Outcome, Verdict, not_gated, throttling
 from perfsuite.judging.interleaving import Duet, duet
 from perfsuite.judging.thresholds import Thresholds
+from perfsuite.judging.throttling import Sifted, sift
 from perfsuite.measuring.machine import Machine
 from perfsuite.measuring.profiling import profile
 from perfsuite.measuring.timing import (
@@ -154,11 +155,10 @@ class Bench:
         timed = self._take(str(arm.precision), self.turn(arm), blocks)
         self.configure(blocks=blocks, block_steps=self.workload.block_steps)
         self.keep("blocks", [asdict(block) for block in timed])
-        self._tell_throttling(timed)
-        free = tuple(block for block in timed if not block.throttled)
-        going_by = free if 2 * len(free) >= len(timed) else timed
-        self.times_s = [block.step_s for block in going_by]
-        return going_by
+        sifted = sift(timed, lambda block: bool(block.throttled))
+        self._tell_throttling(sifted, timed)
+        self.times_s = [block.step_s for block in sifted.used]
+        return sifted.used
 
     def _take(self, what: str, turn: Turn, blocks: int) -> tuple[Block, ...]:
         return time_blocks(turn, blocks=blocks, progress=self.progress(f"timing {what}"))
@@ -193,19 +193,16 @@ class Bench:
         blocks = [asdict(block) for block in timed.blocks]
         arms = [first.label, second.label]
         self.keep("duet", {"order": timed.order, "arms": arms, "blocks": blocks})
-        self._tell_throttling(timed.blocks, each=4)
-        quads = timed.kept or timed.quads
-        self.times_s = [block.step_s for quad in quads for block in quad.of("B")]
+        self._tell_throttling(timed.sifted, timed.blocks)
+        self.times_s = [block.step_s for block in timed.blocks_of("B")]
         self.gate(judge(timed))
         return timed
 
-    def _tell_throttling(self, blocks: Sequence[Block], *, each: int = 1) -> None:
-        """Gate what was set aside, in groups of `each` blocks; nothing is said where none was."""
-        groups = [blocks[start : start + each] for start in range(0, len(blocks), each)]
-        held = [group for group in groups if any(block.throttled for block in group)]
-        if held:
+    def _tell_throttling(self, sifted: Sifted[Any], blocks: Sequence[Block]) -> None:
+        """Gate what was set aside; nothing is said where nothing was."""
+        if sifted.set_aside:
             reasons = sorted({reason for block in blocks for reason in block.throttled})
-            self.gate(throttling("throttling", len(held), len(groups), reasons))
+            self.gate(throttling("throttling", sifted, reasons))
 
     def profile(self, arm: Arm) -> None:
         """Note where the time of a warm arm's step goes, once all of it is timed."""

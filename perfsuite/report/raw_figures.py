@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from perfsuite.judging.blocks import Block
+from perfsuite.judging.throttling import sift
 from perfsuite.records.operators import Profile
 from perfsuite.records.schema import Benchmark
 
@@ -58,19 +59,15 @@ class Timing:
 
     def _kept_s(self, arm: str) -> list[list[float]]:
         """Return the seconds a step of blocks that were not set aside, by process."""
-        kept_s: list[list[float]] = []
-        left_out_s: list[list[float]] = []
-        for process in self.groups:
-            free = [group for group in process if not any(block.throttled for _, block in group)]
-            mostly_free = 2 * len(free) >= len(process)
-            # `Bench.time` takes all of its blocks where most were throttled, and a duet what it
-            # has; `changes.verdicts` leaves such a process out.
-            whole = not free or (len(self.arms) == 1 and not mostly_free)
-            taken = list(process) if whole else free
-            times_s = [block.step_s for group in taken for name, block in group if name == arm]
-            several = len(self.groups) > 1
-            (left_out_s if several and not mostly_free else kept_s).append(times_s)
-        return kept_s or left_out_s
+        processes = [
+            sift(process, lambda group: any(block.throttled for _, block in group))
+            for process in self.groups
+        ]
+        used = sift(processes, lambda process: not process.decides).used
+        return [
+            [block.step_s for group in process.used for name, block in group if name == arm]
+            for process in used
+        ]
 
 
 class Training(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,6 +19,7 @@ from perfsuite.judging.gates import (
     skipped_steps,
     throttling,
 )
+from perfsuite.judging.throttling import sift
 
 NAN = math.nan
 
@@ -152,7 +153,8 @@ def test_what_is_unknown_is_inconclusive_and_says_why(judge: Callable[[Estimate]
     ("held", "outcome"), [(1, Outcome.PASS), (10, Outcome.PASS), (11, Outcome.INCONCLUSIVE)]
 )
 def test_throttling_is_counted_and_too_much_of_it_is_not_green(held: int, outcome: Outcome) -> None:
-    verdict = throttling("throttling", held, 20, ["power brake"])
+    sifted = sift(range(20), lambda index: index < held)
+    verdict = throttling("throttling", sifted, ["power brake"])
     assert verdict.outcome is outcome
     assert f"{held} of 20 set aside" in str(verdict)
     assert "power brake" in verdict.reason

@@ -5,7 +5,7 @@ from fakes import block
 
 from perfsuite.judging.blocks import Block
 from perfsuite.judging.estimates import SampleError
-from perfsuite.judging.restarts import pooled_ratio, starting_order, take_turns
+from perfsuite.judging.interleaving import pooled_ratio, starting_order, take_turns
 
 
 def test_the_sides_start_and_go_first_in_all_four_ways() -> None:
