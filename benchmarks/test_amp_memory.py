@@ -1,13 +1,12 @@
 """The tutorial's third claim: mixed precision takes less memory."""
 
 from dataclasses import asdict
-from itertools import islice
 
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.estimates import Estimate
 from perfsuite.judging.gates import at_most
 from perfsuite.measuring.bench import Bench
-from perfsuite.measuring.memory import activation_bytes, peak_memory
+from perfsuite.measuring.memory import activation_bytes
 
 FP32 = Precision.fp32
 STEPS = 6
@@ -24,11 +23,12 @@ def test_amp_memory(perf: Bench, amp: Precision) -> None:
     ratio = Estimate.exact(kept[amp] / kept[FP32])
     perf.gate(at_most("activation_ratio", ratio, asked.max_activation_ratio))
 
-    if perf.device.type == "cuda":
-        batches = list(islice(perf.digits.batches(perf.workload.batch_size, seed=0), STEPS))
-        peaks = {
-            precision: peak_memory(perf.workload, precision, batches) for precision in (FP32, amp)
-        }
+    peaks = {
+        precision: peak
+        for precision in (FP32, amp)
+        if (peak := perf.peak_memory(precision, steps=STEPS)) is not None
+    }
+    if peaks:  # a CPU counts none
         perf.keep("peaks", {precision: asdict(peak) for precision, peak in peaks.items()})
         perf.metric("peak_bytes", peaks[amp].allocated_bytes, unit="B", better="lower")
         ratio = Estimate.exact(peaks[amp].allocated_bytes / peaks[FP32].allocated_bytes)

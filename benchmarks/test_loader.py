@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from perfsuite.devices.precision import Precision
 from perfsuite.judging.gates import Verdict, at_most
 from perfsuite.judging.interleaving import Duet
 from perfsuite.measuring.bench import Bench
@@ -15,7 +14,7 @@ from perfsuite.training.data import loader, real_folder
 def test_loader_epoch(perf: Bench, tmp_path: Path) -> None:
     """Torchvision's MNIST, ToTensor and DataLoader feed the step that batches on the device fed."""
     # Mixed precision where it pays: the faster the step, the sooner the loader holds it up.
-    precision = perf.machine.amp[0] if perf.device.type == "cuda" else Precision.fp32
+    precision = perf.machine.device.fast_precision
     arm = perf.arm(precision)
     batches = loader(real_folder(perf.digits.source, tmp_path), perf.workload.batch_size)
     asked = perf.thresholds.loader

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from perfsuite.devices.choice import KINDS
 from perfsuite.session.stash import SESSION
 
 if TYPE_CHECKING:
@@ -26,9 +27,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("perfsuite", "performance of mixed-precision training")
     group.addoption(
         "--perf-device",
-        choices=("auto", "cuda", "cpu"),
+        choices=("auto", *KINDS),
         default="auto",
-        help="device to measure; auto takes CUDA where there is a GPU (default: %(default)s)",
+        help="device to measure; auto takes an accelerator where there is one (default:"
+        " %(default)s)",
     )
     group.addoption(
         "--perf-workload",

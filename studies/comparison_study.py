@@ -24,7 +24,8 @@ from planted import clone, compare_with_head, plant
 from recordings import write_whole
 from scipy.stats import binomtest
 
-from perfsuite.devices.device import DeviceError, choose_device, hardware, software
+from perfsuite.devices.choice import choose_device
+from perfsuite.devices.device import DeviceError
 from perfsuite.judging.blocks import Block
 from perfsuite.judging.interleaving import Duet, Quad
 from perfsuite.records.schema import software_changes
@@ -208,7 +209,7 @@ def main(argv: Sequence[str]) -> int:
     given = _parse(argv)
     try:
         device = choose_device(given.device)
-        where, versions = hardware(device), software(device)
+        where, versions = device.hardware(), device.software()
         path = given.folder / f"against-{where.key}.json"
         study = Study(hardware=where.name, count=where.count, software=versions, sessions=[])
         if path.exists():

@@ -31,12 +31,11 @@ from sabotage.steps import (  # noqa: E402
     HugeScale,
 )
 
-from perfsuite.devices.device import choose_device, hardware  # noqa: E402
+from perfsuite.devices.choice import choose_device, device_of  # noqa: E402
 from perfsuite.devices.precision import Precision  # noqa: E402
 from perfsuite.judging.gates import Outcome  # noqa: E402
 from perfsuite.judging.thresholds import Convergence, load_thresholds  # noqa: E402
 from perfsuite.measuring.convergence import SeedPair, Training, judge_twice, perturb, train  # noqa: E402
-from perfsuite.measuring.timing import clock_for  # noqa: E402
 from perfsuite.training.data import Digits, load_digits  # noqa: E402
 from perfsuite.training.step import TrainStep  # noqa: E402
 from perfsuite.training.workload import WORKLOADS, Workload  # noqa: E402
@@ -143,7 +142,7 @@ def pair(case: Case, digits: Digits, seed: int) -> SeedPair:
         if nudge is not None:
             perturb(model, nudge)
         batches = islice(digits.batches(workload.batch_size, seed), workload.convergence_steps)
-        return train(step, list(batches), clock_for(device))
+        return train(step, list(batches), device_of(device).clock())
 
     # On a CPU fp32 against itself would be equal to the bit, and show nothing.
     nudge = seed + 1_000_000 if case.precision is Precision.fp32 else None
@@ -219,7 +218,7 @@ def main(argv: Sequence[str]) -> int:
     folder = parser.parse_args(argv).folder
     torch.set_num_threads(1)
     device = choose_device("cpu")
-    where = hardware(device)
+    where = device.hardware()
     asked = load_thresholds(ROOT / "benchmarks" / "thresholds.toml", where.key).convergence
     path = folder / f"convergence-{where.key}.json"
     fresh = Study(hardware=str(where), torch=str(torch.__version__), asked=asked, trials=[])
@@ -232,7 +231,7 @@ def main(argv: Sequence[str]) -> int:
         then = f"torch {study.torch} and {study.asked}"
         print(f"convergence: {path} was recorded with {then}; move it away", file=sys.stderr)
         return 1
-    digits = load_digits("mnist5k", device)
+    digits = load_digits("mnist5k", device.place)
     try:
         for case in CASES:
             for number in range(sum(t.case == case.name for t in study.trials), case.trials):

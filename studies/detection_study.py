@@ -27,7 +27,8 @@ from slowdown import slowed
 from study_verdicts import Restart, Trial, perfsuite_says, verdicts
 from worker_study import Worker, restart
 
-from perfsuite.devices.device import DeviceError, choose_device, hardware, software
+from perfsuite.devices.choice import choose_device
+from perfsuite.devices.device import DeviceError
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.gates import Outcome
 from perfsuite.judging.stopping import sample
@@ -172,16 +173,16 @@ def main(argv: Sequence[str]) -> int:
     except DeviceError as error:
         print(f"detection: {error}", file=sys.stderr)
         return 1
-    where = hardware(device)
+    where = device.hardware()
     path = arguments.folder / f"detection-{where.key}.json"
     try:
         study = read_study(path) or Study(
-            hardware=where.name, count=where.count, software=software(device), trials=[]
+            hardware=where.name, count=where.count, software=device.software(), trials=[]
         )
     except (OSError, msgspec.DecodeError) as error:
         print(f"detection: {path}: cannot be read: {error}; move it away", file=sys.stderr)
         return 1
-    if changed := software_changes(study.software, software(device)):
+    if changed := software_changes(study.software, device.software()):
         print(
             f"detection: {path} was recorded with other software ({', '.join(changed)});"
             " move it away",

@@ -7,7 +7,8 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from perfsuite.measuring.timing import clock_for, time_block, warm_up
+from perfsuite.devices.choice import device_of
+from perfsuite.measuring.timing import time_block, warm_up
 from perfsuite.training.workload import Arm
 
 __all__ = ["slowed"]
@@ -36,7 +37,7 @@ def _on_cpu(step: Step, share: float) -> Step:
 
 def _on_cuda(arm: Arm, share: float) -> Step:
     """Return the step, followed by a kernel that waits for a share of a warm step's time."""
-    clock = clock_for(torch.device("cuda"))
+    clock = device_of(torch.device("cuda")).clock()
     step = arm.step
     warm_up(arm, clock, steps=10)
     step_s = median(time_block(arm, clock, 10).step_s for _ in range(10))

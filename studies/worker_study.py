@@ -9,9 +9,10 @@ from typing import Any, Self
 
 import torch
 
+from perfsuite.devices.choice import device_of
 from perfsuite.judging.blocks import Block, resting_collector
 from perfsuite.judging.interleaving import Duet, starting_order, take_turns
-from perfsuite.measuring.timing import Timeable, clock_for, time_block, warm_up
+from perfsuite.measuring.timing import Timeable, time_block, warm_up
 
 __all__ = ["MakeArm", "Worker", "WorkerError", "restart"]
 
@@ -114,7 +115,7 @@ def _work(pipe: Connection, make_arm: MakeArm, seed: int, steps: int, device: st
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     try:
-        arm, clock = make_arm(seed), clock_for(torch.device(device))
+        arm, clock = make_arm(seed), device_of(torch.device(device)).clock()
         warm_up(arm, clock, steps=steps)
         pipe.send(None)
         with resting_collector():

@@ -1,4 +1,4 @@
-"""Time that passes only where something is said to cost some."""
+"""Arms on a simulated device: time passes only where something is said to take some."""
 
 import gc
 from collections.abc import Callable
@@ -6,48 +6,54 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from perfsuite.devices.simulated import Card, Simulated
 from perfsuite.judging.blocks import Block, State, Turn
-from perfsuite.measuring.timing import HostClock, time_block
+from perfsuite.measuring.timing import time_block, watched
 
 NOTHING = torch.empty(0)
 
 
-class FakeTime:
-    """A clock that stands still unless it is moved."""
+class FakeTime(Simulated):
+    """A simulated device that a host drives at no cost of its own, and its clock."""
 
-    def __init__(self) -> None:
-        self.now_s = 0.0
+    def __init__(self, **about: object) -> None:
+        super().__init__(Card(**{"launch_s": 0.0} | about))  # type: ignore[arg-type]  # Card's own
 
     def __call__(self) -> float:
         return self.now_s
 
 
 class FakeArm:
-    """An arm whose batches, step and restoring cost time of their own."""
+    """An arm whose batches, step and restoring take time; a step is one kernel."""
+
+    precision = "fp32"
 
     def __init__(
-        self, time: FakeTime, step_s: Callable[[int], float] = lambda _: 1.0, name: str = ""
+        self, time: Simulated, step_s: Callable[[int], float] = lambda _: 1.0, label: str = ""
     ) -> None:
-        self.time, self.step_s, self.name = time, step_s, name
+        self.time, self.step_s, self.label = time, step_s, label
         self.steps = self.restored = 0
         self.collector_ran: list[bool] = []
 
     def take(self, steps: int) -> list[tuple[Tensor, Tensor]]:
-        self.time.now_s += 1000.0
+        self.time.host(1000.0)
         return [(NOTHING, NOTHING)] * steps
 
     def step(self, images: Tensor, labels: Tensor) -> Tensor:  # noqa: ARG002  # as a step is called
-        self.time.now_s += self.step_s(self.steps)
+        self.time.launch(self.step_s(self.steps))
         self.steps += 1
         self.collector_ran.append(gc.isenabled())
         return NOTHING
 
     def restore(self) -> None:
-        self.time.now_s += 5000.0
+        self.time.host(5000.0)
         self.restored += 1
 
     def turn(self, steps: int = 1) -> Turn:
-        return lambda: time_block(self, HostClock(self.time), steps)
+        return lambda: time_block(self, self.time.clock(), steps)
+
+    def watched(self, steps: int = 1) -> Turn:
+        return watched(self.turn(steps), self.time.sensor())
 
 
 def block(wall_s: float = 1.0, throttled: tuple[str, ...] = ()) -> Block:

@@ -16,10 +16,10 @@ from pytest_benchmark.utils import get_machine_id
 import perfsuite.report.render  # pytester forgets what is first imported inside a run
 import perfsuite.session.one_tree
 import perfsuite.training.data
-from perfsuite.devices.device import choose_device, hardware
+from perfsuite.devices.cpu import Cpu
 from perfsuite.records.baseline import promote
 
-HARDWARE = hardware(choose_device("cpu")).key
+HARDWARE = Cpu().hardware().key
 
 # One promoted run and this spread give an interval of 3.7 % on either side: the same figure
 # passes, twice the figure fails, and 1.05 times the figure is inconclusive.

@@ -12,6 +12,7 @@ from typing import Any, Self
 import msgspec
 
 from perfsuite.against.messages import Line, LineClosedError
+from perfsuite.devices.choice import FORK_ENVIRONMENT
 from perfsuite.judging.blocks import Block
 from perfsuite.judging.stopping import Progress
 
@@ -85,8 +86,7 @@ class Side:
         # Neither tree is to be written to, and both sides are to compile alike.
         environment["PYTHONDONTWRITEBYTECODE"] = "1"
         environment.setdefault("PYTHONHASHSEED", "0")
-        # To ask whether there is a GPU must not start CUDA, or no fork could use it.
-        environment["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
+        environment |= FORK_ENVIRONMENT
         try:
             with log.open("wb") as output:
                 self._process = subprocess.Popen(

@@ -1,18 +1,28 @@
-"""The device: choosing it, and naming its hardware and software.
+"""What a device is to the rest of perfsuite: one protocol, and what most devices share.
 
-What a machine cannot tell is None.
+A kind of device is one file beside this one and one line in `choice`. Whatever a machine cannot
+tell is None.
 """
 
-import os
 import platform
 import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal, Protocol
 
-import pynvml
+import psutil
 import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity
+
+from perfsuite.devices.precision import Precision, PrecisionError
+from perfsuite.judging.blocks import State
+
+HOST = torch.device("cpu")
+"""Where values are that nobody has to wait for."""
 
 _PACKAGES = ("perfsuite", "torch", "torchvision", "numpy", "pytest", "pytest-benchmark")
 
@@ -21,15 +31,19 @@ class DeviceError(RuntimeError):
     """A device that was asked for and is not there."""
 
 
+class HostWaitError(RuntimeError):
+    """A step waited for its device; the message says by what, in one line."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hardware:
-    """What baselines are kept by: the accelerator, or the CPU where there is none.
+    """What baselines are kept by.
 
     Attributes:
         key: name of the folder that holds its baselines.
-        kind: "cuda" or "cpu".
+        kind: of the device, as in `--perf-device`.
         name: as the vendor spells it.
-        count: visible accelerators, or logical CPUs this process may use.
+        count: visible accelerators, or logical CPUs that this process may use.
         memory_bytes: of one accelerator, or None for a CPU, whose memory does not bear on it.
     """
 
@@ -43,73 +57,155 @@ class Hardware:
         return f"{self.count} x {self.name} ({self.key})"
 
 
-def choose_device(wanted: str) -> torch.device:
-    """Return the device for "auto" (CUDA where there is a GPU), "cuda" or "cpu".
+class Clock(Protocol):
+    """Measures one region at a time; the device is idle at both of its ends."""
 
-    Raises:
-        DeviceError: CUDA was asked for and there is none; never a fall-back, never a skip.
+    def start(self) -> None:
+        """Begin the region."""
+
+    def stop(self) -> tuple[float, float | None]:
+        """End the region; return wall seconds, and device seconds where the device has a clock."""
+
+
+class Sensor(Protocol):
+    """Reads the machine's state, outside of whatever is timed; it changes nothing."""
+
+    def read(self) -> State:
+        """Return the state as it is now."""
+
+    def held_back(self, before: State, after: State) -> tuple[str, ...]:
+        """Return why the device was held back between two readings; empty if it was not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeakMemory:
+    """Peaks over some steps, above what was in use before.
+
+    Attributes:
+        allocated_bytes: the most that tensors held.
+        reserved_bytes: the most that the caching allocator held.
+        alloc_retries: how often it had to flush its cache; above zero, the peaks are the
+            memory's limit and not the step's need.
     """
-    if wanted == "cpu":
-        return torch.device("cpu")
-    if torch.cuda.is_available():
-        return torch.device("cuda", torch.cuda.current_device())
-    if wanted == "auto":
-        return torch.device("cpu")
-    built = torch.version.cuda
-    why = "torch sees no GPU" if built else "this torch was built without CUDA"
-    raise DeviceError(f"--perf-device {wanted}: {why} (torch {torch.__version__})")
+
+    allocated_bytes: int
+    reserved_bytes: int
+    alloc_retries: int
 
 
-def hardware(device: torch.device) -> Hardware:
-    """Return what baselines of `device` are kept by."""
-    if device.type == "cuda":
-        properties = torch.cuda.get_device_properties(device)
-        count, memory_bytes = torch.cuda.device_count(), properties.total_memory
-        gib = round(memory_bytes / 2**30)
-        return Hardware(
-            key=_slug(f"{properties.name}-x{count}-{gib}gib"),
-            kind="cuda",
-            name=properties.name,
-            count=count,
-            memory_bytes=memory_bytes,
-        )
-    name, count = _cpu_name(), _usable_cpus()
-    key = _slug(f"cpu-{name}-x{count}")
-    return Hardware(key=key, kind="cpu", name=name, count=count, memory_bytes=None)
+class Device(ABC):
+    """A device, for whatever differs between devices.
 
+    Attributes:
+        kind: as in `--perf-device`.
+        workload: the preset that is trained where none is chosen.
+        profiled_by: whose time a profile tells: that of the device's kernels, or the host's.
+        computes_on_host: whether it shares cores and memory with the process that uses it.
+        place: where tensors lie.
+    """
 
-def software(device: torch.device) -> dict[str, Any]:
-    """Return the versions that an upgrade may change: recorded and compared, never a key."""
-    versions: dict[str, Any] = {package: _version(package) for package in _PACKAGES}
-    versions["python"] = platform.python_version()
-    versions["system"] = f"{platform.system()} {platform.release()}"
-    versions["cuda"] = torch.version.cuda
-    versions["cudnn"] = torch.backends.cudnn.version() if device.type == "cuda" else None
-    versions["driver"] = _driver() if device.type == "cuda" else None
-    versions["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
-    versions["threads"] = torch.get_num_threads()
-    return versions
+    kind: ClassVar[str]
+    workload: ClassVar[Literal["tutorial", "tiny"]] = "tutorial"
+    profiled_by: ClassVar[Literal["device", "cpu"]] = "device"
+    computes_on_host: ClassVar[bool] = False
+    place: torch.device
 
+    @abstractmethod
+    def hardware(self) -> Hardware:
+        """Return what baselines are kept by."""
 
-def _driver() -> str | None:
-    try:
-        pynvml.nvmlInit()
-        return str(pynvml.nvmlSystemGetDriverVersion())
-    except pynvml.NVMLError:
+    @abstractmethod
+    def versions(self) -> dict[str, Any]:
+        """Return the versions of what drives it: recorded and compared, never a key."""
+
+    @abstractmethod
+    def why_not(self, precision: Precision) -> str | None:
+        """Return why it cannot do a precision, None if it can."""
+
+    @abstractmethod
+    def clock(self) -> Clock:
+        """Return what measures it."""
+
+    @abstractmethod
+    def sensor(self) -> Sensor:
+        """Return what reads its state."""
+
+    @abstractmethod
+    def growth_bytes(self, warm_up: Callable[[], None], measured: Callable[[], None]) -> int:
+        """Call both; return by how much memory in use grew during the second."""
+
+    def peak_memory(
+        self,
+        warm_up: Callable[[], None],  # noqa: ARG002  # for those that override it
+        measured: Callable[[], None],  # noqa: ARG002  # for those that override it
+    ) -> PeakMemory | None:
+        """Call both; return the peaks during the second, None, uncalled, where none are counted."""
         return None
 
+    def random_state(self) -> Tensor | None:
+        """Return the state of its random numbers, None where they are the host's."""
+        return None
 
-def _cpu_name() -> str:
+    def set_random_state(self, state: Tensor) -> None:
+        """Go back to what `random_state` returned."""
+        raise NotImplementedError(f"{self.kind} has no random numbers of its own")
+
+    def host_waits_raise(self) -> AbstractContextManager[None]:
+        """Let a wait of the host for the device raise HostWaitError, where it can be seen."""
+        return nullcontext()
+
+    def profiler_activities(self) -> list[ProfilerActivity]:
+        """Return what `torch.profiler` has to watch."""
+        return [ProfilerActivity.CPU]
+
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """The precisions that it can do at a speed worth timing."""
+        return tuple(each for each in Precision if self.why_not(each) is None)
+
+    @property
+    def fast_precision(self) -> Precision:
+        """The precision that one would train in here."""
+        return next((each for each in self.precisions if each.is_amp), Precision.fp32)
+
+    def require(self, precision: Precision) -> None:
+        """Raise PrecisionError if it cannot do a precision; nothing ever falls back in silence."""
+        if (why := self.why_not(precision)) is not None:
+            raise PrecisionError(f"{precision} on {why}")
+
+    def software(self) -> dict[str, Any]:
+        """Return the versions that an upgrade may change: recorded and compared, never a key."""
+        return {
+            **{package: _version(package) for package in _PACKAGES},
+            "python": platform.python_version(),
+            "system": f"{platform.system()} {platform.release()}",
+            "cuda": torch.version.cuda,  # of the build, whatever device is used
+            **self.versions(),
+            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+            "threads": torch.get_num_threads(),
+        }
+
+
+def key_of(text: str) -> str:
+    """Return a text as the name of a folder."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def read_host() -> State:
+    """Return the state of the host alone."""
+    load = _asked(psutil.getloadavg)
+    frequency = _asked(psutil.cpu_freq)
+    return State(
+        load_1min=None if load is None else load[0],
+        cpu_mhz=None if frequency is None else float(frequency.current),
+    )
+
+
+def _asked(query: Callable[[], Any]) -> Any:
     try:
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.M)
-    except OSError:
-        found = None
-    return found.group(1).strip() if found else platform.processor() or platform.machine()
-
-
-def _usable_cpus() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+        return query()
+    except (OSError, NotImplementedError, AttributeError):  # by operating system
+        return None
 
 
 def _version(package: str) -> str | None:
@@ -117,7 +213,3 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")

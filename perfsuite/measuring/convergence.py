@@ -15,6 +15,7 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
+from perfsuite.devices.device import Clock
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.estimates import Estimate, mean_ratio
 from perfsuite.judging.gates import (
@@ -27,7 +28,6 @@ from perfsuite.judging.gates import (
 )
 from perfsuite.judging.stopping import Progress
 from perfsuite.judging.thresholds import Convergence
-from perfsuite.measuring.timing import Clock
 from perfsuite.training.data import Digits
 from perfsuite.training.step import TrainStep
 from perfsuite.training.workload import Workload

@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
-from perfsuite.devices.device import Hardware, choose_device, hardware, software
-from perfsuite.devices.precision import Precision, supported
+from perfsuite.devices.choice import choose_device
+from perfsuite.devices.device import Device, Hardware
+from perfsuite.devices.precision import Precision
 from perfsuite.training.data import Digits, load_digits
 from perfsuite.training.workload import WORKLOADS, Workload
 
@@ -15,7 +14,7 @@ from perfsuite.training.workload import WORKLOADS, Workload
 class Machine:
     """What a session runs on; the same for all its benchmarks."""
 
-    device: torch.device
+    device: Device
     hardware: Hardware
     software: dict[str, Any]
     precisions: tuple[Precision, ...]
@@ -33,21 +32,20 @@ class Machine:
 
     def load(self, source: str) -> Digits:
         """Return digits on the device; raises DataError."""
-        return load_digits(source, self.device)
+        return load_digits(source, self.device.place)
 
 
 def machine(wanted: str, workload: str | None) -> Machine:
-    """Return the machine for "auto", "cuda" or "cpu", and a preset's name or its own choice.
+    """Return the machine for `auto` or a kind of device, and a preset's name or its own choice.
 
     Raises:
-        DeviceError: CUDA was asked for and there is none.
+        DeviceError: the device is not there.
     """
     device = choose_device(wanted)
-    name = workload or ("tutorial" if device.type == "cuda" else "tiny")
     return Machine(
         device=device,
-        hardware=hardware(device),
-        software=software(device),
-        precisions=supported(device),
-        default_workload=WORKLOADS[name],
+        hardware=device.hardware(),
+        software=device.software(),
+        precisions=device.precisions,
+        default_workload=WORKLOADS[workload or device.workload],
     )

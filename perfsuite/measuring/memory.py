@@ -1,13 +1,12 @@
 """Memory of a training step: what autograd keeps for backward, and the device's peak."""
 
-import gc
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from perfsuite.devices.device import Device, PeakMemory
 from perfsuite.devices.precision import Precision
 from perfsuite.training.step import TrainStep
 from perfsuite.training.workload import Workload
@@ -59,51 +58,22 @@ def activation_bytes(step: TrainStep, images: Tensor, labels: Tensor) -> int:
     return counted[0]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PeakMemory:
-    """Peaks over some steps, above what was in use before the model was built.
+def peak_memory(
+    workload: Workload, precision: Precision, device: Device, batches: Batches
+) -> PeakMemory | None:
+    """Build a step, warm it up with the first half of the batches, measure on the second.
 
-    Attributes:
-        allocated_bytes: the most that tensors held.
-        reserved_bytes: the most that the caching allocator held.
-        alloc_retries: how often it had to flush its cache; above zero, the peaks are the
-            memory's limit and not the step's need.
+    Everything built is freed again. None where the device counts no memory.
     """
-
-    allocated_bytes: int
-    reserved_bytes: int
-    alloc_retries: int
-
-
-def peak_memory(workload: Workload, precision: Precision, batches: Batches) -> PeakMemory:
-    """Build the step, warm it up with the first half of the batches, measure on the second.
-
-    Only for a CUDA device; everything built is freed again.
-    """
-    device = batches[0][1].device
-    gc.collect()
-    torch.cuda.empty_cache()
-    allocated, reserved = torch.cuda.memory_allocated(device), torch.cuda.memory_reserved(device)
-    retries = _retries(device)
-    step = workload.step(precision, device, seed=0)
     half = len(batches) // 2
-    for images, labels in batches[:half]:
-        step(images, labels)
-    torch.cuda.synchronize(device)
-    torch.cuda.reset_peak_memory_stats(device)
-    for images, labels in batches[half:]:
-        step(images, labels)
-    torch.cuda.synchronize(device)
-    peak = PeakMemory(
-        allocated_bytes=torch.cuda.max_memory_allocated(device) - allocated,
-        reserved_bytes=torch.cuda.max_memory_reserved(device) - reserved,
-        alloc_retries=_retries(device) - retries,
-    )
-    del step
-    gc.collect()
-    torch.cuda.empty_cache()
-    return peak
+    built: list[TrainStep] = []
 
+    def take(some: Batches) -> None:
+        for images, labels in some:
+            built[0](images, labels)
 
-def _retries(device: torch.device) -> int:
-    return int(torch.cuda.memory_stats(device).get("num_alloc_retries", 0))
+    def warm_up() -> None:
+        built.append(workload.step(precision, device.place, seed=0))
+        take(batches[:half])
+
+    return device.peak_memory(warm_up, lambda: take(batches[half:]))

@@ -3,15 +3,15 @@
 from statistics import median
 
 import torch
-from torch.profiler import ProfilerActivity
 
-from perfsuite.measuring.timing import Timeable, clock_for
+from perfsuite.devices.device import Device
+from perfsuite.measuring.timing import Timeable
 from perfsuite.records.operators import Operator, Profile, profile_of
 
 STEPS, REPEATS = 4, 5
 
 
-def profile(arm: Timeable, device: torch.device) -> Profile:
+def profile(arm: Timeable, device: Device) -> Profile:
     """Return where the time of a warm arm's step goes: medians over repeats of a few steps.
 
     On a GPU it is the time of the kernels that each operator launched, on a CPU the time in
@@ -27,17 +27,14 @@ def profile(arm: Timeable, device: torch.device) -> Profile:
         )
         for name in names
     }
-    clock = "device" if device.type == "cuda" else "cpu"
-    return profile_of(found, step_s=median(step_s for _, step_s in seen), clock=clock)
+    step_s = median(step_s for _, step_s in seen)
+    return profile_of(found, step_s=step_s, clock=device.profiled_by)
 
 
-def _profile_once(arm: Timeable, device: torch.device) -> tuple[dict[str, Operator], float]:
+def _profile_once(arm: Timeable, device: Device) -> tuple[dict[str, Operator], float]:
     """Return operators, and seconds by the wall clock, of a step on average over STEPS."""
-    on_cuda = device.type == "cuda"
-    batches = arm.take(STEPS)
-    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_cuda else ())]
-    clock = clock_for(device)
-    with torch.profiler.profile(activities=activities) as profiler:
+    batches, clock = arm.take(STEPS), device.clock()
+    with torch.profiler.profile(activities=device.profiler_activities()) as profiler:
         clock.start()
         for images, labels in batches:
             arm.step(images, labels)
@@ -48,7 +45,7 @@ def _profile_once(arm: Timeable, device: torch.device) -> tuple[dict[str, Operat
         # A kernel's time is its operator's too, and would count twice; its name may tell a
         # layout conversion all the same.
         self_us = 0.0 if kernel else each.self_cpu_time_total
-        if on_cuda and not kernel:
+        if device.profiled_by == "device" and not kernel:
             self_us = each.self_device_time_total
         found[each.key] = Operator(self_s=self_us * 1e-6 / STEPS, calls=each.count / STEPS)
     return found, wall_s / STEPS

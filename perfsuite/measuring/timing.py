@@ -1,19 +1,17 @@
-"""Timing in blocks of steps: clocks, and warm-up until steady.
+"""Timing in blocks of steps, and warm-up until steady.
 
 Only the steps themselves lie between two readings of a clock. Batches are fetched before, the
 garbage collector rests, and the device is idle at both ends. Every time is in seconds per step:
 a block's duration is divided by its steps once, here.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
-from perfsuite.devices.state import Sensor, throttled
+from perfsuite.devices.device import Clock, Sensor
 from perfsuite.judging.blocks import Block, Turn, resting_collector
 from perfsuite.judging.estimates import is_steady
 from perfsuite.judging.stopping import Progress
@@ -34,60 +32,6 @@ class Timeable(Protocol):
 
     def restore(self) -> None:
         """Go back to the state before any step."""
-
-
-class Clock(Protocol):
-    """Measures one region at a time."""
-
-    def start(self) -> None:
-        """Begin the region once the device is idle."""
-
-    def stop(self) -> tuple[float, float | None]:
-        """End the region once the device is idle; return wall and device seconds."""
-
-
-class HostClock:
-    """The host's clock, for a device that computes while its caller waits."""
-
-    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
-        self._now = now
-        self._started_s = 0.0
-
-    def start(self) -> None:
-        """Begin the region."""
-        self._started_s = self._now()
-
-    def stop(self) -> tuple[float, float | None]:
-        """End the region; there are no device seconds."""
-        return self._now() - self._started_s, None
-
-
-class CudaClock:
-    """A pair of CUDA events inside a pair of host readings, synchronised at both ends."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._begin = torch.cuda.Event(enable_timing=True)
-        self._end = torch.cuda.Event(enable_timing=True)
-        self._started_s = 0.0
-
-    def start(self) -> None:
-        """Begin the region once all work before it is done."""
-        torch.cuda.synchronize(self._device)
-        self._started_s = time.perf_counter()
-        self._begin.record()
-
-    def stop(self) -> tuple[float, float | None]:
-        """End the region once all its work is done."""
-        self._end.record()
-        torch.cuda.synchronize(self._device)
-        wall_s = time.perf_counter() - self._started_s
-        return wall_s, self._begin.elapsed_time(self._end) / 1e3
-
-
-def clock_for(device: torch.device) -> Clock:
-    """Return the clock that measures `device`."""
-    return CudaClock(device) if device.type == "cuda" else HostClock()
 
 
 def time_block(arm: Timeable, clock: Clock, steps: int) -> Block:
@@ -131,10 +75,10 @@ def watched(turn: Turn, sensor: Sensor) -> Turn:
     """Return a turn that notes the machine's state around its block, outside what is timed."""
 
     def take() -> Block:
-        before = sensor()
+        before = sensor.read()
         block = turn()
-        after = sensor()
-        return replace(block, state=after, throttled=throttled(before, after))
+        after = sensor.read()
+        return replace(block, state=after, throttled=sensor.held_back(before, after))
 
     return take
 

@@ -2,17 +2,15 @@
 
 import gc
 import math
-import os
 import statistics
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.profiler import profile, record_function
 
+from perfsuite.devices.choice import device_of
+from perfsuite.devices.device import HOST, HostWaitError
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.gates import Outcome, Verdict
 from perfsuite.measuring.convergence import applied_steps
@@ -75,23 +73,18 @@ def host_waits(make_step: StepFactory, precision: Precision, batch: Batch) -> Ve
     # An optimizer that is not fused keeps its counts of steps on the host, and reads them there.
     # Where the device is the host too, they are told apart by being those counts.
     counters = [state["step"] for state in step.optimizer.state.values() if "step" in state]
-    counters = [count for count in counters if isinstance(count, Tensor) and not count.is_cuda]
-    on_cuda = batch[0].device.type == "cuda"
-    before = torch.cuda.get_sync_debug_mode() if on_cuda else 0
+    counters = [c for c in counters if isinstance(c, Tensor) and c.device == HOST]
+    place = batch[0].device
     try:
-        if on_cuda:
-            torch.cuda.set_sync_debug_mode("error")
-        with HostReads(batch[0].device, apart_from=counters) as reads:
+        with (
+            device_of(place).host_waits_raise(),
+            HostReads(place, apart_from=counters) as reads,
+        ):
             step(*batch)
         good = reads.count == 0
         found = "no value fetched" if good else f"waits for the device: {reads.count} fetched"
-    except RuntimeError as error:
-        if "synchroniz" not in str(error):
-            raise
-        found, good = f"waits for the device: {str(error).splitlines()[0]}", False
-    finally:
-        if on_cuda:
-            torch.cuda.set_sync_debug_mode(before)
+    except HostWaitError as error:
+        found, good = f"waits for the device: {error}", False
     return verdict(
         "host_waits",
         found,
@@ -153,12 +146,16 @@ def memory_slope(make_step: StepFactory, precision: Precision, batch: Batch) -> 
     What only waits for the garbage collector does not count. Counted are all of the allocator's
     bytes on the batch's device, whoever keeps them.
     """
-    images = batch[0]
-    grown = (
-        _cuda_growth(make_step(precision), batch)
-        if images.is_cuda
-        else _cpu_growth(make_step, precision, batch)
-    )
+    made: list[ProbedStep] = []
+
+    def warm_up() -> None:
+        made.append(make_step(precision))
+        _take(made[0], batch, _WARM_UP)
+
+    def measured() -> None:
+        _take(made[0], batch, _MEASURED)
+
+    grown = device_of(batch[0].device).growth_bytes(warm_up, measured)
     return verdict(
         "memory_slope",
         f"grows by {grown / _MEASURED:,.0f} bytes a step" if grown > 0 else "does not grow",
@@ -173,41 +170,6 @@ def _take(step: ProbedStep, batch: Batch, steps: int) -> None:
     for _ in range(steps):
         step(*batch)
     gc.collect()
-
-
-def _cuda_growth(step: ProbedStep, batch: Batch) -> int:
-    _take(step, batch, _WARM_UP)
-    before = torch.cuda.memory_allocated(batch[0].device)
-    _take(step, batch, _MEASURED)
-    return torch.cuda.memory_allocated(batch[0].device) - before
-
-
-def _cpu_growth(make_step: StepFactory, precision: Precision, batch: Batch) -> int:
-    """Return bytes allocated less bytes freed over the measured steps, from torch's profiler.
-
-    It watches from before the step is built, since it does not see memory freed that was
-    allocated earlier.
-    """
-    measured = "perfsuite.memory_slope"
-    with _quiet(), profile(profile_memory=True) as profiled:
-        step = make_step(precision)
-        _take(step, batch, _WARM_UP)
-        with record_function(measured):
-            _take(step, batch, _MEASURED)
-    return sum(e.cpu_memory_usage for e in profiled.function_events or () if e.name == measured)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the profiler from writing to stderr, unless the environment says how loud it is."""
-    name = "KINETO_LOG_LEVEL"
-    said = name in os.environ
-    os.environ.setdefault(name, "99")
-    try:
-        yield
-    finally:
-        if not said:
-            del os.environ[name]
 
 
 def sgd_canary(make_step: StepFactory, precision: Precision, batch: Batch) -> Verdict:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from perfsuite.devices.device import DeviceError
@@ -17,7 +18,9 @@ from perfsuite.judging.gates import Outcome
 from perfsuite.judging.thresholds import FILE_NAME, Thresholds, ThresholdsError, load_thresholds
 from perfsuite.measuring.bench import Bench
 from perfsuite.measuring.machine import Machine, machine
+from perfsuite.measuring.turns import Alone
 from perfsuite.records.baseline import Baseline, BaselineError, compare, load_baseline
+from perfsuite.records.notes import Notes
 from perfsuite.session.benchmark_adapter import Replay, hand_over
 from perfsuite.session.collection import (
     MARKERS_THAT_ACT,
@@ -129,15 +132,14 @@ class PerfSession(Ledger):
         """Return what the benchmark works with."""
         key = self.key_of(item)
         assert key is not None
+        markers = sorted({marker.name for marker in item.iter_markers()} - MARKERS_THAT_ACT)
         bench = item.stash[_BENCH] = Bench(
-            key=key,
+            Notes(key, markers=markers),
             machine=self._machine,
-            markers=sorted({marker.name for marker in item.iter_markers()} - MARKERS_THAT_ACT),
             workload=workload,
             digits=self._load(),
             thresholds=self._thresholds,
-            report=self.status.show,
-            budget_s=self._config.getoption("perf_budget"),
+            turns=Alone(self.status.show, budget_s=self._config.getoption("perf_budget")),
         )
         yield bench
         self.status.clear()
@@ -168,27 +170,30 @@ class PerfSession(Ledger):
         bench = item.stash.get(_BENCH, None)
         if bench is None:
             return
-        if (fault := _unusable(bench.times_s)) is not None:
-            pytest.fail(f"{bench.key} measured nothing: {fault}", pytrace=False)
+        notes = bench.notes
+        if (fault := _unusable(notes.times_s)) is not None:
+            pytest.fail(f"{notes.key} measured nothing: {fault}", pytrace=False)
+        if self._baseline is None:
+            notes.gate(*notes.ungated())
+        record = bench.record()
         comparison: tuple[Verdict, ...] = ()
         why: list[str] = []
         if self._baseline is not None:
-            now = bench.comparable()
-            comparison = compare(self._baseline, now, self._thresholds.compare)
+            comparison = compare(self._baseline, record, self._thresholds.compare)
             if any(verdict.outcome is Outcome.FAIL for verdict in comparison):
-                why = self._baseline.reasons(now, self._machine.software)
-        if not comparison:
-            bench.gate(*bench.ungated())
+                why = self._baseline.reasons(record, self._machine.software)
+        verdicts = [*record.verdicts, *comparison]
+        record = msgspec.structs.replace(record, verdicts=verdicts, reasons=why)
         marker = item.get_closest_marker("benchmark")
         assert marker is not None  # adopted
         hand_over(
             item.funcargs["benchmark"],  # type: ignore[attr-defined]  # a Function has it
             marker.kwargs["timer"],
-            bench.times_s,
-            bench.record(comparison, why),
+            notes.times_s,
+            msgspec.to_builtins(record, enc_hook=repr),
         )
-        self.pages += bench.pages
-        self.judge(bench.key, (*bench.verdicts, *comparison), self._thresholds.warn, why)
+        self.pages += notes.pages
+        self.judge(notes.key, verdicts, self._thresholds.warn, why)
 
     @property
     def _promoted(self) -> tuple["Run", ...]:

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from perfsuite.devices.precision import Precision, backend_flags, require_supported
+from perfsuite.devices.choice import device_of
+from perfsuite.devices.precision import Precision, backend_flags
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 """From (logits, labels) to a scalar loss."""
@@ -22,7 +23,7 @@ class Snapshot:
     optimizer: dict[str, Any]
     scaler: dict[str, Any]
     rng: Tensor
-    cuda_rng: Tensor | None
+    device_rng: Tensor | None
 
 
 class TrainStep:
@@ -39,6 +40,7 @@ class TrainStep:
         criterion: the loss; cross-entropy unless given.
 
     Raises:
+        DeviceError: nothing is known of devices such as the model's.
         PrecisionError: the model's device cannot do `precision`.
         ValueError: the model has no parameters, or not all on one device.
     """
@@ -57,7 +59,7 @@ class TrainStep:
             raise ValueError(f"the model must have its parameters on one device, found {found}")
         self.device = devices.pop()
         self.precision = Precision(precision)
-        require_supported(self.precision, self.device)
+        device_of(self.device).require(self.precision)
         self.model = model
         self.optimizer = optimizer
         self.criterion = criterion if criterion is not None else nn.functional.cross_entropy
@@ -86,13 +88,12 @@ class TrainStep:
 
     def snapshot(self) -> Snapshot:
         """Return a copy of everything that a step changes, for `restore`."""
-        on_cuda = self.device.type == "cuda"
         return Snapshot(
             model=copy.deepcopy(self.model.state_dict()),
             optimizer=copy.deepcopy(self.optimizer.state_dict()),
             scaler=copy.deepcopy(self.scaler.state_dict()),
             rng=torch.get_rng_state(),
-            cuda_rng=torch.cuda.get_rng_state(self.device) if on_cuda else None,
+            device_rng=device_of(self.device).random_state(),
         )
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -103,5 +104,5 @@ class TrainStep:
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.load_state_dict(snapshot.scaler)
         torch.set_rng_state(snapshot.rng)
-        if snapshot.cuda_rng is not None:
-            torch.cuda.set_rng_state(snapshot.cuda_rng, self.device)
+        if snapshot.device_rng is not None:
+            device_of(self.device).set_random_state(snapshot.device_rng)

@@ -7,17 +7,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from perfsuite.devices.choice import device_of
+from perfsuite.devices.cpu import Cpu
+from perfsuite.devices.cuda import Cuda
 from perfsuite.devices.precision import (
     Precision,
     PrecisionError,
     backend_flags,
     read_flags,
-    require_supported,
-    supported,
 )
 
 MATMUL, CONV = "cuda.matmul.fp32_precision", "cudnn.conv.fp32_precision"
-CPU = torch.device("cpu")
 PRECISIONS = pytest.mark.parametrize("precision", Precision, ids=str)
 
 
@@ -127,34 +127,27 @@ def test_flags_that_are_read_are_torchs_own(on: bool, monkeypatch: pytest.Monkey
 
 
 def test_a_cpu_is_timed_at_fp32_and_bf16() -> None:
-    assert supported(CPU) == (Precision.fp32, Precision.bf16)
+    assert Cpu().precisions == (Precision.fp32, Precision.bf16)
 
 
 def test_a_cpu_can_do_fp16_though_it_is_not_timed() -> None:
-    require_supported(Precision.fp16, CPU)
+    Cpu().require(Precision.fp16)
 
 
 def test_tf32_on_a_cpu_is_refused() -> None:
     with pytest.raises(PrecisionError, match=r"tf32 on cpu: .*use fp32"):
-        require_supported(Precision.tf32, CPU)
-
-
-@PRECISIONS
-@pytest.mark.parametrize("device", ["meta", "mps"])
-def test_another_device_can_do_nothing(precision: Precision, device: str) -> None:
-    with pytest.raises(PrecisionError, match=f"{precision} on {device}: only cpu and cuda"):
-        require_supported(precision, torch.device(device))
-    assert supported(torch.device(device)) == ()
+        Cpu().require(Precision.tf32)
 
 
 @pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], torch.device]:
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], Cuda]:
     """Return a function that pretends that there is a GPU of some compute capability."""
 
-    def pretend(major: int, minor: int) -> torch.device:
+    def pretend(major: int, minor: int) -> Cuda:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (major, minor))
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Imaginary T1000")
-        return torch.device("cuda", 0)
+        return Cuda(0)
 
     return pretend
 
@@ -173,17 +166,17 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], torch.device]:
     ids=["5.2", "5.3", "7.5", "8.0", "8.9", "9.0", "12.0"],
 )
 def test_a_gpu_can_do_what_its_compute_capability_allows(
-    gpu: Callable[[int, int], torch.device], major: int, minor: int, names: str
+    gpu: Callable[[int, int], Cuda], major: int, minor: int, names: str
 ) -> None:
-    assert supported(gpu(major, minor)) == tuple(Precision(name) for name in names.split())
+    assert gpu(major, minor).precisions == tuple(Precision(name) for name in names.split())
 
 
 @pytest.mark.parametrize("precision", [Precision.bf16, Precision.tf32], ids=str)
 def test_an_older_gpu_is_named_with_what_it_lacks(
-    gpu: Callable[[int, int], torch.device], precision: Precision
+    gpu: Callable[[int, int], Cuda], precision: Precision
 ) -> None:
     with pytest.raises(PrecisionError) as caught:
-        require_supported(precision, gpu(7, 5))
+        gpu(7, 5).require(precision)
     assert str(caught.value) == (
         f"{precision} on Imaginary T1000: needs compute capability 8.0, this GPU has 7.5"
     )
@@ -201,7 +194,7 @@ def convolution(images: Tensor, kernels: Tensor) -> Tensor:
 @pytest.mark.parametrize("compute", [product, convolution], ids=["product", "convolution"])
 def test_fp32_is_exact_and_tf32_is_not(compute: Callable[[Tensor, Tensor], Tensor]) -> None:
     device = torch.device("cuda")
-    if Precision.tf32 not in supported(device):
+    if Precision.tf32 not in device_of(device).precisions:
         pytest.skip("this GPU has no TF32")
     seed = torch.Generator(device).manual_seed(0)
     left, right = (torch.randn(64, 64, 16, 16, device=device, generator=seed) for _ in range(2))

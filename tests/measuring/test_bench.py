@@ -1,100 +1,96 @@
-"""Blocks in which the device was held back are set aside in sight, and duets know when to end."""
+"""A benchmark on a simulated device: what was throttled is set aside, and duets know their end."""
 
 import pytest
 from suites import Suite, load
 
-HEAD = """
-from itertools import cycle
-from types import SimpleNamespace
+CONFTEST = """
+from dataclasses import replace
 
 import pytest
+from fakes import FakeArm, FakeTime
 
-from perfsuite.judging.gates import at_most
-from perfsuite.judging.blocks import State
-from perfsuite.measuring.timing import time_block
-from perfsuite.training.workload import Arm
+from perfsuite.devices.simulated import Spell
+from perfsuite.measuring.machine import machine
+from perfsuite.session.stash import MACHINE
+
+# A block is two steps of a second, and what is around it takes a thousand.
+HELD_BACK = {held_back}
+
+
+def pytest_configure(config):
+    device = FakeTime(held_back=[Spell(start_s=s, end_s=e, speed=0.5) for s, e in HELD_BACK])
+    config.stash[MACHINE] = replace(machine("cpu", None), device=device)
 
 
 @pytest.fixture
-def arm():
-    return SimpleNamespace(
-        precision="fp32",
-        label="an arm",
-        step=lambda *_: None,
-        take=lambda steps: [(0, 0)] * steps,
-    )
+def arm(perf):
+    return FakeArm(perf.machine.device, label="an arm")
 
 
-def readings(*bits):
-    # Two for each block, before and after it, and two for the benchmark as a whole.
-    told = cycle([State(load_1min=0, cpu_mhz=None, clock_event_reasons=each) for each in bits])
-    return lambda: next(told)
+@pytest.fixture
+def slower(perf):
+    return FakeArm(perf.machine.device, lambda _: 2.0, label="a slower arm")
 """
 
-HELD = """
-
+BLOCKS = """
 def test_a(perf, arm):
-    perf.sensor = readings({})
     perf.time(arm, blocks=4)
     perf.metric("step_s", 0.01, unit="s", better="lower")
 """
 
 IN_TURNS = """
-
-class Clock:
-    def start(self):
-        pass
-
-    def stop(self):
-        return 1.0, None
+from perfsuite.judging.gates import at_most
 
 
-def test_a(perf, arm):
-    perf.clock = Clock()
-
+def test_a(perf, arm, slower):
     def judge(turns):
-        return at_most("peak_ratio", turns.ratio("B", over="A", confidence=0.99), {})
+        return at_most("peak_ratio", turns.ratio("B", over="A", confidence=0.99), 1.5)
 
-    perf.sensor = readings({})
-    turns = perf.duet(arm, arm, judge)
+    turns = perf.duet(arm, {second}, judge)
     perf.metric("pairs", len(turns.quads), unit="1", better="higher")
 """
+ONE = "[(1001, 1001.5)]"
+"""In the first block; the second begins at 2,002 s, the third at 3,004 s."""
+MOST = "[(1001, 1001.5), (2003, 2003.5), (3005, 3005.5)]"
+
+
+class Simulation(Suite):
+    """A suite whose benchmarks run on a simulated device."""
+
+    def simulate(self, held_back: str, benchmark: str) -> None:
+        self.write("conftest.py", CONFTEST.replace("{held_back}", held_back))
+        self.write("test_steps.py", benchmark)
 
 
 @pytest.fixture
-def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Suite:
-    return Suite(pytester, monkeypatch)
+def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Simulation:
+    return Simulation(pytester, monkeypatch)
 
 
-def test_throttled_blocks_are_set_aside_and_counted(suite: Suite) -> None:
-    suite.write("test_steps.py", HEAD + HELD.format("0, 0x80, 0, 0, 0, 0, 0, 0"))
+def test_throttled_blocks_are_set_aside_and_counted(suite: Simulation) -> None:
+    suite.simulate(ONE, BLOCKS)
     (entry,) = load(suite.record())["benchmarks"]
     record = entry["extra_info"]["perfsuite"]
-    assert len(entry["stats"]["data"]) == 3
-    assert [block["throttled"] for block in record["raw"]["blocks"]] == [
-        ["power brake"],
-        [],
-        [],
-        [],
-    ]
+    assert entry["stats"]["data"] == [1.0, 1.0, 1.0]
+    throttled = [block["throttled"] for block in record["raw"]["blocks"]]
+    assert throttled == [["simulated slowdown"], [], [], []]
     verdict, figure = record["verdicts"]
     assert figure["outcome"] == "NOT GATED"
-    assert verdict["gate"] == "throttling"
-    assert verdict["outcome"] == "PASS"
-    assert verdict["figure"] == "1 of 4 set aside"
+    assert (verdict["gate"], verdict["outcome"]) == ("throttling", "PASS")
+    assert verdict["figure"].startswith("1 of 4 ")
 
 
-def test_a_benchmark_that_was_throttled_most_of_the_time_is_not_green(suite: Suite) -> None:
-    suite.write("test_steps.py", HEAD + HELD.format("0, 8, 0, 8, 0, 8, 0, 0"))
+def test_a_benchmark_that_was_throttled_most_of_the_time_is_not_green(suite: Simulation) -> None:
+    suite.simulate(MOST, BLOCKS)
     result = suite.run()
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*INCONCLUSIVE throttling: 3 of 4 set aside*slowdown*"])
+    result.stdout.fnmatch_lines(["*INCONCLUSIVE throttling: 3 of 4 *slowdown*"])
 
 
 def test_a_duet_ends_when_its_verdict_is_clear_and_that_is_no_change_of_config(
-    suite: Suite,
+    suite: Simulation,
 ) -> None:
-    suite.write("test_steps.py", HEAD + IN_TURNS.format(1.1, "0"))
+    suite.simulate("[]", IN_TURNS.format(second="arm"))
     (entry,) = load(suite.record())["benchmarks"]
     record = entry["extra_info"]["perfsuite"]
     assert record["metrics"]["pairs"]["value"] == 12
@@ -103,36 +99,44 @@ def test_a_duet_ends_when_its_verdict_is_clear_and_that_is_no_change_of_config(
     assert "quads" not in record["config"]
 
 
-def test_a_duet_that_stays_unclear_ends_with_its_budget(suite: Suite) -> None:
-    # The arms are equal to the last digit, so the noise that keeps it unclear is made up.
-    text = HEAD + IN_TURNS.format("1.0", "0").replace("at_most(", "unclear(")
+def test_a_duet_that_stays_unclear_ends_with_its_budget(suite: Simulation) -> None:
+    # The arms scatter by nothing, so the noise that keeps it unclear is made up.
+    text = IN_TURNS.format(second="slower").replace('at_most("', 'unclear("')
     text += """
 
 def unclear(gate, estimate, maximum):
     from dataclasses import replace
-    return at_most(gate, replace(estimate, low=0.9, high=1.1), maximum)
+    return at_most(gate, replace(estimate, low=1.4, high=1.6), maximum)
 """
-    suite.write("test_steps.py", text)
+    suite.simulate("[]", text)
     result = suite.run("--perf-budget=1e-9", "--benchmark-json=run.json")
     result.assert_outcomes(failed=1)
     (entry,) = load(suite.folder / "run.json")["benchmarks"]
     assert entry["extra_info"]["perfsuite"]["metrics"]["pairs"]["value"] == 12
 
 
-def test_a_duet_counts_the_groups_that_it_set_aside_and_not_their_blocks(suite: Suite) -> None:
-    # Each group of four blocks is read eight times, and held back in one of its blocks.
-    suite.write("test_steps.py", HEAD + IN_TURNS.format(1.1, "8, 0, 0, 0, 0, 0, 0, 0"))
+def test_a_slower_arm_turns_its_gate_red(suite: Simulation) -> None:
+    suite.simulate("[]", IN_TURNS.format(second="slower"))
+    result = suite.run()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*FAIL peak_ratio: 2.000x *at most 1.5x*"])
+
+
+def test_a_duet_counts_the_groups_that_it_set_aside_and_not_their_blocks(suite: Simulation) -> None:
+    # Four blocks of a group begin 1,002 s apart; each group is held back in one of them.
+    spells = [(1001 + 4008 * group, 1001.5 + 4008 * group) for group in range(12)]
+    suite.simulate(str(spells), IN_TURNS.format(second="arm"))
     result = suite.run("--perf-budget=1e-9")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
         [
-            "*INCONCLUSIVE throttling: 12 of 12 set aside*",
-            "*INCONCLUSIVE peak_ratio: unknown*12 of 12 groups were throttled and set aside*",
+            "*INCONCLUSIVE throttling: 12 of 12 *",
+            "*INCONCLUSIVE peak_ratio: *12 of 12 groups were throttled and set aside*",
         ]
     )
 
 
-def test_throttling_does_not_hide_a_figure_that_nothing_is_asked_of(suite: Suite) -> None:
-    suite.write("test_steps.py", HEAD + HELD.format("0, 0x80, 0, 0, 0, 0, 0, 0"))
+def test_throttling_does_not_hide_a_figure_that_nothing_is_asked_of(suite: Simulation) -> None:
+    suite.simulate(ONE, BLOCKS)
     result = suite.run()
     result.stdout.fnmatch_lines(["*NOT GATED*step_s*0.01 s*"])

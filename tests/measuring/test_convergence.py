@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from perfsuite.devices.cpu import HostClock
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.estimates import SampleError
 from perfsuite.judging.gates import Outcome, Verdict
@@ -22,7 +23,6 @@ from perfsuite.measuring.convergence import (
     train,
     train_pairs,
 )
-from perfsuite.measuring.timing import HostClock
 from perfsuite.training.data import Digits, load_digits
 from perfsuite.training.model import build_model
 from perfsuite.training.step import TrainStep

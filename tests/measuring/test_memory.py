@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from perfsuite.devices.precision import Precision, supported
+from perfsuite.devices.choice import device_of
+from perfsuite.devices.precision import Precision
 from perfsuite.measuring.memory import activation_bytes, peak_memory
 from perfsuite.training.step import Criterion, TrainStep
 from perfsuite.training.workload import WORKLOADS
@@ -108,7 +109,8 @@ def test_an_image_takes_half_the_memory_in_bf16() -> None:
 @pytest.mark.parametrize("precision", Precision, ids=str)
 def test_the_peak_holds_what_is_kept_and_all_of_it_is_freed(precision: Precision) -> None:
     device = torch.device("cuda", torch.cuda.current_device())
-    if precision not in supported(device):
+    gpu = device_of(device)
+    if precision not in gpu.precisions:
         pytest.skip(f"this GPU has no {precision}")
     workload = WORKLOADS["tiny"]
     batches = [
@@ -116,10 +118,11 @@ def test_the_peak_holds_what_is_kept_and_all_of_it_is_freed(precision: Precision
         for _ in range(4)
     ]
     needed = activation_bytes(workload.step(precision, device, seed=0), *batches[0])
-    peak_memory(workload, precision, batches)  # the first leaves cuBLAS's workspace behind
+    peak_memory(workload, precision, gpu, batches)  # the first leaves cuBLAS's workspace behind
     gc.collect()
     before = torch.cuda.memory_allocated(device)
-    peak = peak_memory(workload, precision, batches)
+    peak = peak_memory(workload, precision, gpu, batches)
+    assert peak is not None
     assert torch.cuda.memory_allocated(device) == before
     assert peak.allocated_bytes > needed
     assert peak.alloc_retries == 0

@@ -119,6 +119,40 @@ def test_packages_do_without_a_library(library: str, packages: tuple[str, ...]) 
     assert users == []
 
 
+ACCELERATORS = {"cuda", "is_cuda", "cudnn", "hip", "mps", "pynvml", "xpu"}
+
+
+def asks_which_accelerator(path: Path) -> list[str]:
+    """Return the accelerators that a file's code names, apart from its comments and docstrings."""
+    names = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute):
+            names.append(node.attr)
+        elif isinstance(node, ast.Name):
+            names.append(node.id)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            names.append(node.value)
+        elif isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+    return [name for name in names if name in ACCELERATORS]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(path for name, path in MODULES.items() if not name.startswith("devices")),
+        *sorted((ROOT / "benchmarks").glob("*.py")),
+    ],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_only_the_devices_know_which_accelerator_there_is(path: Path) -> None:
+    assert asks_which_accelerator(path) == []
+
+
+def test_a_question_about_the_accelerator_would_be_found() -> None:
+    assert set(asks_which_accelerator(PACKAGE / "devices" / "cuda.py")) >= {"cuda", "pynvml"}
+
+
 def test_no_module_name_stands_for_two_modules() -> None:
     stems = Counter(path.stem for path in repository())
     several = {stem for stem, count in stems.items() if count > 1}

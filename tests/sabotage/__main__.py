@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from perfsuite.devices.device import hardware
+from perfsuite.devices.choice import device_of
 from sabotage.catalogue import ROWS
 from sabotage.record import Trial, encode, merge, read, render, write
 from sabotage.row import Row, not_green, not_red
@@ -36,7 +36,7 @@ def attempt(row: Row, device: torch.device) -> Trial:
     healthy, planted = [list(map(str, side)) for side in sides] or ([], [])
     return Trial(
         device=device.type,
-        hardware=hardware(device).name,
+        hardware=device_of(device).hardware().name,
         torch=str(torch.__version__),
         date=datetime.now(UTC).date().isoformat(),
         healthy=healthy,

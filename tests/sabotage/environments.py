@@ -8,11 +8,11 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
+from perfsuite.devices.choice import device_of
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.gates import Verdict
 from perfsuite.judging.thresholds import Convergence
 from perfsuite.measuring.convergence import SeedPair, Training, judge, perturb, train
-from perfsuite.measuring.timing import clock_for
 from perfsuite.probes.probe import Batch, Probe, StepFactory
 from perfsuite.probes.registry import run
 from perfsuite.training.data import Digits, load_digits
@@ -170,7 +170,7 @@ def trained(
             )(at)
             if nudge:
                 perturb(step.model, seed)
-            return train(step, fed, clock_for(device))  # type: ignore[arg-type]  # it is a TrainStep
+            return train(step, fed, device_of(device).clock())  # type: ignore[arg-type]  # it is a TrainStep
 
         return SeedPair(
             seed=seed,

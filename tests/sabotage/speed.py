@@ -9,10 +9,11 @@ from itertools import cycle
 import torch
 from torch import Tensor, nn
 
+from perfsuite.devices.choice import device_of
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.gates import Outcome, Verdict, at_most
 from perfsuite.judging.interleaving import Duet, duet
-from perfsuite.measuring.timing import clock_for, time_block, warm_up
+from perfsuite.measuring.timing import time_block, warm_up
 from perfsuite.probes.probe import Batch
 from perfsuite.training.data import DataError
 from perfsuite.training.step import TrainStep
@@ -39,7 +40,7 @@ def arm(device: torch.device, model: Callable[[], nn.Module] = two_convolutions)
 
 def compared(gate: str, first: Arm, second: Arm, device: torch.device) -> Verdict:
     """Judge how much longer the second arm takes, by a duet that goes on until that is clear."""
-    clock = clock_for(device)
+    clock = device_of(device).clock()
     for each in (first, second):
         warm_up(each, clock, steps=STEPS)
 
@@ -101,7 +102,7 @@ def an_epoch(last: int) -> Check:
         *epoch, (images, labels) = batches(device, 0, 4)
         order = cycle([*epoch, (images[:last], labels[:last])])
         try:
-            time_block(replace(arm(device), order=order), clock_for(device), 8)
+            time_block(replace(arm(device), order=order), device_of(device).clock(), 8)
         except DataError as error:
             outcome, figure = Outcome.FAIL, str(error)
         else:

@@ -26,12 +26,14 @@ import pytest
 import torch
 
 from perfsuite.against.messages import Line, LineClosedError
-from perfsuite.against.worker.remote_turns import OneSide
+from perfsuite.against.worker.remote_turns import RemoteTurns
+from perfsuite.devices.choice import device_of, started_devices
 from perfsuite.devices.device import DeviceError, Hardware
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.thresholds import FILE_NAME, load_thresholds
 from perfsuite.measuring.bench import Bench
 from perfsuite.measuring.machine import Machine, machine
+from perfsuite.records.notes import Notes
 from perfsuite.session.collection import MARKERS_THAT_ACT, key_in, suite_above
 from perfsuite.session.stash import MACHINE, SESSION
 from perfsuite.training.data import DataError, Digits
@@ -83,14 +85,15 @@ class Serving:
         if "error" in self._about:
             raise pytest.UsageError(self._about["error"])
         about = self._about
-        if about["device"] == "cpu":
+        device = device_of(torch.device(about["device"]))
+        if device.computes_on_host:
             # Two teams of threads on the same cores spin against each other; and no parallel
             # region may be entered before a fork.
             torch.set_num_threads(1)
             about["software"]["threads"] = 1
         config.stash[SESSION] = self
         config.stash[MACHINE] = Machine(
-            device=torch.device(about["device"]),
+            device=device,
             hardware=msgspec.convert(about["hardware"], Hardware),
             software=about["software"],
             precisions=tuple(map(Precision, about["precisions"])),
@@ -105,10 +108,10 @@ class Serving:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Say what there is, then serve."""
-        if torch.cuda.is_initialized():
+        if started := started_devices():
             self._fail(
-                "importing the benchmarks starts CUDA, so that no fresh process can be forked:"
-                " use the GPU in fixtures and in benchmarks only"
+                f"importing the benchmarks starts {started[0]}, so that no fresh process can be"
+                " forked: use the device in fixtures and in benchmarks only"
             )
             return True
         ours = {
@@ -133,7 +136,7 @@ class Serving:
         )
         # What every fork would do anew. The first use of an optimizer imports this, for a second.
         importlib.import_module("torch._dynamo")
-        if ours and self._about["device"] == "cpu":
+        if ours and session.config.stash[MACHINE].device.computes_on_host:
             with suppress(DataError):  # told where it is needed
                 self._load(session.config)
         # Whatever was imported stays: a fork need not go through it, and so copy it, again.
@@ -211,18 +214,16 @@ class Serving:
         """Return what the benchmark works with, in a worker; send what it measured."""
         assert self._worker is not None  # nothing is run in the server
         where = item.config.stash[MACHINE]
-        bench = OneSide(
-            self._worker,
-            key=key_in(self._suite, item),
-            markers=(),
+        bench = Bench(
+            Notes(key_in(self._suite, item), markers=()),
             machine=where,
             workload=workload,
             digits=self._load(item.config),
             thresholds=load_thresholds(self._suite / FILE_NAME, where.hardware.key),
-            budget_s=item.config.getoption("perf_budget"),
+            turns=RemoteTurns(self._worker),
         )
         yield bench
-        item.stash[_RECORD] = bench.record()
+        item.stash[_RECORD] = msgspec.to_builtins(bench.record(), enc_hook=repr)
 
 
 _RECORD = pytest.StashKey[dict[str, Any]]()
@@ -243,7 +244,7 @@ def _reason(report: pytest.CollectReport | pytest.TestReport) -> str:
 
 def _about(where: Machine) -> dict[str, Any]:
     return {
-        "device": str(where.device),
+        "device": str(where.device.place),
         "hardware": asdict(where.hardware),
         "software": where.software,
         "precisions": where.precisions,

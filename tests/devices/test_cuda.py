@@ -1,4 +1,4 @@
-"""The machine's state: what NVML tells is kept, what it cannot tell is None."""
+"""The state of a GPU: what NVML tells is kept, what it cannot tell is None."""
 
 import os
 from types import SimpleNamespace
@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import psutil
 import pynvml
 import pytest
-import torch
 from fakes import state
 
-from perfsuite.devices.device import choose_device, hardware, software
-from perfsuite.devices.state import NvmlSensor, read_host, sensor_for, throttled
+from perfsuite.devices.choice import choose_device
+from perfsuite.devices.cuda import NvmlSensor
+from perfsuite.devices.device import read_host
 
 UUID = "00000000-0000-0000-0000-000000000000"
 READINGS = {
@@ -53,7 +53,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_what_nvml_tells_is_kept(gpu: list[str]) -> None:
-    found = NvmlSensor(UUID)()
+    found = NvmlSensor(UUID).read()
     assert found.sm_mhz == 1980 + pynvml.NVML_CLOCK_SM
     assert found.memory_mhz == 1980 + pynvml.NVML_CLOCK_MEM
     assert (found.temperature_c, found.power_w, found.clock_event_reasons) == (41, 123.0, 4)
@@ -67,7 +67,7 @@ def test_nvml_is_started_once_and_not_for_every_reading(
 ) -> None:
     sensor = NvmlSensor(UUID)
     monkeypatch.setattr(pynvml, "nvmlInit", broken)
-    assert sensor().sm_mhz is not None
+    assert sensor.read().sm_mhz is not None
 
 
 @pytest.mark.parametrize(("field", "query"), READINGS.items())
@@ -75,7 +75,7 @@ def test_what_one_query_cannot_tell_is_none_and_the_rest_is_kept(
     gpu: list[str], monkeypatch: pytest.MonkeyPatch, field: str, query: str
 ) -> None:
     monkeypatch.setattr(pynvml, query, broken)
-    found = NvmlSensor(UUID)()
+    found = NvmlSensor(UUID).read()
     assert getattr(found, field) is None
     assert [name for name in READINGS if getattr(found, name) is None] == [field]
 
@@ -85,9 +85,10 @@ def test_without_nvml_everything_about_the_gpu_is_unknown(
     gpu: list[str], monkeypatch: pytest.MonkeyPatch, fails: str
 ) -> None:
     monkeypatch.setattr(pynvml, fails, broken)
-    found = NvmlSensor(UUID)()
+    sensor = NvmlSensor(UUID)
+    found = sensor.read()
     assert {getattr(found, name) for name in READINGS} == {None}
-    assert throttled(found, found) == ()
+    assert sensor.held_back(found, found) == ()
 
 
 @pytest.mark.parametrize("query", ["getloadavg", "cpu_freq"])
@@ -120,30 +121,29 @@ def test_a_machine_that_knows_no_frequency_says_none(monkeypatch: pytest.MonkeyP
         (0x80, ("power brake",)),
     ],
 )
-def test_clocks_lowered_against_ones_will_are_throttling(
-    bits: int, reasons: tuple[str, ...]
+def test_clocks_lowered_against_the_users_will_are_throttling(
+    gpu: list[str], bits: int, reasons: tuple[str, ...]
 ) -> None:
-    calm = state(clock_event_reasons=0)
-    assert throttled(calm, state(clock_event_reasons=bits)) == reasons
-    assert throttled(state(clock_event_reasons=bits), calm) == reasons
+    sensor, calm = NvmlSensor(UUID), state(clock_event_reasons=0)
+    assert sensor.held_back(calm, state(clock_event_reasons=bits)) == reasons
+    assert sensor.held_back(state(clock_event_reasons=bits), calm) == reasons
 
 
-def test_throttling_that_came_and_went_within_a_block_is_seen_by_its_counter() -> None:
+def test_throttling_that_came_and_went_within_a_block_is_seen_by_its_counter(
+    gpu: list[str],
+) -> None:
+    sensor = NvmlSensor(UUID)
     before, after = (state(clock_event_reasons=0, thermal_violation_ns=ns) for ns in (5, 9))
-    assert throttled(before, after) == ("thermal violation",)
-    assert throttled(before, before) == ()
-    assert throttled(before, state(clock_event_reasons=0)) == ()
-
-
-def test_a_cpu_is_read_from_the_host() -> None:
-    assert sensor_for(torch.device("cpu")) is read_host
+    assert sensor.held_back(before, after) == ("thermal violation",)
+    assert sensor.held_back(before, before) == ()
+    assert sensor.held_back(before, state(clock_event_reasons=0)) == ()
 
 
 @pytest.mark.cuda
 def test_a_real_gpu_tells_its_clocks() -> None:
     device = choose_device("cuda")
-    assert hardware(device).memory_bytes
-    found = sensor_for(device)()
+    assert device.hardware().memory_bytes
+    found = device.sensor().read()
     assert found.sm_mhz is not None
     assert found.power_w is not None
-    assert software(device)["driver"]
+    assert device.software()["driver"]

@@ -1,0 +1,91 @@
+"""What PyTorch offers for every accelerator alike; a kind of accelerator adds what is its own."""
+
+import gc
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity
+
+from perfsuite.devices.device import Clock, Device, PeakMemory
+
+
+class Accelerator(Device):
+    """An accelerator with asynchronous streams, events and an allocator of its own.
+
+    Args:
+        index: of the device, the current one unless given.
+    """
+
+    def __init__(self, index: int | None = None) -> None:
+        self.module: Any = torch.get_device_module(self.kind)
+        self.place = torch.device(
+            self.kind, self.module.current_device() if index is None else index
+        )
+
+    def synchronize(self) -> None:
+        torch.accelerator.synchronize(self.place)
+
+    def random_state(self) -> Tensor | None:
+        state: Tensor = self.module.get_rng_state(self.place)
+        return state
+
+    def set_random_state(self, state: Tensor) -> None:
+        self.module.set_rng_state(state, self.place)
+
+    def clock(self) -> Clock:
+        return EventClock(self)
+
+    def growth_bytes(self, warm_up: Callable[[], None], measured: Callable[[], None]) -> int:
+        warm_up()
+        gc.collect()
+        before = torch.accelerator.memory_allocated(self.place)
+        measured()
+        gc.collect()
+        return torch.accelerator.memory_allocated(self.place) - before
+
+    def peak_memory(self, warm_up: Callable[[], None], measured: Callable[[], None]) -> PeakMemory:
+        counts, place = torch.accelerator, self.place
+        gc.collect()
+        counts.empty_cache()
+        allocated, reserved = counts.memory_allocated(place), counts.memory_reserved(place)
+        retries = self._retries()
+        warm_up()
+        self.synchronize()
+        counts.reset_peak_memory_stats(place)
+        measured()
+        self.synchronize()
+        return PeakMemory(
+            allocated_bytes=counts.max_memory_allocated(place) - allocated,
+            reserved_bytes=counts.max_memory_reserved(place) - reserved,
+            alloc_retries=self._retries() - retries,
+        )
+
+    def _retries(self) -> int:
+        return int(torch.accelerator.memory_stats(self.place).get("num_alloc_retries", 0))
+
+    def profiler_activities(self) -> list[ProfilerActivity]:
+        return [ProfilerActivity.CPU, getattr(ProfilerActivity, self.kind.upper())]
+
+
+class EventClock:
+    """A pair of events inside a pair of host readings, synchronised at both ends."""
+
+    def __init__(self, device: Accelerator) -> None:
+        self._device = device
+        self._begin = device.module.Event(enable_timing=True)
+        self._end = device.module.Event(enable_timing=True)
+        self._started_s = 0.0
+
+    def start(self) -> None:
+        self._device.synchronize()
+        self._started_s = time.perf_counter()
+        self._begin.record()
+
+    def stop(self) -> tuple[float, float | None]:
+        self._end.record()
+        self._device.synchronize()
+        wall_s = time.perf_counter() - self._started_s
+        return wall_s, float(self._begin.elapsed_time(self._end)) / 1e3

@@ -1,0 +1,120 @@
+"""The host's own CPU: it computes while its caller waits, and its clock is the host's."""
+
+import os
+import platform
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch.autograd.profiler import profile, record_function
+
+from perfsuite.devices.device import HOST, Clock, Device, Hardware, Sensor, key_of, read_host
+from perfsuite.devices.precision import Precision
+from perfsuite.judging.blocks import State
+
+_MEASURED = "perfsuite: measured"
+
+
+class Cpu(Device):
+    """The CPU that this process runs on."""
+
+    kind = "cpu"
+    workload = "tiny"
+    profiled_by = "cpu"
+    computes_on_host = True
+    place = HOST
+
+    def hardware(self) -> Hardware:
+        name, count = _name(), _usable()
+        key = key_of(f"cpu-{name}-x{count}")
+        return Hardware(key=key, kind=self.kind, name=name, count=count, memory_bytes=None)
+
+    def versions(self) -> dict[str, Any]:
+        return {}
+
+    def why_not(self, precision: Precision) -> str | None:
+        return "cpu: TF32 needs an NVIDIA GPU; use fp32" if precision is Precision.tf32 else None
+
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """Those worth timing; float16 works, but is emulated, 10 to 40 times slower than fp32."""
+        return (Precision.fp32, Precision.bf16)
+
+    @property
+    def fast_precision(self) -> Precision:
+        """The precision that one would train in here: most CPUs gain nothing by another."""
+        return Precision.fp32
+
+    def clock(self) -> Clock:
+        return HostClock()
+
+    def sensor(self) -> Sensor:
+        return HostSensor()
+
+    def synchronize(self) -> None:
+        pass  # the caller has waited
+
+    def growth_bytes(self, warm_up: Callable[[], None], measured: Callable[[], None]) -> int:
+        """Return bytes allocated less bytes freed while `measured` ran, by torch's profiler.
+
+        It watches the warm-up too, since it does not see memory freed that was allocated earlier.
+        """
+        with _quiet(), profile(profile_memory=True) as profiled:
+            warm_up()
+            with record_function(_MEASURED):
+                measured()
+        events = profiled.function_events or ()
+        return sum(event.cpu_memory_usage for event in events if event.name == _MEASURED)
+
+
+class HostClock:
+    """The host's clock, for a device that computes while its caller waits."""
+
+    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
+        self._now = now
+        self._started_s = 0.0
+
+    def start(self) -> None:
+        self._started_s = self._now()
+
+    def stop(self) -> tuple[float, float | None]:
+        return self._now() - self._started_s, None
+
+
+class HostSensor:
+    """Reads the host; whether a CPU was held back it cannot tell."""
+
+    def read(self) -> State:
+        return read_host()
+
+    def held_back(self, before: State, after: State) -> tuple[str, ...]:  # noqa: ARG002  # unknown
+        return ()
+
+
+def _name() -> str:
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.M)
+    except OSError:
+        found = None
+    return found.group(1).strip() if found else platform.processor() or platform.machine()
+
+
+def _usable() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the profiler from writing to stderr, unless the environment says how loud it is."""
+    name = "KINETO_LOG_LEVEL"
+    said = name in os.environ
+    os.environ.setdefault(name, "99")
+    try:
+        yield
+    finally:
+        if not said:
+            del os.environ[name]

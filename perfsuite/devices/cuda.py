@@ -1,0 +1,149 @@
+"""NVIDIA GPUs: their names, precisions and synchronisation, and their state by way of NVML."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pynvml
+import torch
+
+from perfsuite.devices.accelerator import Accelerator
+from perfsuite.devices.device import DeviceError, Hardware, HostWaitError, Sensor, key_of, read_host
+from perfsuite.devices.precision import Precision
+from perfsuite.judging.blocks import State
+
+_NEEDS = {Precision.tf32: (8, 0), Precision.bf16: (8, 0), Precision.fp16: (5, 3)}
+"""The least compute capability."""
+
+# Clocks lowered against the will of whoever runs the machine. The power cap is not among them:
+# a large GPU runs into it in all good training, and nothing would be left.
+_SLOWDOWNS = {
+    pynvml.nvmlClocksEventReasonHwSlowdown: "hardware slowdown",
+    pynvml.nvmlClocksEventReasonSwThermalSlowdown: "software thermal slowdown",
+    pynvml.nvmlClocksEventReasonHwThermalSlowdown: "hardware thermal slowdown",
+    pynvml.nvmlClocksEventReasonHwPowerBrakeSlowdown: "power brake",
+}
+
+
+class Cuda(Accelerator):
+    """A GPU of NVIDIA.
+
+    Raises:
+        DeviceError: there is none.
+    """
+
+    kind = "cuda"
+
+    def __init__(self, index: int | None = None) -> None:
+        if not torch.cuda.is_available():
+            built = torch.version.cuda
+            why = "torch sees no GPU" if built else "this torch was built without CUDA"
+            raise DeviceError(f"{why} (torch {torch.__version__})")
+        super().__init__(index)
+
+    @staticmethod
+    def started() -> bool:
+        """Tell whether this process has begun to use CUDA, so that no fork of it can."""
+        return bool(torch.cuda.is_initialized())
+
+    def hardware(self) -> Hardware:
+        properties = torch.cuda.get_device_properties(self.place)
+        count, memory_bytes = torch.cuda.device_count(), properties.total_memory
+        gib = round(memory_bytes / 2**30)
+        return Hardware(
+            key=key_of(f"{properties.name}-x{count}-{gib}gib"),
+            kind=self.kind,
+            name=properties.name,
+            count=count,
+            memory_bytes=memory_bytes,
+        )
+
+    def versions(self) -> dict[str, Any]:
+        return {"cudnn": torch.backends.cudnn.version(), "driver": _driver()}
+
+    def why_not(self, precision: Precision) -> str | None:
+        found, least = torch.cuda.get_device_capability(self.place), _NEEDS.get(precision, (0, 0))
+        if found >= least:
+            return None
+        return (
+            f"{torch.cuda.get_device_name(self.place)}: needs compute capability"
+            f" {least[0]}.{least[1]}, this GPU has {found[0]}.{found[1]}"
+        )
+
+    def sensor(self) -> Sensor:
+        return NvmlSensor(str(torch.cuda.get_device_properties(self.place).uuid))
+
+    @contextmanager
+    def host_waits_raise(self) -> Iterator[None]:
+        before = torch.cuda.get_sync_debug_mode()
+        try:
+            torch.cuda.set_sync_debug_mode("error")
+            yield
+        except RuntimeError as error:
+            if "synchroniz" not in str(error):
+                raise
+            raise HostWaitError(str(error).splitlines()[0]) from None
+        finally:
+            torch.cuda.set_sync_debug_mode(before)
+
+
+class NvmlSensor:
+    """Reads a GPU through NVML.
+
+    Args:
+        uuid: of the GPU, as torch and NVML both spell it. An index would not do: NVML does not
+            know of CUDA_VISIBLE_DEVICES.
+    """
+
+    def __init__(self, uuid: str) -> None:
+        self._handle: Any = None
+        try:
+            pynvml.nvmlInit()  # for as long as the process lives: it costs milliseconds
+            self._handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
+        except pynvml.NVMLError:
+            pass  # no NVML, or it cannot see this GPU: everything stays unknown
+
+    def read(self) -> State:
+        host = read_host()
+        power_mw = self._ask("nvmlDeviceGetPowerUsage")
+        running = self._ask("nvmlDeviceGetComputeRunningProcesses")
+        violation = self._ask("nvmlDeviceGetViolationStatus", pynvml.NVML_PERF_POLICY_THERMAL)
+        return State(
+            load_1min=host.load_1min,
+            cpu_mhz=host.cpu_mhz,
+            sm_mhz=self._ask("nvmlDeviceGetClockInfo", pynvml.NVML_CLOCK_SM),
+            memory_mhz=self._ask("nvmlDeviceGetClockInfo", pynvml.NVML_CLOCK_MEM),
+            temperature_c=self._ask("nvmlDeviceGetTemperature", pynvml.NVML_TEMPERATURE_GPU),
+            power_w=None if power_mw is None else power_mw / 1e3,
+            clock_event_reasons=self._ask("nvmlDeviceGetCurrentClocksEventReasons"),
+            thermal_violation_ns=None if violation is None else int(violation.violationTime),
+            # In a container our own process may go by another number, and counts as another.
+            other_processes=(
+                None if running is None else len({each.pid for each in running} - {os.getpid()})
+            ),
+        )
+
+    def held_back(self, before: State, after: State) -> tuple[str, ...]:
+        bits = (before.clock_event_reasons or 0) | (after.clock_event_reasons or 0)
+        reasons = [name for bit, name in _SLOWDOWNS.items() if bits & bit]
+        then, now = before.thermal_violation_ns, after.thermal_violation_ns
+        if then is not None and now is not None and now > then and not reasons:
+            reasons.append("thermal violation")
+        return tuple(reasons)
+
+    def _ask(self, query: str, *arguments: int) -> Any:
+        if self._handle is None:
+            return None
+        try:
+            return getattr(pynvml, query)(self._handle, *arguments)
+        except (pynvml.NVMLError, AttributeError):  # a release may lack the function itself
+            return None
+
+
+def _driver() -> str | None:
+    try:
+        pynvml.nvmlInit()
+        return str(pynvml.nvmlSystemGetDriverVersion())
+    except pynvml.NVMLError:
+        return None

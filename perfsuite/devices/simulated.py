@@ -1,0 +1,255 @@
+"""A simulated accelerator: time passes only where something is said to take some.
+
+A host launches kernels into a queue of finite depth, a device works through them, and both have
+a clock. Clocks ramp up from idle, the device is held back or shared with neighbours for spells
+of time, kernels scatter from one to the next and from one process to the next, and memory runs
+out. Everything follows from a `Card` and a number: the same twice. So what a timing, a verdict
+or a report does can be tried in milliseconds, on any machine, with the truth known.
+"""
+
+import math
+import random
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from perfsuite.devices.device import (
+    HOST,
+    Clock,
+    Device,
+    Hardware,
+    HostWaitError,
+    PeakMemory,
+    Sensor,
+    key_of,
+)
+from perfsuite.devices.precision import Precision
+from perfsuite.judging.blocks import State
+
+_HELD_BACK = 1
+"""The bit of `State.clock_event_reasons` that says so."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spell:
+    """A stretch of time in which the device is slower.
+
+    Attributes:
+        start_s, end_s: on the simulated clock.
+        speed: what is left of the device's speed, above 0 and at most 1.
+    """
+
+    start_s: float
+    end_s: float
+    speed: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """An accelerator, and the host that drives it.
+
+    Attributes:
+        name: as a vendor would spell it.
+        memory_bytes: of the device.
+        launch_s: what a launch costs the host.
+        queue_depth: launches that the host may be ahead of the device.
+        full_mhz, idle_mhz: the clock under load, and at rest; speed goes with it.
+        ramp_s: how long the clock takes from rest to full; it rests after as long without work.
+        held_back: spells of throttling.
+        neighbours: spells in which another process uses the device.
+        within: scatter of kernels, as the standard deviation of the logarithm.
+        between: scatter of processes.
+        seed: of what is drawn.
+    """
+
+    name: str = "Simulated"
+    memory_bytes: int = 2**30
+    launch_s: float = 5e-6
+    queue_depth: int = 1024
+    full_mhz: int = 1980
+    idle_mhz: int = 345
+    ramp_s: float = 0.0
+    held_back: tuple[Spell, ...] = ()
+    neighbours: tuple[Spell, ...] = ()
+    within: float = 0.0
+    between: float = 0.0
+    seed: int = 0
+
+
+class Simulated(Device):
+    """A simulated accelerator, used by one process.
+
+    Args:
+        card: what it is like.
+        process: number of the process; each has a speed of its own where `Card.between` says so.
+
+    Attributes:
+        now_s: what the host's clock says.
+        busy_s: how long the device has computed.
+        used_bytes: of its memory.
+    """
+
+    kind = "simulated"
+    place = HOST  # what is computed is computed there
+
+    def __init__(self, card: Card | None = None, *, process: int = 0) -> None:
+        self.card = Card() if card is None else card
+        self.now_s = self.busy_s = 0.0
+        self.used_bytes = self._most_bytes = 0
+        self._free_s = 0.0  # when the device will have done all its work
+        self._active_since_s = 0.0
+        self._queue: deque[float] = deque()  # when each launched kernel ends
+        self._waits_raise = False
+        self._draw = random.Random(f"{self.card.seed} {process}")
+        self._pace = math.exp(self._draw.gauss(0.0, self.card.between))
+
+    def host(self, seconds: float) -> None:
+        """Let the host compute."""
+        self.now_s += seconds
+
+    def launch(self, kernel_s: float) -> None:
+        """Let the host launch a kernel that takes so long at full speed."""
+        self.now_s += self.card.launch_s
+        while self._queue and self._queue[0] <= self.now_s:
+            self._queue.popleft()
+        if len(self._queue) >= self.card.queue_depth:
+            self.now_s = self._queue.popleft()
+        start_s = max(self.now_s, self._free_s)
+        if start_s - self._free_s > self.card.ramp_s:
+            self._active_since_s = start_s
+        scatter = math.exp(self._draw.gauss(0.0, self.card.within))
+        taken_s = kernel_s * self._pace * scatter / self._speed(start_s)
+        self._free_s = start_s + taken_s
+        self.busy_s += taken_s
+        self._queue.append(self._free_s)
+
+    def wait(self) -> None:
+        """Let the host wait for the device, as a step does that reads a value.
+
+        Raises:
+            HostWaitError: that is not allowed at present.
+        """
+        if self._waits_raise:
+            raise HostWaitError("called a synchronizing operation")
+        self.synchronize()
+
+    def synchronize(self) -> None:
+        self.now_s = max(self.now_s, self._free_s)
+        self._queue.clear()
+
+    @property
+    def ends_s(self) -> float:
+        """When an event is reached that is recorded now."""
+        return max(self.now_s, self._free_s)
+
+    def mhz(self, at_s: float) -> float:
+        """Return the device's clock at a time."""
+        card = self.card
+        if card.ramp_s == 0 or at_s - self._free_s > card.ramp_s:
+            return card.full_mhz if card.ramp_s == 0 else card.idle_mhz
+        risen = min(1.0, (at_s - self._active_since_s) / card.ramp_s)
+        return card.idle_mhz + risen * (card.full_mhz - card.idle_mhz)
+
+    def _speed(self, at_s: float) -> float:
+        spells = [*self.card.held_back, *self.card.neighbours]
+        left = math.prod(each.speed for each in spells if each.start_s <= at_s < each.end_s)
+        clock = 1.0 if self.card.ramp_s == 0 else self.mhz(at_s) / self.card.full_mhz
+        return left * clock
+
+    def hardware(self) -> Hardware:
+        card = self.card
+        return Hardware(
+            key=key_of(f"simulated-{card.name}-x1"),
+            kind=self.kind,
+            name=card.name,
+            count=1,
+            memory_bytes=card.memory_bytes,
+        )
+
+    def versions(self) -> dict[str, Any]:
+        return {"simulated": repr(self.card)}
+
+    def why_not(self, precision: Precision) -> str | None:  # noqa: ARG002  # it can do all
+        return None
+
+    def clock(self) -> Clock:
+        return SimulatedClock(self)
+
+    def sensor(self) -> Sensor:
+        return SimulatedSensor(self)
+
+    @contextmanager
+    def host_waits_raise(self) -> Iterator[None]:
+        self._waits_raise = True
+        try:
+            yield
+        finally:
+            self._waits_raise = False
+
+    def allocate(self, bytes_: int) -> None:
+        """Take memory, or give back a negative amount.
+
+        Raises:
+            OutOfMemoryError: PyTorch's own, where there is not so much left.
+        """
+        if (free := self.card.memory_bytes - self.used_bytes) < bytes_:
+            raise torch.OutOfMemoryError(f"tried to allocate {bytes_} bytes; {free} are free")
+        self.used_bytes += bytes_
+        self._most_bytes = max(self._most_bytes, self.used_bytes)
+
+    def growth_bytes(self, warm_up: Callable[[], None], measured: Callable[[], None]) -> int:
+        warm_up()
+        before = self.used_bytes
+        measured()
+        return self.used_bytes - before
+
+    def peak_memory(self, warm_up: Callable[[], None], measured: Callable[[], None]) -> PeakMemory:
+        before = self.used_bytes
+        warm_up()
+        self._most_bytes = self.used_bytes
+        measured()
+        most = self._most_bytes - before
+        return PeakMemory(allocated_bytes=most, reserved_bytes=most, alloc_retries=0)
+
+
+class SimulatedClock:
+    """Host and device seconds of a region of simulated time."""
+
+    def __init__(self, device: Simulated) -> None:
+        self._device = device
+        self._started_s = 0.0
+
+    def start(self) -> None:
+        self._device.synchronize()
+        self._started_s = self._device.now_s
+
+    def stop(self) -> tuple[float, float | None]:
+        end_s = self._device.ends_s
+        self._device.synchronize()
+        return self._device.now_s - self._started_s, end_s - self._started_s
+
+
+class SimulatedSensor:
+    """Reads a simulated device; a spell of throttling shows in the first reading after it began."""
+
+    def __init__(self, device: Simulated) -> None:
+        self._device = device
+        self._read_s = device.now_s
+
+    def read(self) -> State:
+        device, card = self._device, self._device.card
+        since_s, self._read_s = self._read_s, device.now_s
+        held = any(e.start_s < device.now_s and e.end_s > since_s for e in card.held_back)
+        beside = sum(each.start_s <= device.now_s < each.end_s for each in card.neighbours)
+        return State(
+            sm_mhz=round(device.mhz(device.now_s)),
+            clock_event_reasons=_HELD_BACK * held,
+            other_processes=beside,
+        )
+
+    def held_back(self, before: State, after: State) -> tuple[str, ...]:  # noqa: ARG002  # told once
+        return ("simulated slowdown",) if after.clock_event_reasons else ()

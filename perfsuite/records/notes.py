@@ -1,0 +1,111 @@
+"""What one benchmark leaves behind, noted while it runs and made into its record once."""
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from perfsuite.judging.blocks import State
+from perfsuite.judging.gates import Verdict, not_gated
+from perfsuite.records.schema import Benchmark, Metric, encode
+
+if TYPE_CHECKING:
+    from perfsuite.records.operators import Profile
+
+
+class Notes:
+    """The notes on one benchmark.
+
+    Args:
+        key: the benchmark's name in baselines.
+        markers: names of its pytest markers.
+
+    Attributes:
+        times_s: the seconds that go into pytest-benchmark's statistics.
+        verdicts: of the gates so far.
+        pages: text to be shown at the end of the session.
+        operators: where the time of its step goes, once that was looked into.
+    """
+
+    def __init__(self, key: str, *, markers: Iterable[str]) -> None:
+        self.key = key
+        self.times_s: list[float] = []
+        self.verdicts: list[Verdict] = []
+        self.pages: list[str] = []
+        self.operators: Profile | None = None
+        self._markers = list(markers)
+        self._config: dict[str, Any] = {}
+        self._metrics: dict[str, Metric] = {}
+        self._arms: dict[str, Any] = {}
+        self._raw: dict[str, Any] = {}
+
+    def configure(self, **settings: Any) -> None:
+        """Note settings without which two figures must not be compared."""
+        self._config.update(settings)
+
+    def keep(self, name: str, raw: Any) -> None:
+        """Keep raw figures for the run's JSON."""
+        self._raw[name] = raw
+
+    def timed(self, seconds: Iterable[float]) -> None:
+        """Give seconds to pytest-benchmark's statistics, where no blocks were timed."""
+        self.times_s = [float(second) for second in seconds]
+
+    def metric(
+        self, name: str, value: float, *, unit: str, better: Literal["lower", "higher"]
+    ) -> None:
+        """Note a positive figure that is to be compared with the baseline's.
+
+        Raises:
+            ValueError: it is not finite and positive, or `better` is another word.
+        """
+        if not 0 < value < float("inf"):
+            raise ValueError(f"metric {name} = {value!r}: must be finite and positive")
+        if better not in ("lower", "higher"):
+            raise ValueError(f"metric {name}: better = {better!r}: must be 'lower' or 'higher'")
+        self._metrics[name] = Metric(value=float(value), unit=unit, better=better)
+
+    def gate(self, *verdicts: Verdict) -> None:
+        """Collect verdicts; what they mean for the benchmark is decided when it is done."""
+        self.verdicts += verdicts
+
+    def show(self, page: str) -> None:
+        """Show text at the end of the session."""
+        self.pages.append(page)
+
+    def arm(self, label: str, **about: Any) -> None:
+        """Note how an arm was warmed up."""
+        self._arms[label] = about
+
+    def ungated(self) -> tuple[Verdict, ...]:
+        """Return the figures as verdicts of their own, where no gate speaks of them.
+
+        Throttling is no figure's gate.
+        """
+        if any(verdict.gate != "throttling" for verdict in self.verdicts):
+            return ()
+        return tuple(
+            not_gated(name, f"{metric.value:.4g} {metric.unit}", "compared with a baseline only")
+            for name, metric in self._metrics.items()
+        )
+
+    def record(self, before: State, after: State) -> Benchmark:
+        """Return everything that is known of the benchmark.
+
+        Args:
+            before: the machine's state when it began.
+            after: when it ended.
+        """
+        return Benchmark(
+            key=self.key,
+            # As it will be read from a baseline, where a tuple is a list.
+            config=msgspec.json.decode(encode(self._config)),
+            metrics=self._metrics,
+            verdicts=self.verdicts,
+            markers=self._markers,
+            operators=self.operators,
+            state={"before": asdict(before), "after": asdict(after)},
+            arms=self._arms,
+            raw=self._raw,
+        )
