@@ -34,7 +34,7 @@ from sabotage.steps import (  # noqa: E402
 from perfsuite.devices.choice import choose_device, device_of  # noqa: E402
 from perfsuite.devices.precision import Precision  # noqa: E402
 from perfsuite.judging.gates import Outcome  # noqa: E402
-from perfsuite.judging.thresholds import Convergence, load_thresholds  # noqa: E402
+from perfsuite.judging.thresholds import ConvergenceLimits, load_thresholds  # noqa: E402
 from perfsuite.measuring.convergence import SeedPair, Training, judge_twice, perturb, train  # noqa: E402
 from perfsuite.training.data import Digits, load_digits  # noqa: E402
 from perfsuite.training.step import TrainStep  # noqa: E402
@@ -122,7 +122,7 @@ class Study(msgspec.Struct, kw_only=True):
 
     hardware: str
     torch: str
-    asked: Convergence
+    asked: ConvergenceLimits
     trials: list[Trial]
 
 
@@ -154,7 +154,7 @@ def pair(case: Case, digits: Digits, seed: int) -> SeedPair:
     )
 
 
-def run_trial(case: Case, digits: Digits, number: int, asked: Convergence) -> Trial:
+def run_trial(case: Case, digits: Digits, number: int, asked: ConvergenceLimits) -> Trial:
     """Judge once, as the benchmark does, with seeds that no other trial has."""
 
     def trained(seeds: Sequence[int]) -> tuple[SeedPair, ...]:

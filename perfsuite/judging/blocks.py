@@ -8,17 +8,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """One reading of the machine.
+    """One reading of the machine; all but the first two fields are the GPU's.
 
     Attributes:
         load_1min: processes that wanted a CPU, on average over the last minute.
-        cpu_mhz: the CPU's frequency.
-        sm_mhz: the GPU's frequency.
-        memory_mhz: its memory's.
-        temperature_c: its temperature.
-        power_w: what it draws.
-        clock_event_reasons: NVML's bits that say why its clocks are what they are.
-        thermal_violation_ns: how long, since the driver was loaded, heat has held it back.
+        clock_event_reasons: NVML's bits that say why the clocks are what they are.
+        thermal_violation_ns: how long, since the driver was loaded, heat has slowed the GPU.
         other_processes: how many processes besides this one compute on it.
     """
 
@@ -35,15 +30,14 @@ class State:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """The timing of one block.
+    """The timing of one block of training steps.
 
     Attributes:
-        steps: how many training steps it took.
         wall_s: seconds a step by the host's clock, from idle device to idle device.
         device_s: seconds a step between two events on the device, None on a CPU. Where
             wall_s is much larger, the host cannot keep the device busy.
-        state: the machine's, just after; None where nobody looked.
-        throttled: why the device was held back meanwhile; empty if it was not.
+        state: of the machine just afterwards, None where it was not read.
+        throttled: why the device was throttled meanwhile; empty if it was not.
     """
 
     steps: int
@@ -54,7 +48,7 @@ class Block:
 
     @property
     def step_s(self) -> float:
-        """Seconds a step by the most direct clock there is."""
+        """Seconds a step, by the device's clock if it has one."""
         return self.wall_s if self.device_s is None else self.device_s
 
 

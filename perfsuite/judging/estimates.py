@@ -1,4 +1,7 @@
-"""Estimates from timings: pure functions over numbers, without torch and without pytest."""
+"""Estimates from timings: pure functions over numbers, without torch and without pytest.
+
+Each raises `SampleError` for values that are too few, unpaired, or not finite and positive.
+"""
 
 import math
 import statistics
@@ -13,7 +16,7 @@ from scipy.stats import quantile_test, rankdata
 
 
 class SampleError(ValueError):
-    """Numbers from which nothing can be estimated: empty, not finite, not positive, unpaired."""
+    """Numbers from which nothing can be estimated; the message names the first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,8 +24,7 @@ class Estimate:
     """A figure with its two-sided interval.
 
     Attributes:
-        value: the point estimate; ``low`` and ``high`` bound it.
-        confidence: of the interval, 1.0 for a figure that was counted and not sampled.
+        confidence: 1.0 for a figure that was counted and not sampled.
         n: how many observations it rests on.
         scatter: of one observation, as a standard deviation of its logarithm.
         unknown: why nothing can be said, where that is so; then there is no value.
@@ -71,24 +73,16 @@ def _check_confidence(confidence: float) -> None:
 
 
 def median_s(seconds: Sequence[float]) -> float:
-    """Return the median of positive durations.
-
-    Raises:
-        SampleError: there are none, or one is not finite and positive.
-    """
+    """Return the median of positive durations."""
     return statistics.median(_positive("seconds", seconds))
 
 
 def median_interval(seconds: Sequence[float], *, confidence: float = 0.99) -> Estimate:
     """Return the median of positive durations with its exact interval.
 
-    The ends are two of the durations, as the sign test has it, whatever their distribution
-    (Conover, Practical Nonparametric Statistics, 3rd ed., section 3.2). It supposes that they
-    are independent, and speaks of one process. With too few to carry `confidence` the interval
-    is without ends, from 0 to infinity.
-
-    Raises:
-        SampleError: there are none, or one is not finite and positive.
+    The ends are two of the durations, by the sign test, whatever their distribution (Conover,
+    Practical Nonparametric Statistics, 3rd ed., section 3.2). They are taken as independent,
+    and of one process. Too few of them give an interval from 0 to infinity.
     """
     _check_confidence(confidence)
     ordered = sorted(_positive("seconds", seconds))
@@ -104,10 +98,9 @@ def median_interval(seconds: Sequence[float], *, confidence: float = 0.99) -> Es
 
 
 def is_steady(seconds: Sequence[float], *, window: int, tolerance: float) -> bool:
-    """Tell whether the last `window` durations agree with the `window` before them.
+    """Tell whether the medians of the last two windows are within `tolerance` of each other.
 
-    They agree when the ratio of their medians is within `tolerance` of one. Fewer than
-    two windows are never steady.
+    Fewer than two windows are never steady.
     """
     if len(seconds) < 2 * window:
         return False
@@ -121,17 +114,12 @@ def paired_ratio(
 ) -> Estimate:
     """Return the ratio of paired positive measurements, in the order in which they were made.
 
-    The estimate is the Hodges-Lehmann median of the log ratios, so that a stall of the
-    machine in one pair moves it no more than any other pair does. The interval inverts
-    Wilcoxon's signed-rank test, at its exact quantile (Hollander, Wolfe and Chicken,
-    Nonparametric Statistical Methods, 3rd ed., section 3.3): it supposes symmetry, which
-    pairs in balanced order have where both sides are the same, and no distribution. Where
-    neighbours resemble each other it is widened as for as many fewer independent pairs
-    (`_dependence`).
-
-    Raises:
-        SampleError: too few pairs to carry an interval at this confidence, lengths that
-            differ, or a value that is not finite and positive.
+    The estimate is the Hodges-Lehmann median of the log ratios, which a stall of the machine
+    in one pair moves no more than any other pair does. The interval inverts Wilcoxon's
+    signed-rank test, at its exact quantile (Hollander, Wolfe and Chicken, Nonparametric
+    Statistical Methods, 3rd ed., section 3.3): it assumes symmetry, which pairs in balanced
+    order have where both sides are the same, and no distribution. Where neighbours resemble
+    each other it is widened as for fewer independent pairs (`_dependence`).
     """
     _check_confidence(confidence)
     logs = np.array(_log_ratios(numerators, denominators, least=_least_pairs(confidence)))
@@ -150,11 +138,7 @@ def paired_ratio(
 
 
 def hodges_lehmann(numerators: Sequence[float], denominators: Sequence[float]) -> float:
-    """Return the estimate of `paired_ratio` alone, which a single pair suffices for.
-
-    Raises:
-        SampleError: there is no pair, lengths differ, or a value is not finite and positive.
-    """
+    """Return the estimate of `paired_ratio` without an interval; one pair is enough."""
     logs = np.array(_log_ratios(numerators, denominators, least=1))
     return math.exp(float(np.median(_walsh_averages(logs))))
 
@@ -217,13 +201,9 @@ def mean_ratio(
 ) -> Estimate:
     """Return the geometric mean of paired ratios with Student's t interval.
 
-    For few, well-behaved pairs, such as the mean losses of trainings paired by seed. The
-    interval at ``1 - 2 * alpha`` is the one of two one-sided tests at ``alpha``
-    (Schuirmann, J. Pharmacokinet. Biopharm. 15, 1987).
-
-    Raises:
-        SampleError: fewer than two pairs, lengths that differ, or a value that is not finite
-            and positive.
+    For few pairs without outliers, such as mean losses paired by seed. The interval at
+    ``1 - 2 * alpha`` is that of two one-sided tests at ``alpha`` (Schuirmann,
+    J. Pharmacokinet. Biopharm. 15, 1987).
     """
     _check_confidence(confidence)
     logs = _log_ratios(numerators, denominators, least=2)
@@ -240,14 +220,10 @@ def predicted_ratio(
 ) -> Estimate:
     """Return `now` over the runs' geometric mean, with the interval a further run would have.
 
-    The process is the unit of replication, so the interval is Student's prediction interval
-    for one more run (Hahn and Meeker, Statistical Intervals, section 4.7): its width comes
-    from the spread *between* the runs. With fewer than three runs there is no spread worth
-    the name, so the larger of theirs and `assumed_spread` (a standard deviation of the log)
-    takes its place.
-
-    Raises:
-        SampleError: no runs, a value that is not finite and positive, or a negative spread.
+    It is Student's prediction interval for one more run (Hahn and Meeker, Statistical
+    Intervals, section 4.7): its width comes from the spread *between* the runs. Fewer than
+    three say little of it, so that the larger of theirs and `assumed_spread` (a standard
+    deviation of the log) is taken.
     """
     _check_confidence(confidence)
     if not (math.isfinite(assumed_spread) and assumed_spread >= 0):

@@ -6,7 +6,7 @@ In between is INCONCLUSIVE, which is not green. A gate without a threshold is NO
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -31,13 +31,14 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What one gate says of one figure.
+    """What one gate says of one figure; each text can be read without the others.
 
     Attributes:
         gate: the gate's name, as in thresholds.toml.
         outcome: PASS, FAIL, INCONCLUSIVE or NOT GATED.
-        figure: the measured figure with unit and interval, ready to read.
-        threshold: what was asked of it, ready to read.
+        figure: completes "found: ", with unit and interval.
+        threshold: completes "required: "; empty where nothing is. A NOT GATED verdict of an
+            older run has its reason here.
         reason: why the outcome is what it is, where figure and threshold do not say it.
         word: what is shown for the outcome where there is a better one, such as SLOWER.
     """
@@ -54,19 +55,31 @@ class Verdict:
         """The word, or the outcome where there is none."""
         return self.word or self.outcome.value
 
+    @property
+    def required(self) -> str:
+        """The threshold, empty where nothing is required."""
+        return "" if self.outcome is Outcome.NOT_GATED else self.threshold
+
+    @property
+    def explanation(self) -> str:
+        """The reason, wherever it is kept."""
+        return self.reason or (self.threshold if self.outcome is Outcome.NOT_GATED else "")
+
     def __str__(self) -> str:
-        tail = f" ({self.reason})" if self.reason else ""
-        return f"{self.shown} {self.gate}: {self.figure}, {self.threshold}{tail}"
+        required = f"; required: {self.required}" if self.required else ""
+        explanation = f" ({self.explanation})" if self.explanation else ""
+        return f"{self.shown} {self.gate}: {self.figure}{required}{explanation}"
 
 
 def _figure(estimate: Estimate, unit: str) -> str:
     if estimate.unknown:
         return "unknown"
-    if not all(map(math.isfinite, (estimate.value, estimate.low, estimate.high))):
-        return f"{estimate.value}{unit}"
+    if not math.isfinite(estimate.value):
+        return str(estimate.value)
+    figure = f"{estimate.value:.3f}{unit}"
     if estimate.confidence == 1.0:
-        return f"{estimate.value:.3f}{unit}"
-    return f"{estimate.value:.3f}{unit} [{estimate.low:.3f}, {estimate.high:.3f}]"
+        return figure
+    return f"{figure} [{estimate.low:.3f}, {estimate.high:.3f}]"
 
 
 def _judge(
@@ -91,26 +104,30 @@ def _judge(
 
 
 def not_gated(gate: str, figure: str, reason: str = "no threshold is set") -> Verdict:
-    """Return the verdict on a figure of which nothing was asked."""
-    return Verdict(gate=gate, outcome=Outcome.NOT_GATED, figure=figure, threshold=reason)
+    """Return the verdict on a figure of which nothing is required."""
+    return Verdict(gate=gate, outcome=Outcome.NOT_GATED, figure=figure, threshold="", reason=reason)
 
 
 def at_least(gate: str, estimate: Estimate, minimum: float | None, *, unit: str = "x") -> Verdict:
     """Judge a figure that must not fall below `minimum`."""
     if minimum is None:
         return not_gated(gate, _figure(estimate, unit))
-    threshold = f"at least {minimum:g}{unit}"
     low, high = minimum - estimate.high, minimum - estimate.low
-    return _judge(gate, estimate, threshold, low=low, high=high, unit=unit)
+    return _judge(gate, estimate, f"at least {minimum:g}{unit}", low=low, high=high, unit=unit)
 
 
 def at_most(gate: str, estimate: Estimate, maximum: float | None, *, unit: str = "x") -> Verdict:
     """Judge a figure that must not rise above `maximum`."""
     if maximum is None:
         return not_gated(gate, _figure(estimate, unit))
-    threshold = f"at most {maximum:g}{unit}"
     low, high = estimate.low - maximum, estimate.high - maximum
-    return _judge(gate, estimate, threshold, low=low, high=high, unit=unit)
+    return _judge(gate, estimate, f"at most {maximum:g}{unit}", low=low, high=high, unit=unit)
+
+
+def _log_ends(ratio: Estimate) -> tuple[float, float]:
+    """Return the logarithms of the interval's ends, NaN for one that has none."""
+    low, high = (math.log(end) if end > 0 else math.nan for end in (ratio.low, ratio.high))
+    return low, high
 
 
 def equivalent(gate: str, ratio: Estimate, margin: float | None) -> Verdict:
@@ -121,11 +138,10 @@ def equivalent(gate: str, ratio: Estimate, margin: float | None) -> Verdict:
     """
     if margin is None:
         return not_gated(gate, _figure(ratio, "x"))
-    width = math.log1p(margin)
-    logs = [math.log(end) if end > 0 else math.nan for end in (ratio.low, ratio.high)]
-    nearest = 0.0 if logs[0] <= 0 <= logs[1] else min(map(abs, logs))
-    farthest = max(map(abs, logs)) if all(map(math.isfinite, logs)) else math.nan
-    threshold = f"within {margin:.1%} of 1"
+    low, high = _log_ends(ratio)
+    nearest = 0.0 if low <= 0 <= high else min(abs(low), abs(high))
+    farthest = max(abs(low), abs(high)) if math.isfinite(low + high) else math.nan
+    threshold, width = f"within {margin:.1%} of 1x", math.log1p(margin)
     return _judge(gate, ratio, threshold, low=nearest - width, high=farthest - width, unit="x")
 
 
@@ -142,29 +158,23 @@ def not_worse(
         runs: how many promoted runs the baseline has.
         unit: printed behind the ratio.
     """
-    logs = [math.log(end) if end > 0 else math.nan for end in (ratio.low, ratio.high)]
-    low, high = logs if better == "lower" else (-logs[1], -logs[0])
+    low, high = _log_ends(ratio)
+    if better == "higher":
+        low, high = -high, -low
     width = math.log1p(margin)
-    threshold = f"at most {margin:.1%} worse than {runs} run{'s' if runs > 1 else ''}"
+    promoted = "the promoted run" if runs == 1 else f"the {runs} promoted runs"
+    threshold = f"at most {margin:.1%} worse than {promoted}"
     verdict = _judge(gate, ratio, threshold, low=low - width, high=high - width, unit=unit)
     if runs >= 3 or verdict.outcome is Outcome.PASS:
         return verdict
     few = "fewer than 3 runs: their spread is assumed; promote more"
-    reason = f"{verdict.reason}; {few}" if verdict.reason else few
-    return Verdict(
-        gate=gate,
-        outcome=verdict.outcome,
-        figure=verdict.figure,
-        threshold=threshold,
-        reason=reason,
-    )
+    return replace(verdict, reason=f"{verdict.reason}; {few}" if verdict.reason else few)
 
 
 def missing(gate: str, what: str, remedy: str) -> Verdict:
-    """Return the FAIL of a gate whose figure is not there to be judged."""
-    return Verdict(
-        gate=gate, outcome=Outcome.FAIL, figure=what, threshold="must be there", reason=remedy
-    )
+    """Return the FAIL of a gate whose figure cannot be judged, for the reason `what`."""
+    required = "a figure that can be judged"
+    return Verdict(gate=gate, outcome=Outcome.FAIL, figure=what, threshold=required, reason=remedy)
 
 
 def finite(gate: str, offenders: Sequence[str]) -> Verdict:
@@ -173,30 +183,27 @@ def finite(gate: str, offenders: Sequence[str]) -> Verdict:
     return Verdict(
         gate=gate,
         outcome=Outcome.FAIL if offenders else Outcome.PASS,
-        figure=f"not finite: {shown}" if offenders else "losses, parameters, buffers finite",
-        threshold="must be",
+        figure=f"not finite: {shown}" if offenders else "all are finite",
+        threshold="finite losses, parameters and buffers",
     )
 
 
 def skipped_steps(gate: str, skipped: int | None, steps: int, max_fraction: float) -> Verdict:
     """Judge how many of `steps` the gradient scaler skipped; None is not known, and not green."""
-    threshold = f"at most {max_fraction:.1%} of {steps}"
+    reason = ""
     if skipped is None:
-        return Verdict(
-            gate=gate,
-            outcome=Outcome.INCONCLUSIVE,
-            figure="unknown",
-            threshold=threshold,
-            reason="the optimizer counts no steps: use one that keeps state['step'], such as Adam",
-        )
-    # A negative count means that the optimizer took more steps than it was asked to.
-    good = 0 <= skipped <= max_fraction * steps
+        outcome = Outcome.INCONCLUSIVE
+        reason = "the optimizer counts no steps: use one that keeps state['step'], such as Adam"
+    elif skipped < 0:
+        outcome, reason = Outcome.FAIL, "the optimizer took more steps than it was asked to"
+    else:
+        outcome = Outcome.PASS if skipped <= max_fraction * steps else Outcome.FAIL
     return Verdict(
         gate=gate,
-        outcome=Outcome.PASS if good else Outcome.FAIL,
-        figure=f"{skipped} skipped",
-        threshold=threshold,
-        reason="" if skipped >= 0 else "the optimizer took more steps than it was asked to",
+        outcome=outcome,
+        figure=f"{'an unknown number' if skipped is None else skipped} of {steps} steps skipped",
+        threshold=f"at most {max_fraction:.1%} skipped",
+        reason=reason,
     )
 
 
@@ -206,8 +213,8 @@ def scale_within(gate: str, scale: float, low: float, high: float) -> Verdict:
     return Verdict(
         gate=gate,
         outcome=Outcome.PASS if good else Outcome.FAIL,
-        figure=f"scale {scale:g}",
-        threshold=f"within {low:g} and {high:g}",
+        figure=f"a scale of {scale:g}",
+        threshold=f"a scale between {low:g} and {high:g}",
     )
 
 
@@ -216,7 +223,7 @@ def throttling(gate: str, sifted: Sifted[Any], reasons: Sequence[str]) -> Verdic
     return Verdict(
         gate=gate,
         outcome=Outcome.PASS if sifted.decides else Outcome.INCONCLUSIVE,
-        figure=f"{sifted.set_aside} of {len(sifted.groups)} set aside",
-        threshold="at most half",
-        reason=f"the device was held back: {', '.join(reasons)}",
+        figure=f"{sifted.set_aside} of {len(sifted.groups)} timings set aside",
+        threshold="at most half set aside",
+        reason=f"the device was throttled: {', '.join(reasons)}",
     )

@@ -1,9 +1,8 @@
 """Interleaving: two arms take turns, block by block, so that what slows the machine slows both.
 
-Two timings of the same code in one process agree better than timings in two processes: where
-memory happens to lie stays as it is for as long as a process lives. So whatever is compared
-between processes has the process for its unit of replication: a pair of fresh ones counts as one
-observation, however many blocks it took.
+Timings in one process agree better than timings in two, since where memory lies is decided once a
+process. So whatever is compared between processes has the process for its unit of replication: a
+pair of fresh ones counts as one observation, however many blocks it took.
 
 (Interleaved trials: Abedi and Brecht, ICPE 2017. The name is from Bulej et al., ICPE 2020, whose
 duets run at the same time; on one device they would slow each other.)
@@ -45,7 +44,7 @@ class Quad:
 
     @property
     def throttled(self) -> bool:
-        """Whether the device was held back in any of its blocks."""
+        """Whether the device was throttled in any of its blocks."""
         return any(block.throttled for block in self.blocks)
 
 
@@ -67,7 +66,7 @@ class Duet:
 
     @property
     def sifted(self) -> Sifted[Quad]:
-        """The quads, and those in which the device was not held back."""
+        """The quads, and those in which the device was not throttled."""
         return sift(self.quads, lambda each: each.throttled)
 
     def blocks_of(self, letter: str) -> list[Block]:
@@ -79,10 +78,9 @@ class Duet:
         return tuple(each.step_s(letter) for each in self.sifted.used)
 
     def ratio(self, letter: str, *, over: str, confidence: float) -> Estimate:
-        """Return how many times longer one arm takes than the other.
+        """Return how many times longer one arm takes than the other, after sampling by looks.
 
-        The interval is for a sampling that may have stopped early (`at_each_look`). It is
-        unknown, with the reason, where throttling left too few quads.
+        It is unknown, with the reason, where throttling left too few quads.
 
         Raises:
             SampleError: there never were enough.
@@ -119,24 +117,11 @@ def duet(
     progress: Progress | None = None,
     now: Callable[[], float] = time.monotonic,
 ) -> Duet:
-    """Time two warm arms in turns, ABBA, BAAB, ABBA and so on, until the answer is clear.
-
-    Args:
-        first: times a block of arm A.
-        second: times a block of arm B.
-        clear: tells whether the verdict is clear, by `Duet.ratio`.
-        budget_s: seconds after which sampling ends all the same.
-        progress: called after each quad, with how many there are and the next look.
-        now: a clock, in seconds.
-    """
-
-    def judge(quads: Sequence[Quad]) -> bool:
-        return clear(Duet(tuple(quads)))
-
+    """Time two warm arms in turns, ABBA, BAAB, ABBA and so on, until `clear`; see `sample`."""
     with resting_collector():
         quads = sample(
             lambda index: quad(first, second, index),
-            clear=judge,
+            clear=lambda quads: clear(Duet(tuple(quads))),
             budget_s=budget_s,
             progress=progress,
             now=now,
@@ -147,22 +132,22 @@ def duet(
 def starting_order(index: int) -> str:
     """Return which side of restart `index` is started first: "AB" or "BA".
 
-    Whoever starts second, or goes first, may be at an advantage, and no number of samples
-    makes that go away; so both alternate with `index`, in all four ways (see `take_turns`).
+    To start second, or to go first, may be an advantage that no number of samples removes; so
+    both alternate with `index`, in all four ways (see `take_turns`).
     """
     return "BA" if index % 2 else "AB"
 
 
 def take_turns(first: Turn, second: Turn, *, index: int, quads: Callable[[Block], int]) -> Duet:
-    """Let two warm processes take turns; return their duet, A for `first`.
+    """Let the two warm processes of restart `index` take turns; return their duet.
 
     Args:
-        first: times a block in the one process.
+        first: times a block in one process, which is A.
         second: times a block in the other.
         index: of the restart.
-        quads: how many to take, from a block that was timed.
+        quads: returns how many to take, from the timing of a block.
     """
-    # They warmed up beside each other, or one after the other; now each takes a block to settle.
+    # A block each to settle: they warmed up side by side, or one after the other.
     settling = {"A": first, "B": second}
     block, _ = (settling[letter]() for letter in starting_order(index))
     return Duet(tuple(quad(first, second, each + index // 2) for each in range(quads(block))))

@@ -9,15 +9,15 @@ Progress = Callable[[int, int], None]
 """Called with how many of how many parts of the work are done."""
 
 LOOKS = (12, 18, 27, 41, 61, 92, 138, 207)
-"""After how many observations it is looked whether the verdict is clear: each half as many more."""
+"""After how many observations to check whether the verdict is clear: each half as many more."""
 
 
 def at_each_look(confidence: float) -> float:
     """Return the confidence that each of LOOKS needs for all of them to hold together.
 
-    Whoever stops as soon as an interval is clear of a threshold has tried several intervals.
-    Each gets an equal share of the error (Bonferroni), so that the one that ended the sampling
-    can be relied on as if it had been the only one, as far as observations are independent.
+    To stop as soon as an interval is clear of a threshold is to try several intervals. Each
+    gets an equal share of the error (Bonferroni), which is exact enough as far as observations
+    are independent.
     """
     return 1 - (1 - confidence) / len(LOOKS)
 
@@ -34,10 +34,8 @@ def sample(
 
     Args:
         observe: makes observation number 0, 1, 2 and so on.
-        clear: asked at each look; what it judges by must hold at all of them together
-            (`at_each_look`).
-        budget_s: seconds after which sampling ends all the same, though never before the
-            first look.
+        clear: asked at each look, and so to be judged at the confidence `at_each_look`.
+        budget_s: seconds after which sampling ends, though never before the first look.
         progress: called after each observation, with how many there are and the next look.
         now: a clock, in seconds.
     """

@@ -1,4 +1,10 @@
-"""thresholds.toml: what is asked of each hardware, validated before anything is measured."""
+"""thresholds.toml: what is required on each hardware, validated before anything is measured.
+
+A table has the name of its gate, except for `[convergence]`, of the gates `mean_loss`,
+`skipped_steps` and `final_scale`, and `[memory]`, of `activation_ratio` and `peak_ratio`.
+`[compare]` and `[against]` hold for each figure that is compared. The gates `finite`, `probe NAME`
+and `throttling` have no table, since there is nothing to choose.
+"""
 
 import math
 import tomllib
@@ -34,21 +40,21 @@ Gate = Literal[
 
 
 class ThresholdsError(ValueError):
-    """A thresholds.toml that is missing, unreadable or asks for the impossible."""
+    """A thresholds.toml that is missing, unreadable or requires the impossible."""
 
 
-class Speedup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SpeedupLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a precision must gain, as a ratio of step times, by pair of precisions."""
 
     min: dict[Pair, Positive] = {}
     confidence: Confidence = 0.99
 
     def minimum(self, amp: str, reference: str) -> float | None:
-        """Return what `amp` must gain over `reference`, or None where nothing is asked."""
+        """Return what `amp` must gain over `reference`, None where nothing is required."""
         return {str(pair): least for pair, least in self.min.items()}.get(f"{amp}-vs-{reference}")
 
 
-class Convergence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ConvergenceLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How closely mixed precision must train like the reference, and the scaler's health."""
 
     margin: Positive
@@ -58,33 +64,33 @@ class Convergence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_scale: Positive
 
     def __post_init__(self) -> None:
-        """Hold that the band of scales is one."""
+        """Refuse a range of scales that is empty."""
         if self.min_scale > self.max_scale:
             raise ValueError("min_scale must not be above max_scale")
 
 
-class Memory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class MemoryLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How much memory mixed precision may take, as a ratio to the reference's."""
 
     max_activation_ratio: Positive | None = None
     max_peak_ratio: Positive | None = None
 
 
-class Loader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class LoaderLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How much longer a step may take that is fed by the loader than one fed by the device."""
 
     max_ratio: Positive | None = None
     confidence: Confidence = 0.99
 
 
-class Overhead(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class OverheadLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How much slower the measured step may be than a bare hand-written loop."""
 
     max: Positive | None = None
     confidence: Confidence = 0.99
 
 
-class Compare(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class CompareLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The comparison with promoted runs.
 
     Attributes:
@@ -98,43 +104,34 @@ class Compare(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     confidence: Confidence = 0.99
 
 
-class Against(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The comparison with another tree, side by side.
-
-    Attributes:
-        margin: the smallest relative change worth reporting.
-    """
+class AgainstLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The comparison with another tree; `margin` is the smallest change worth reporting."""
 
     margin: Positive = 0.05
     confidence: Confidence = 0.99
 
 
 class Thresholds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything asked of one hardware.
-
-    Attributes:
-        warn: gates whose INCONCLUSIVE is shown but does not fail the item.
-    """
+    """All that is required on one hardware; INCONCLUSIVE of a gate in `warn` fails nothing."""
 
     warn: tuple[Gate, ...] = ()
-    amp_speedup: Speedup = Speedup()
-    convergence: Convergence
-    memory: Memory = Memory()
-    harness_overhead: Overhead = Overhead()
-    loader: Loader = Loader()
-    compare: Compare
-    against: Against = Against()
+    amp_speedup: SpeedupLimits = SpeedupLimits()
+    convergence: ConvergenceLimits
+    memory: MemoryLimits = MemoryLimits()
+    harness_overhead: OverheadLimits = OverheadLimits()
+    loader: LoaderLimits = LoaderLimits()
+    compare: CompareLimits
+    against: AgainstLimits = AgainstLimits()
 
 
 def load_thresholds(path: Path, hardware: str) -> Thresholds:
     """Read the thresholds of `hardware` (its key): the defaults, overlaid by what matches it.
 
-    ``[hardware."PATTERN"]`` tables match the key as shell patterns do and apply in the order
-    in which they stand.
+    ``[hardware."PATTERN"]`` tables match the key as shell patterns do, and later ones win.
 
     Raises:
-        ThresholdsError: the file is missing or not TOML, or a table of it, matching or not,
-            has an unknown key or an impossible value.
+        ThresholdsError: the file is missing or not TOML, or any table of it, matching or not, has
+            an unknown key or an impossible value.
     """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -148,11 +145,11 @@ def load_thresholds(path: Path, hardware: str) -> Thresholds:
         raise ThresholdsError(f"{path}: unknown table [{unknown[0]}]; known are {known}")
     defaults = _table(path, "defaults", document.get("defaults", {}))
     tables = _table(path, "hardware", document.get("hardware", {}))
-    merged = defaults
     _validate(path, "defaults", defaults)
+    merged = defaults
     for pattern, table in tables.items():
         name = f'hardware."{pattern}"'
-        # Each is checked whether or not it matches: a typing error must not wait for the GPU.
+        # Checked whether or not it matches: a typing error must not wait for that hardware.
         _validate(path, name, _overlay(defaults, _table(path, name, table)))
         if fnmatchcase(hardware, pattern):
             merged = _overlay(merged, table)

@@ -1,8 +1,8 @@
-"""The one rule about what was timed while the device was held back.
+"""The one rule about what was timed while the device was throttled, as by heat.
 
 What was timed together is set aside together: a block, the four turns of a quad, a pair of
-processes. What is left decides. Where more than half is set aside nothing can be concluded:
-the figures are then those of everything, and the verdict is INCONCLUSIVE.
+processes. The rest decides. Where more than half is set aside nothing can be concluded: the
+figures are then those of everything, and the verdict is INCONCLUSIVE.
 """
 
 from collections.abc import Callable, Iterable
@@ -14,12 +14,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Sifted(Generic[T]):
-    """Groups of what was timed, in the order in which they were timed.
-
-    Attributes:
-        groups: all of them.
-        kept: those in which the device was not held back.
-    """
+    """All groups in the order in which they were timed, and those that were not throttled."""
 
     groups: tuple[T, ...]
     kept: tuple[T, ...]
@@ -31,7 +26,7 @@ class Sifted(Generic[T]):
 
     @property
     def decides(self) -> bool:
-        """Whether enough is left to conclude anything: at least half."""
+        """Whether enough is left for a conclusion: at least half."""
         return 2 * self.set_aside <= len(self.groups)
 
     @property
@@ -40,7 +35,7 @@ class Sifted(Generic[T]):
         return self.kept if self.decides else self.groups
 
 
-def sift(groups: Iterable[T], held_back: Callable[[T], bool]) -> Sifted[T]:
-    """Set aside the groups of which `held_back` is true."""
+def sift(groups: Iterable[T], throttled: Callable[[T], bool]) -> Sifted[T]:
+    """Set aside the groups that were throttled."""
     everything = tuple(groups)
-    return Sifted(everything, tuple(each for each in everything if not held_back(each)))
+    return Sifted(everything, tuple(each for each in everything if not throttled(each)))

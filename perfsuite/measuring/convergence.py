@@ -27,7 +27,7 @@ from perfsuite.judging.gates import (
     skipped_steps,
 )
 from perfsuite.judging.stopping import Progress
-from perfsuite.judging.thresholds import Convergence
+from perfsuite.judging.thresholds import ConvergenceLimits
 from perfsuite.training.data import Digits
 from perfsuite.training.step import TrainStep
 from perfsuite.training.workload import Workload
@@ -183,7 +183,7 @@ def perturb(model: nn.Module, seed: int) -> None:
             parameter.mul_(1 + PERTURBATION * drawn)
 
 
-def judge(pairs: Sequence[SeedPair], asked: Convergence) -> tuple[Verdict, ...]:
+def judge(pairs: Sequence[SeedPair], asked: ConvergenceLimits) -> tuple[Verdict, ...]:
     """Return the verdicts on mean loss, finiteness, skipped steps and final scale.
 
     Raises:
@@ -193,7 +193,7 @@ def judge(pairs: Sequence[SeedPair], asked: Convergence) -> tuple[Verdict, ...]:
 
 
 def judge_twice(
-    train: Callable[[Sequence[int]], tuple[SeedPair, ...]], seeds: int, asked: Convergence
+    train: Callable[[Sequence[int]], tuple[SeedPair, ...]], seeds: int, asked: ConvergenceLimits
 ) -> tuple[tuple[SeedPair, ...], tuple[Verdict, ...]]:
     """Train and judge; where the mean loss is red, do it once more with fresh seeds.
 
@@ -224,7 +224,7 @@ def judge_twice(
     )
 
 
-def _mean_loss(pairs: Sequence[SeedPair], asked: Convergence) -> Verdict:
+def _mean_loss(pairs: Sequence[SeedPair], asked: ConvergenceLimits) -> Verdict:
     """Judge by two one-sided tests, unless the control fails them."""
     verdict = equivalent(
         "mean_loss", _loss_ratio(pairs, lambda pair: pair.candidate, asked), asked.margin
@@ -243,7 +243,7 @@ def _mean_loss(pairs: Sequence[SeedPair], asked: Convergence) -> Verdict:
 
 
 def _loss_ratio(
-    pairs: Sequence[SeedPair], of: Callable[[SeedPair], Training], asked: Convergence
+    pairs: Sequence[SeedPair], of: Callable[[SeedPair], Training], asked: ConvergenceLimits
 ) -> Estimate:
     """Return a run's mean loss over the reference's, with the interval of the two tests."""
     top, bottom = [of(p).mean_loss for p in pairs], [p.reference.mean_loss for p in pairs]
@@ -252,7 +252,7 @@ def _loss_ratio(
     return mean_ratio(top, bottom, confidence=1 - 2 * asked.alpha)
 
 
-def _health(pairs: Sequence[SeedPair], asked: Convergence) -> tuple[Verdict, ...]:
+def _health(pairs: Sequence[SeedPair], asked: ConvergenceLimits) -> tuple[Verdict, ...]:
     trainings = [run for pair in pairs for run in (pair.reference, pair.candidate)]
     offenders = sorted({name for training in trainings for name in training.non_finite})
     candidates = [pair.candidate for pair in pairs]

@@ -11,7 +11,7 @@ from typing import Any
 
 from perfsuite.judging.estimates import predicted_ratio
 from perfsuite.judging.gates import Verdict, missing, not_worse
-from perfsuite.judging.thresholds import FILE_NAME, Compare
+from perfsuite.judging.thresholds import FILE_NAME, CompareLimits
 from perfsuite.records.causes import reasons
 from perfsuite.records.files import write_new
 from perfsuite.records.git import commits_since
@@ -91,7 +91,7 @@ def load_baseline(suite: Path, hardware: str) -> Baseline:
     return Baseline(folder=folder, runs=tuple(runs))
 
 
-def compare(baseline: Baseline, now: Benchmark, asked: Compare) -> tuple[Verdict, ...]:
+def compare(baseline: Baseline, now: Benchmark, asked: CompareLimits) -> tuple[Verdict, ...]:
     """Hold one benchmark's figures against those of the promoted runs.
 
     A benchmark, a config or a figure that stands on one side alone fails: it was not compared.
@@ -114,7 +114,7 @@ def compare(baseline: Baseline, now: Benchmark, asked: Compare) -> tuple[Verdict
 
 
 def _compare_metric(
-    name: str, before: Sequence[Benchmark], now: Benchmark, asked: Compare
+    name: str, before: Sequence[Benchmark], now: Benchmark, asked: CompareLimits
 ) -> Verdict:
     gate = f"compare {name}"
     if name not in now.metrics:

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from perfsuite.against.changes import Restart, could_not_run, is_counted, verdicts
 from perfsuite.judging.gates import Outcome, Verdict
 from perfsuite.judging.interleaving import Duet, Quad
-from perfsuite.judging.thresholds import Against, Compare, Convergence, Thresholds
+from perfsuite.judging.thresholds import AgainstLimits, CompareLimits, ConvergenceLimits, Thresholds
 
 ASKED = Thresholds(
-    convergence=Convergence(margin=0.02, max_skipped=0.02, min_scale=1.0, max_scale=2.0),
-    compare=Compare(margin=0.05, assumed_spread=0.01),
-    against=Against(margin=0.05),
+    convergence=ConvergenceLimits(margin=0.02, max_skipped=0.02, min_scale=1.0, max_scale=2.0),
+    compare=CompareLimits(margin=0.05, assumed_spread=0.01),
+    against=AgainstLimits(margin=0.05),
 )
 
 

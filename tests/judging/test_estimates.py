@@ -1,4 +1,4 @@
-"""Estimates: right on known data, honest on noise, and strict on bad input."""
+"""Estimates: right on known data, true coverage on noise, and strict on bad input."""
 
 import math
 import random
@@ -37,7 +37,7 @@ RATIOS = pytest.mark.parametrize("ratio", [paired_ratio, mean_ratio_99], ids=["p
 
 @RATIOS
 @given(values=pairs)
-def test_the_interval_holds_the_estimate_and_turns_over_with_the_pair(
+def test_the_interval_holds_the_estimate_and_is_inverted_with_the_ratio(
     ratio: Ratio, values: list[tuple[float, float]]
 ) -> None:
     top, bottom = zip(*values, strict=True)
@@ -64,7 +64,7 @@ any_numbers = st.lists(st.sampled_from(EXTREMES) | st.floats(), max_size=14)
 
 @RATIOS
 @given(top=any_numbers, bottom=any_numbers)
-def test_whatever_goes_in_is_a_named_error_or_an_answer_that_no_gate_takes_for_more(
+def test_any_numbers_give_a_named_error_or_an_ordered_interval(
     ratio: Ratio, top: list[float], bottom: list[float]
 ) -> None:
     usable = len(top) == len(bottom) and all(0 < x < math.inf for x in (*top, *bottom))
@@ -82,7 +82,7 @@ def test_whatever_goes_in_is_a_named_error_or_an_answer_that_no_gate_takes_for_m
 
 
 @given(now=st.sampled_from(EXTREMES) | st.floats(), runs=any_numbers)
-def test_a_prediction_from_whatever_runs_is_a_named_error_or_ordered(
+def test_a_prediction_from_any_runs_is_a_named_error_or_an_ordered_interval(
     now: float, runs: list[float]
 ) -> None:
     usable = bool(runs) and all(0 < x < math.inf for x in (now, *runs))
@@ -96,7 +96,7 @@ def test_a_prediction_from_whatever_runs_is_a_named_error_or_ordered(
 
 
 @given(value=positive, n=st.integers(0, 30))
-def test_constant_data_has_an_interval_of_no_width_or_is_too_little(value: float, n: int) -> None:
+def test_constant_data_has_an_interval_of_no_width_or_too_few_values(value: float, n: int) -> None:
     if n < MIN_PAIRS:
         with pytest.raises(SampleError, match=f"{n} values, need at least {MIN_PAIRS}"):
             paired_ratio([value] * n, [value] * n)
@@ -124,7 +124,7 @@ def test_a_stall_in_one_pair_does_not_move_the_paired_ratio() -> None:
     ],
     ids=["normal-10", "normal-30", "stalls-20"],
 )
-def test_the_paired_interval_covers_the_truth_as_often_as_it_says(
+def test_the_paired_interval_covers_the_true_ratio_as_often_as_its_confidence(
     draw: Callable[[random.Random], float], n: int
 ) -> None:
     noise = random.Random(1)
@@ -138,7 +138,7 @@ def test_the_paired_interval_covers_the_truth_as_often_as_it_says(
 
 # Misses in per cent of a 99 % interval, when each observation resembles the one before.
 @pytest.mark.parametrize(("phi", "n", "most"), [(0.3, 18, 3.0), (0.3, 60, 2.8), (0.4, 12, 4.2)])
-def test_the_paired_interval_is_nearly_honest_under_autocorrelation(
+def test_autocorrelation_costs_the_paired_interval_little_coverage(
     phi: float, n: int, most: float
 ) -> None:
     noise = random.Random(5)
@@ -168,7 +168,7 @@ def test_the_interval_has_the_exact_quantile(n: int, confidence: float, outside:
     assert math.log(found.high) == pytest.approx(walsh[-1 - outside])
 
 
-def test_the_point_alone_is_that_of_the_interval() -> None:
+def test_the_estimate_without_interval_is_that_of_the_paired_ratio() -> None:
     top, bottom = [1.0, 2.0, 4.0, 3.0, 1.5, 1.0, 2.0, 2.5], [1.0] * 8
     assert hodges_lehmann(top, bottom) == paired_ratio(top, bottom).value
     assert hodges_lehmann([3.0], [1.5]) == pytest.approx(2.0)
@@ -177,7 +177,7 @@ def test_the_point_alone_is_that_of_the_interval() -> None:
 
 
 @pytest.mark.parametrize("runs", [1, 2, 3, 5])
-def test_the_predicted_interval_covers_a_further_run_as_often_as_it_says(runs: int) -> None:
+def test_the_predicted_interval_covers_a_further_run_as_often_as_its_confidence(runs: int) -> None:
     noise = random.Random(2)
     misses, trials = 0, 4000
     for _ in range(trials):

@@ -1,4 +1,4 @@
-"""Duets: turns in balanced order, throttled quads set aside, and no answer from too little."""
+"""Interleaving: turns in balanced order, throttled quads set aside, one observation a restart."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -6,9 +6,18 @@ from dataclasses import replace
 import pytest
 from fakes import FakeArm, FakeTime, block
 
+from perfsuite.judging.blocks import Block
 from perfsuite.judging.estimates import SampleError
 from perfsuite.judging.gates import Outcome, at_most
-from perfsuite.judging.interleaving import Duet, Quad, duet, quad
+from perfsuite.judging.interleaving import (
+    Duet,
+    Quad,
+    duet,
+    pooled_ratio,
+    quad,
+    starting_order,
+    take_turns,
+)
 from perfsuite.judging.stopping import LOOKS
 
 HELD = ("power brake",)
@@ -50,7 +59,7 @@ def test_a_steady_drift_of_the_machine_cancels(time: FakeTime) -> None:
     assert timed.quads[0].of("A")[0].step_s < timed.quads[-1].of("B")[-1].step_s
 
 
-def test_progress_is_told_of_every_quad(time: FakeTime) -> None:
+def test_progress_is_reported_after_every_quad(time: FakeTime) -> None:
     told: list[tuple[int, int]] = []
     first, second = FakeArm(time), FakeArm(time)
     duet(
@@ -64,12 +73,12 @@ def test_progress_is_told_of_every_quad(time: FakeTime) -> None:
     assert told == [(done, LOOKS[0]) for done in range(1, LOOKS[0] + 1)]
 
 
-def test_turns_and_blocks_must_pair_up() -> None:
+def test_as_many_blocks_as_turns_are_needed() -> None:
     with pytest.raises(ValueError, match="zip"):
         Quad(order="ABBA", blocks=()).of("A")
 
 
-def test_a_throttled_quad_is_set_aside_whole_and_still_kept_on_record() -> None:
+def test_a_throttled_quad_is_set_aside_but_stays_on_record() -> None:
     quads = [four(index=index) for index in range(14)]
     quads[3] = throttled(quads[3])
     timed = Duet(tuple(quads))
@@ -81,9 +90,7 @@ def test_a_throttled_quad_is_set_aside_whole_and_still_kept_on_record() -> None:
 
 
 @pytest.mark.parametrize(("held", "of"), [(10, 14), (7, 14)], ids=["most", "half"])
-def test_where_throttling_leaves_too_little_nothing_is_said_and_it_is_not_green(
-    held: int, of: int
-) -> None:
+def test_where_most_quads_were_throttled_the_verdict_is_inconclusive(held: int, of: int) -> None:
     quads = [four(index=index) for index in range(of)]
     quads[:held] = map(throttled, quads[:held])
     ratio = Duet(tuple(quads)).ratio("B", over="A", confidence=0.99)
@@ -99,3 +106,32 @@ def test_too_few_quads_are_an_error_where_nothing_was_throttled() -> None:
 
 def test_the_point_estimate_needs_one_quad_only() -> None:
     assert Duet((four(),)).point("B", over="A") == pytest.approx(2.0)
+
+
+def test_the_sides_start_and_go_first_in_all_four_ways() -> None:
+    taken: list[str] = []
+
+    def turn(letter: str) -> Block:
+        taken.append(letter)
+        return block()
+
+    ways = set()
+    for index in range(4):
+        duet = take_turns(lambda: turn("A"), lambda: turn("B"), index=index, quads=lambda _: 2)
+        assert len(duet.quads) == 2
+        ways.add((starting_order(index), duet.order))
+    assert ways == {(start, order) for start in ("AB", "BA") for order in ("ABBABAAB", "BAABABBA")}
+    # A block each to settle, which does not count.
+    assert [taken[10 * index] for index in range(4)] == ["A", "B", "A", "B"]
+    assert len(taken) == 4 * (2 + 8)
+
+
+def test_too_few_restarts_are_refused() -> None:
+    with pytest.raises(SampleError, match="1 values, need at least 11"):
+        pooled_ratio([1.1], confidence=0.99)
+
+
+def test_restarts_are_pooled_one_observation_each() -> None:
+    pooled = pooled_ratio([1.1] * 12, confidence=0.99)
+    assert pooled.n == 12
+    assert pooled.value == pytest.approx(1.1)

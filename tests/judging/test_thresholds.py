@@ -1,4 +1,4 @@
-"""thresholds.toml: overlays, and one clear line for what cannot be meant."""
+"""thresholds.toml: overlays, and one clear line for each error."""
 
 from pathlib import Path
 
@@ -77,7 +77,7 @@ def test_tables_that_match_overlay_in_order(tmp_path: Path) -> None:
         (DEFAULTS + "[hardware]\ngpu = 1\n", '[hardware."gpu"] must be a table'),
     ],
 )
-def test_what_cannot_be_meant_is_named(tmp_path: Path, text: str, named: str) -> None:
+def test_an_error_in_the_file_is_named(tmp_path: Path, text: str, named: str) -> None:
     path = write(tmp_path, text)
     with pytest.raises(ThresholdsError) as caught:
         load_thresholds(path, "cpu")

@@ -1,4 +1,4 @@
-"""What was timed under throttling is set aside, and what is left decides while it is enough."""
+"""What was timed under throttling is set aside, and the rest decides if it is enough."""
 
 import pytest
 
@@ -16,7 +16,7 @@ from perfsuite.judging.throttling import sift
     ],
     ids=["none", "one", "half", "most", "all"],
 )
-def test_what_is_left_decides_while_it_is_at_least_half(
+def test_the_rest_decides_if_it_is_at_least_half(
     held: list[int], decides: bool, used: list[int]
 ) -> None:
     found = sift(range(4), lambda each: each in held)

@@ -12,7 +12,7 @@ from perfsuite.devices.cpu import HostClock
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.estimates import SampleError
 from perfsuite.judging.gates import Outcome, Verdict
-from perfsuite.judging.thresholds import Convergence
+from perfsuite.judging.thresholds import ConvergenceLimits
 from perfsuite.measuring.convergence import (
     SeedPair,
     Training,
@@ -28,7 +28,7 @@ from perfsuite.training.model import build_model
 from perfsuite.training.step import TrainStep
 from perfsuite.training.workload import Workload
 
-ASKED = Convergence(margin=0.03, max_skipped=0.02, min_scale=2.0**10, max_scale=2.0**24)
+ASKED = ConvergenceLimits(margin=0.03, max_skipped=0.02, min_scale=2.0**10, max_scale=2.0**24)
 STEPS = 40
 # Without the tutorial's depth and dropout it learns in a second what takes that a minute.
 SMALL = Workload(

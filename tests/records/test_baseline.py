@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from perfsuite.judging.gates import Outcome
-from perfsuite.judging.thresholds import Compare
+from perfsuite.judging.thresholds import CompareLimits
 from perfsuite.records.baseline import Baseline, compare
 from perfsuite.records.schema import Benchmark, Metric, Run
 
-ASKED = Compare(margin=0.05, assumed_spread=0.01)
+ASKED = CompareLimits(margin=0.05, assumed_spread=0.01)
 KEY = "test_a.py::test_a"
 
 
@@ -95,7 +95,7 @@ def test_bytes_are_counted_and_need_no_spread(now: float, expected: Outcome) -> 
     before, after = (
         benchmark(peak_bytes=Metric(value=value, unit="B", better="lower")) for value in (1000, now)
     )
-    wide = Compare(margin=0.05, assumed_spread=0.1)
+    wide = CompareLimits(margin=0.05, assumed_spread=0.1)
     (verdict,) = compare(baseline(before), after, wide)
     assert verdict.outcome is expected
 

@@ -158,21 +158,21 @@ ROWS: tuple[Row, ...] = (
     Row(
         number=14,
         plant="the scale starts at 2^40",
-        because={"skipped_steps": "skipped, at most 2.0%"},
+        because={"skipped_steps": "skipped; required: at most 2.0%"},
         healthy=trained(TrainStep, Precision.fp16, "skipped_steps"),
         planted=trained(steps.HugeScale, Precision.fp16, "skipped_steps"),
     ),
     Row(
         number=15,
         plant="the scale grows after every step",
-        because={"skipped_steps": "skipped, at most 2.0%"},
+        because={"skipped_steps": "skipped; required: at most 2.0%"},
         healthy=trained(TrainStep, Precision.fp16, "skipped_steps"),
         planted=trained(steps.GrowingScale, Precision.fp16, "skipped_steps"),
     ),
     Row(
         number=16,
         plant="a summed loss lets the scale collapse",
-        because={"final_scale": "within 1024 and", "finite": "loss of step"},
+        because={"final_scale": "between 1024 and", "finite": "loss of step"},
         healthy=trained(TrainStep, Precision.fp16, "final_scale", "finite", optimizer=env.sgd),
         planted=trained(
             TrainStep,

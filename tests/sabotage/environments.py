@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from perfsuite.devices.choice import device_of
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.gates import Verdict
-from perfsuite.judging.thresholds import Convergence
+from perfsuite.judging.thresholds import ConvergenceLimits
 from perfsuite.measuring.convergence import SeedPair, Training, judge, perturb, train
 from perfsuite.probes.probe import Batch, Probe, StepFactory
 from perfsuite.probes.registry import run
@@ -23,7 +23,7 @@ from perfsuite.training.workload import Parameters
 Check = Callable[[torch.device], tuple[Verdict, ...]]
 """From a device to the verdicts of the gates that were asked."""
 
-ASKED = Convergence(margin=0.03, max_skipped=0.02, min_scale=2.0**10, max_scale=2.0**24)
+ASKED = ConvergenceLimits(margin=0.03, max_skipped=0.02, min_scale=2.0**10, max_scale=2.0**24)
 STEPS = 40
 BATCH_SIZE = 16
 
