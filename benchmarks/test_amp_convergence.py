@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from perfsuite.devices.precision import Precision
-from perfsuite.measuring.bench import Bench
-from perfsuite.measuring.convergence import SeedPair, judge_twice, train_pairs
+from perfsuite import Bench, Precision, SeedPair, judge_twice, train_pairs
 
 
 def test_amp_convergence(perf: Bench, amp: Precision) -> None:

@@ -2,11 +2,7 @@
 
 from dataclasses import asdict
 
-from perfsuite.devices.precision import Precision
-from perfsuite.judging.estimates import Estimate
-from perfsuite.judging.gates import at_most
-from perfsuite.measuring.bench import Bench
-from perfsuite.measuring.memory import activation_bytes
+from perfsuite import Bench, Estimate, Precision, activation_bytes, at_most
 
 FP32 = Precision.fp32
 STEPS = 6

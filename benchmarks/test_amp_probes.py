@@ -4,9 +4,7 @@ from dataclasses import asdict
 
 import pytest
 
-from perfsuite.devices.precision import Precision
-from perfsuite.measuring.bench import Bench
-from perfsuite.probes.registry import PROBES, judge, run
+from perfsuite import PROBES, Bench, Precision, judge_probes, run_probe
 
 
 @pytest.mark.one_tree
@@ -15,9 +13,11 @@ def test_amp_probes(perf: Bench, precision: Precision) -> None:
     batch = next(perf.digits.batches(perf.workload.batch_size, seed=0))
     perf.clock.start()
     verdicts = [
-        run(probe, lambda each: perf.workload.step(each, perf.device, seed=0), precision, batch)
+        run_probe(
+            probe, lambda each: perf.workload.step(each, perf.device, seed=0), precision, batch
+        )
         for probe in PROBES
     ]
     perf.timed([perf.clock.stop()[0]])
     perf.keep("probes", [asdict(verdict) for verdict in verdicts])
-    perf.gate(*judge(verdicts))
+    perf.gate(*judge_probes(verdicts))

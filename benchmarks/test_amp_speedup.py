@@ -2,11 +2,7 @@
 
 import pytest
 
-from perfsuite.devices.precision import Precision
-from perfsuite.judging.estimates import Estimate
-from perfsuite.judging.gates import Verdict, at_least
-from perfsuite.judging.interleaving import Duet
-from perfsuite.measuring.bench import Bench
+from perfsuite import Bench, Duet, Estimate, Precision, Verdict, at_least
 
 
 @pytest.mark.one_tree

@@ -5,13 +5,7 @@ from dataclasses import replace
 import pytest
 from torch import Tensor, nn
 
-from perfsuite.devices.precision import Precision
-from perfsuite.judging.estimates import median_s
-from perfsuite.judging.gates import Verdict, at_most
-from perfsuite.judging.interleaving import Duet
-from perfsuite.measuring.bench import Bench
-from perfsuite.training.step import TrainStep
-from perfsuite.training.workload import Arm
+from perfsuite import Arm, Bench, Duet, Precision, TrainStep, Verdict, at_most, median_s
 
 BLOCKS, MICRO_STEPS = 10, 20
 

@@ -4,10 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from perfsuite.judging.gates import Verdict, at_most
-from perfsuite.judging.interleaving import Duet
-from perfsuite.measuring.bench import Bench
-from perfsuite.training.data import loader, real_folder
+from perfsuite import Bench, Duet, Verdict, at_most, mnist_folder, mnist_loader
 
 
 @pytest.mark.one_tree
@@ -16,7 +13,7 @@ def test_loader_epoch(perf: Bench, tmp_path: Path) -> None:
     # Mixed precision where it pays: the faster the step, the sooner the loader holds it up.
     precision = perf.machine.device.fast_precision
     arm = perf.arm(precision)
-    batches = loader(real_folder(perf.digits.source, tmp_path), perf.workload.batch_size)
+    batches = mnist_loader(mnist_folder(perf.digits.source, tmp_path), perf.workload.batch_size)
     asked = perf.thresholds.loader
 
     def judge(turns: Duet) -> Verdict:

@@ -1,8 +1,6 @@
 """How many seconds does a training step take, at each precision?"""
 
-from perfsuite.devices.precision import Precision
-from perfsuite.judging.estimates import median_s
-from perfsuite.measuring.bench import Bench
+from perfsuite import Bench, Precision, median_s
 
 BLOCKS = 20
 

@@ -6,10 +6,7 @@ from statistics import fmean
 
 import pytest
 
-from perfsuite.devices.precision import Precision
-from perfsuite.judging.gates import finite
-from perfsuite.measuring.bench import Bench
-from perfsuite.measuring.convergence import Training, train
+from perfsuite import Bench, Precision, TrainingRun, finite, train
 
 EPOCHS = 2
 
@@ -19,7 +16,7 @@ def test_tutorial(perf: Bench, amp: Precision) -> None:
     """Both train from the same weights over the same batches; the table says how it went."""
     workload = perf.workload
     steps = max(1, workload.table_images // workload.batch_size)
-    epochs: dict[Precision, list[Training]] = {}
+    epochs: dict[Precision, list[TrainingRun]] = {}
     for precision in (Precision.fp32, amp):
         step = workload.step(precision, perf.device, seed=0)
         batches = perf.real_digits.batches(workload.batch_size, seed=0)
@@ -38,7 +35,7 @@ def test_tutorial(perf: Bench, amp: Precision) -> None:
     perf.show(table(perf, epochs))
 
 
-def table(perf: Bench, epochs: dict[Precision, list[Training]]) -> str:
+def table(perf: Bench, epochs: dict[Precision, list[TrainingRun]]) -> str:
     """Return the tutorial's table: a line an epoch, loss and elapsed time of both."""
     workload = perf.workload
     lines = [

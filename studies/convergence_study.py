@@ -35,7 +35,7 @@ from perfsuite.devices.choice import choose_device, device_of  # noqa: E402
 from perfsuite.devices.precision import Precision  # noqa: E402
 from perfsuite.judging.gates import Outcome  # noqa: E402
 from perfsuite.judging.thresholds import ConvergenceLimits, load_thresholds  # noqa: E402
-from perfsuite.measuring.convergence import SeedPair, Training, judge_twice, perturb, train  # noqa: E402
+from perfsuite.measuring.convergence import SeedPair, TrainingRun, judge_twice, perturb, train  # noqa: E402
 from perfsuite.training.data import Digits, load_digits  # noqa: E402
 from perfsuite.training.step import TrainStep  # noqa: E402
 from perfsuite.training.workload import WORKLOADS, Workload  # noqa: E402
@@ -130,7 +130,7 @@ def pair(case: Case, digits: Digits, seed: int) -> SeedPair:
     """Train reference, candidate and control from one seed."""
     workload, device = case.workload, digits.labels.device
 
-    def run(kind: type[TrainStep], precision: Precision, nudge: int | None = None) -> Training:
+    def run(kind: type[TrainStep], precision: Precision, nudge: int | None = None) -> TrainingRun:
         torch.manual_seed(seed)
         model = workload.make_model().to(device).train()
         step = kind(

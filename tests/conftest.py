@@ -2,6 +2,10 @@
 
 import pytest
 import torch
+from probing import CPU
+from sabotage import environments as env
+
+from perfsuite.probes.probe import Batch
 
 pytest_plugins = ["pytester"]
 
@@ -18,3 +22,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("cuda"):
             item.add_marker(pytest.mark.skip(reason=f"needs a CUDA device: this torch {why}"))
+
+
+@pytest.fixture(scope="session")
+def batch() -> Batch:
+    """Return the batch that probes look at."""
+    return env.batches(CPU, seed=0, steps=1)[0]

@@ -29,7 +29,7 @@ from perfsuite.judging.gates import (
 from perfsuite.judging.stopping import Progress
 from perfsuite.judging.thresholds import ConvergenceLimits
 from perfsuite.training.data import Digits
-from perfsuite.training.step import TrainStep
+from perfsuite.training.step import TrainStep, applied_steps
 from perfsuite.training.workload import Workload
 
 PERTURBATION = 1e-6
@@ -37,7 +37,7 @@ PERTURBATION = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Training:
+class TrainingRun:
     """What one training run left behind.
 
     Attributes:
@@ -83,12 +83,12 @@ class SeedPair:
     """
 
     seed: int
-    reference: Training
-    candidate: Training
-    control: Training
+    reference: TrainingRun
+    candidate: TrainingRun
+    control: TrainingRun
 
 
-def train(step: TrainStep, batches: Sequence[tuple[Tensor, Tensor]], clock: Clock) -> Training:
+def train(step: TrainStep, batches: Sequence[tuple[Tensor, Tensor]], clock: Clock) -> TrainingRun:
     """Take a step a batch; read the device only when all are done.
 
     Raises:
@@ -109,23 +109,13 @@ def train(step: TrainStep, batches: Sequence[tuple[Tensor, Tensor]], clock: Cloc
     values = tuple(torch.stack(losses).tolist())
     applied = applied_steps(step.optimizer)
     bad_losses = [f"loss of step {i}" for i, loss in enumerate(values) if not math.isfinite(loss)]
-    return Training(
+    return TrainingRun(
         losses=values,
         elapsed_s=elapsed_s,
         skipped_steps=None if applied is None else len(values) - (applied - (before or 0)),
         scales=tuple(torch.stack(scales).tolist()) if scaled else (),
         non_finite=(*bad_losses, *non_finite(step.model)),
     )
-
-
-def applied_steps(optimizer: torch.optim.Optimizer) -> int | None:
-    """Return how many steps the optimizer took, or None if it keeps no count.
-
-    A fused optimizer under a gradient scaler is called every step and decides on the device
-    whether to take it, so only its own count can tell.
-    """
-    counts = [int(state["step"]) for state in optimizer.state.values() if "step" in state]
-    return max(counts) if counts else None
 
 
 def non_finite(model: nn.Module) -> tuple[str, ...]:
@@ -154,7 +144,7 @@ def train_pairs(
     pairs = []
     for done, seed in enumerate(seeds, start=1):
 
-        def run(precision: Precision, seed: int = seed, *, perturbed: bool = False) -> Training:
+        def run(precision: Precision, seed: int = seed, *, perturbed: bool = False) -> TrainingRun:
             step = workload.step(precision, device, seed)
             if perturbed:
                 perturb(step.model, seed)
@@ -243,7 +233,7 @@ def _mean_loss(pairs: Sequence[SeedPair], asked: ConvergenceLimits) -> Verdict:
 
 
 def _loss_ratio(
-    pairs: Sequence[SeedPair], of: Callable[[SeedPair], Training], asked: ConvergenceLimits
+    pairs: Sequence[SeedPair], of: Callable[[SeedPair], TrainingRun], asked: ConvergenceLimits
 ) -> Estimate:
     """Return a run's mean loss over the reference's, with the interval of the two tests."""
     top, bottom = [of(p).mean_loss for p in pairs], [p.reference.mean_loss for p in pairs]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from perfsuite.devices.precision import Precision, read_flags
 from perfsuite.judging.gates import Outcome, Verdict
-from perfsuite.probes.probe import Batch, StepFactory, dtype_name, on_forward, verdict
+from perfsuite.probes.probe import Batch, StepFactory, and_more, dtype_name, on_forward, verdict
 
 _COMPUTES = (
     nn.Conv1d,
@@ -49,8 +49,8 @@ def layer_dtypes(make_step: StepFactory, precision: Precision, batch: Batch) -> 
     ]
     said = verdict(
         "layer_dtypes",
-        wrong[0] + (f" and {len(wrong) - 1} more" if wrong[1:] else "") if wrong else "all right",
-        f"layers in {dtype_name(expected)}, parameters in float32",
+        and_more(wrong) if wrong else f"{called} layers computed in {dtype_name(expected)}",
+        f"layers that compute in {dtype_name(expected)}, on float32 parameters",
         good=not wrong,
         remedy="is the forward pass inside autocast, and the model not cast itself?",
     )
@@ -87,8 +87,8 @@ def loss_dtype(make_step: StepFactory, precision: Precision, batch: Batch) -> Ve
     wrong = [dtype for dtype in seen if dtype is not torch.float32]
     return verdict(
         "loss_dtype",
-        f"loss in {dtype_name((wrong or seen)[0])}",
-        "in float32",
+        f"the loss is {dtype_name((wrong or seen)[0])}",
+        "a float32 loss",
         good=not wrong,
         remedy="compute the loss inside autocast, or cast the logits to float32",
     )
@@ -115,8 +115,8 @@ def arithmetic(make_step: StepFactory, precision: Precision, batch: Batch) -> Ve
     wanted = "tf32" if precision is Precision.tf32 else "ieee"
     return verdict(
         "arithmetic",
-        f"float32 as {', '.join(sorted(seen))}" if seen else "the model was not called",
-        f"as {wanted}",
+        f"float32 is computed as {', '.join(sorted(seen))}" if seen else "the model was not called",
+        f"float32 computed as {wanted}",
         good=seen == {wanted},
         remedy="set the backend flags for convolutions and products, with backend_flags",
     )
@@ -135,8 +135,10 @@ def autocast_in_backward(make_step: StepFactory, precision: Precision, batch: Ba
         step(*batch)
     return verdict(
         "autocast_in_backward",
-        "no backward pass" if not seen else "on" if any(seen) else "off",
-        "off in the backward pass",
+        f"autocast is {'on' if any(seen) else 'off'} in it"
+        if seen
+        else "there was no backward pass",
+        "a backward pass outside of autocast",
         good=bool(seen) and not any(seen),
         remedy="leave the autocast context before loss.backward()",
     )
@@ -169,14 +171,13 @@ def memory_format(make_step: StepFactory, precision: Precision, batch: Batch) ->
         step(*batch)
     found = f"{called} convolutions in channels_last" if layers else "no channels_last weights"
     if lost:
-        found = f"channels_last lost before {lost[0]}"
-        found += f" and {len(lost) - 1} more" if lost[1:] else ""
+        found = f"channels_last is lost before {and_more(lost)}"
     elif layers and not called:
         found = "no channels_last convolution was called"
     return verdict(
         "memory_format",
         found,
-        "kept from layer to layer",
+        "channels_last images for channels_last weights",
         good=not lost and (bool(called) or not layers),
         remedy="pass images.to(memory_format=torch.channels_last), and keep .contiguous() and"
         " .view() out of the model",

@@ -43,9 +43,11 @@ def loss_scale(make_step: StepFactory, precision: Precision, batch: Batch) -> Ve
     right = abs(found / scale - 1) < 0.25 and enabled is precision.scales_gradients
     return verdict(
         "loss_scale",
-        f"gradients of the logits {found:.4g} times fp32's"
-        + (", a GradScaler enabled" if enabled and not precision.scales_gradients else ""),
-        f"{scale:g} times" if enabled is precision.scales_gradients else "scaled in float16 only",
+        f"the gradients of the logits are {found:.4g} times fp32's"
+        + (", and a GradScaler is enabled" if enabled and not precision.scales_gradients else ""),
+        f"{scale:g} times fp32's"
+        if enabled is precision.scales_gradients
+        else "a scale in fp16 only",
         good=right and (scale > 1.0) is precision.scales_gradients,
         remedy="call scaler.scale(loss).backward() with an enabled GradScaler, in float16 only",
     )
@@ -60,8 +62,8 @@ def gradients(make_step: StepFactory, precision: Precision, batch: Batch) -> Ver
     if not found or len(found) != len(reference):
         return verdict(
             "gradients",
-            "the optimizer was not called" if not found else "for other parameters",
-            "those of fp32",
+            "gradients of other parameters" if found else "the optimizer was not called",
+            "the gradients that fp32 gives the optimizer",
             good=False,
             remedy="does the scaler skip the step, or is scaler.step(optimizer) missing?",
         )
@@ -71,8 +73,8 @@ def gradients(make_step: StepFactory, precision: Precision, batch: Batch) -> Ver
     cosine = product / (size * scale) if size * scale else math.nan
     return verdict(
         "gradients",
-        f"{ratio:.3g} times fp32's, cosine {cosine:.3f}",
-        "0.8 to 1.25 times, cosine at least 0.7",
+        f"the optimizer is given {ratio:.3g} times fp32's gradients, with a cosine of {cosine:.3f}",
+        "0.8 to 1.25 times, with a cosine of at least 0.7",
         good=0.8 <= ratio <= 1.25 and cosine >= 0.7,
         remedy="unscale before clipping, and let scaler.step(optimizer) take the step",
     )
@@ -138,14 +140,16 @@ def fresh_gradients(make_step: StepFactory, precision: Precision, batch: Batch) 
         for _ in range(2):
             first = True
             step(*batch)
-    found, good = "freed", False
+    found, good = "gradients are freed before the forward pass", False
     remedy = "call optimizer.zero_grad(set_to_none=True) at the start of every step"
     if len(stale) < 2:
-        found = "no backward pass to look at"
+        found = "there was no backward pass"
     elif any(stale):
-        found = "gradients left from the step before"
+        found = "gradients are left from the step before"
     elif any(held):
-        found = "zeroed, not freed" if all(zeroed) else "held through the forward pass"
+        found = (
+            f"gradients are {'zeroed, not freed' if all(zeroed) else 'held in the forward pass'}"
+        )
         remedy = (
             "call optimizer.zero_grad(set_to_none=True) before the forward pass: the memory is"
             " free for activations, and no zeros are written"
@@ -153,5 +157,5 @@ def fresh_gradients(make_step: StepFactory, precision: Precision, batch: Batch) 
     else:
         good = True
     return verdict(
-        "fresh_gradients", found, "freed before the forward pass", good=good, remedy=remedy
+        "fresh_gradients", found, "no gradients in the forward pass", good=good, remedy=remedy
     )

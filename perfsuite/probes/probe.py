@@ -5,7 +5,7 @@ A probe looks at the structure of a training step. It builds fresh steps with
 one batch, and returns a verdict with one line that says what is wrong.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -104,6 +104,11 @@ def on_forward(
     finally:
         for handle in handles:
             handle.remove()
+
+
+def and_more(found: Sequence[str]) -> str:
+    """Return the first of what was found, and how many more there are."""
+    return found[0] + (f" and {len(found) - 1} more" if found[1:] else "")
 
 
 def dtype_name(dtype: torch.dtype) -> str:

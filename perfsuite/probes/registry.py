@@ -18,8 +18,9 @@ from perfsuite.probes.dtypes import (
     memory_format,
 )
 from perfsuite.probes.gradients import fresh_gradients, gradients, loss_scale
+from perfsuite.probes.optimizer import sgd_canary, skipped_step, step_count
 from perfsuite.probes.probe import Batch, Probe, StepFactory, verdict
-from perfsuite.probes.running import host_waits, memory_slope, sgd_canary, skipped_step, step_count
+from perfsuite.probes.resources import host_waits, memory_slope
 
 PROBES: tuple[Probe, ...] = (
     layer_dtypes,
@@ -38,7 +39,7 @@ PROBES: tuple[Probe, ...] = (
 )
 
 
-def run(probe: Probe, make_step: StepFactory, precision: Precision, batch: Batch) -> Verdict:
+def run_probe(probe: Probe, make_step: StepFactory, precision: Precision, batch: Batch) -> Verdict:
     """Return the probe's verdict, and a FAIL that names the error if the step raises one.
 
     So a step that crashes is told as one line, and the other probes still report.
@@ -51,13 +52,13 @@ def run(probe: Probe, make_step: StepFactory, precision: Precision, batch: Batch
         return verdict(
             probe.__name__,
             f"raised {textwrap.shorten(said, 200, placeholder=' ...')}",
-            "a step that runs",
+            "a step that runs to its end",
             good=False,
         )
 
 
-def judge(verdicts: Sequence[Verdict]) -> tuple[Verdict, ...]:
+def judge_probes(verdicts: Sequence[Verdict]) -> tuple[Verdict, ...]:
     """Return the verdicts that are red, or a single one that says that all probes passed."""
     red = tuple(each for each in verdicts if each.outcome is not Outcome.PASS)
     summary = f"{len(verdicts)} probes passed"
-    return red or (verdict("all", summary, "all of them", good=bool(verdicts)),)
+    return red or (verdict("all", summary, "all probes passed", good=bool(verdicts)),)

@@ -109,7 +109,7 @@ def load_digits(source: str, device: torch.device) -> Digits:
     )
 
 
-def real_folder(source: str, scratch: Path) -> Path:
+def mnist_folder(source: str, scratch: Path) -> Path:
     """Return a folder that ``torchvision.datasets.MNIST`` reads, for the real loader.
 
     The digits of mnist5k are written to `scratch` in MNIST's own format.
@@ -134,7 +134,7 @@ def real_folder(source: str, scratch: Path) -> Path:
     return scratch
 
 
-def loader(folder: Path, batch_size: int) -> DataLoader[tuple[Tensor, Tensor]]:
+def mnist_loader(folder: Path, batch_size: int) -> DataLoader[tuple[Tensor, Tensor]]:
     """Return the tutorial's own input pipeline: torchvision's MNIST, ToTensor, DataLoader."""
     from torchvision import datasets, transforms
 

@@ -106,3 +106,13 @@ class TrainStep:
         torch.set_rng_state(snapshot.rng)
         if snapshot.device_rng is not None:
             device_of(self.device).set_random_state(snapshot.device_rng)
+
+
+def applied_steps(optimizer: torch.optim.Optimizer) -> int | None:
+    """Return how many steps the optimizer took, or None if it keeps no count.
+
+    A fused optimizer under a gradient scaler is called every step and decides on the device
+    whether to take it, so only its own count can tell.
+    """
+    counts = [int(state["step"]) for state in optimizer.state.values() if "step" in state]
+    return max(counts) if counts else None

@@ -15,8 +15,7 @@ from perfsuite.judging.gates import Outcome, Verdict
 from perfsuite.judging.thresholds import ConvergenceLimits
 from perfsuite.measuring.convergence import (
     SeedPair,
-    Training,
-    applied_steps,
+    TrainingRun,
     judge,
     judge_twice,
     non_finite,
@@ -25,7 +24,7 @@ from perfsuite.measuring.convergence import (
 )
 from perfsuite.training.data import Digits, load_digits
 from perfsuite.training.model import build_model
-from perfsuite.training.step import TrainStep
+from perfsuite.training.step import TrainStep, applied_steps
 from perfsuite.training.workload import Workload
 
 ASKED = ConvergenceLimits(margin=0.03, max_skipped=0.02, min_scale=2.0**10, max_scale=2.0**24)
@@ -70,14 +69,14 @@ def pairs_of(digits: Digits, candidate: Precision, steps: int = STEPS) -> tuple[
     )
 
 
-def run(losses: list[float], **changes: object) -> Training:
-    healthy = Training(
+def run(losses: list[float], **changes: object) -> TrainingRun:
+    healthy = TrainingRun(
         losses=tuple(losses), elapsed_s=1.0, skipped_steps=0, scales=(65536.0,), non_finite=()
     )
     return replace(healthy, **changes)  # type: ignore[arg-type]  # fields by name
 
 
-def pair(candidate: Training, seed: int = 0) -> SeedPair:
+def pair(candidate: TrainingRun, seed: int = 0) -> SeedPair:
     reference = run([2.0, 1.0 + seed / 100])
     control = run([2.0, 1.0001 + seed / 100 + 0.0001 * (-1) ** seed])
     return SeedPair(seed=seed, reference=reference, candidate=candidate, control=control)

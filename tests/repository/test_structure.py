@@ -168,15 +168,45 @@ def test_a_file_is_read_in_five_minutes(path: Path) -> None:
 
 def test_public_names() -> None:
     assert perfsuite.__all__ == [
+        "PROBES",
         "TUTORIAL_CFG",
+        "WORKLOADS",
+        "Arm",
+        "Bench",
         "CfgError",
+        "Duet",
+        "Estimate",
         "Precision",
         "PrecisionError",
+        "SeedPair",
         "TrainStep",
+        "TrainingRun",
+        "Verdict",
         "Workload",
+        "activation_bytes",
+        "at_least",
+        "at_most",
         "build_model",
+        "finite",
+        "judge_probes",
+        "judge_twice",
+        "median_s",
+        "mnist_folder",
+        "mnist_loader",
+        "run_probe",
+        "train",
+        "train_pairs",
     ]
     assert all(hasattr(perfsuite, name) for name in perfsuite.__all__)
+    assert dir(perfsuite) == sorted(perfsuite.__all__)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda p: p.stem)
+def test_a_benchmark_file_needs_public_names_alone(path: Path) -> None:
+    assert {name for name in imported(path) if name.startswith("perfsuite")} <= {
+        "perfsuite",
+        *(f"perfsuite.{name}" for name in perfsuite.__all__),
+    }
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

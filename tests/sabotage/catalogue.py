@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 from perfsuite.devices.precision import Precision
 from perfsuite.probes.dtypes import layer_dtypes, memory_format
+from perfsuite.probes.optimizer import sgd_canary, step_count
 from perfsuite.probes.registry import PROBES
-from perfsuite.probes.running import host_waits, memory_slope, sgd_canary, step_count
+from perfsuite.probes.resources import host_waits, memory_slope
 from perfsuite.training.step import TrainStep
 from sabotage import environments as env
 from sabotage import graphs, speed, steps
@@ -50,21 +51,21 @@ ROWS: tuple[Row, ...] = (
         "the backward pass runs under autocast",
         steps.BackwardUnderAutocast,
         Precision.bf16,
-        {"probe autocast_in_backward": ": on, "},
+        {"probe autocast_in_backward": "autocast is on in it"},
     ),
     _probe_row(
         3,
         "float16 without a scaler",
         steps.WithoutScaler,
         Precision.fp16,
-        {"probe loss_scale": "times fp32's, 65536 times"},
+        {"probe loss_scale": "are 1 times fp32's"},
     ),
     _probe_row(
         4,
         "the optimizer steps on scaled gradients",
         steps.StepOnScaledGradients,
         Precision.fp16,
-        {"probe gradients": "e+04 times fp32's", "probe sgd_canary": "at step"},
+        {"probe gradients": "e+04 times fp32's gradients", "probe sgd_canary": "at step"},
     ),
     _probe_row(
         5,
@@ -92,14 +93,17 @@ ROWS: tuple[Row, ...] = (
         "gradients are clipped before they are unscaled",
         steps.ClippingScaledGradients,
         Precision.fp16,
-        {"probe gradients": "e-05 times fp32's", "probe sgd_canary": "0.000 times as fast"},
+        {
+            "probe gradients": "e-05 times fp32's gradients",
+            "probe sgd_canary": "0.000 times as fast",
+        },
         twin=steps.ClippingUnscaledGradients,
     ),
     Row(
         number=8,
         plant="every step is taken twice",
         because={
-            "probe step_count": "6 in 3 calls",
+            "probe step_count": "6 optimizer steps in 3 calls",
             "mean_loss": "mean_loss: 0.",  # it learns faster, and is wrong
             "skipped_steps": "took more steps than it was asked to",
         },
@@ -145,7 +149,7 @@ ROWS: tuple[Row, ...] = (
         "the loss is computed outside autocast",
         steps.LossOutsideAutocast,
         Precision.fp16,
-        {"probe loss_dtype": "loss in float16"},
+        {"probe loss_dtype": "the loss is float16"},
     ),
     Row(
         number=13,
@@ -209,7 +213,7 @@ ROWS: tuple[Row, ...] = (
         "the fp32 arm computes in TF32",
         steps.TF32InAnFp32Arm,
         Precision.fp32,
-        {"probe arithmetic": "float32 as tf32"},
+        {"probe arithmetic": "float32 is computed as tf32"},
     ),
     _probe_row(
         21,
@@ -222,7 +226,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         number=22,
         plant="a layer loses channels_last",
-        because={"probe memory_format": "channels_last lost before 4"},
+        because={"probe memory_format": "channels_last is lost before 4"},
         healthy=probed(TrainStep, Precision.bf16, memory_format, model=env.channels_last),
         planted=probed(TrainStep, Precision.bf16, memory_format, model=env.channels_last_lost),
     ),
@@ -268,7 +272,7 @@ ROWS: tuple[Row, ...] = (
         "the backward pass of a compiled model runs under autocast",
         graphs.CompiledBackwardUnderAutocast,
         Precision.bf16,
-        {"probe autocast_in_backward": ": on, "},
+        {"probe autocast_in_backward": "autocast is on in it"},
         twin=graphs.Compiled,
     ),
     Row(

@@ -12,9 +12,9 @@ from perfsuite.devices.choice import device_of
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.gates import Verdict
 from perfsuite.judging.thresholds import ConvergenceLimits
-from perfsuite.measuring.convergence import SeedPair, Training, judge, perturb, train
+from perfsuite.measuring.convergence import SeedPair, TrainingRun, judge, perturb, train
 from perfsuite.probes.probe import Batch, Probe, StepFactory
-from perfsuite.probes.registry import run
+from perfsuite.probes.registry import run_probe
 from perfsuite.training.data import Digits, load_digits
 from perfsuite.training.model import build_model
 from perfsuite.training.step import Criterion, TrainStep
@@ -137,7 +137,7 @@ def probed(
     def check(device: torch.device) -> tuple[Verdict, ...]:
         make_step = factory(kind, device, model=model, optimizer=optimizer, criterion=criterion)
         (batch,) = batches(device, seed=0, steps=1)
-        return tuple(run(probe, make_step, precision, batch) for probe in probes)
+        return tuple(run_probe(probe, make_step, precision, batch) for probe in probes)
 
     return check
 
@@ -159,7 +159,7 @@ def trained(
         given = batches(device, seed, STEPS)
         seen = _poisoned(given, nan_at)
 
-        def run(each: type[TrainStep], at: Precision, fed: list[Batch], nudge: bool) -> Training:
+        def run(each: type[TrainStep], at: Precision, fed: list[Batch], nudge: bool) -> TrainingRun:
             step = factory(
                 each,
                 device,

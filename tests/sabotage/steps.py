@@ -1,4 +1,4 @@
-"""Training steps that are wrong in one way. Each differs from TrainStep's body by its fault."""
+"""TrainingRun steps that are wrong in one way. Each differs from TrainStep's body by its fault."""
 
 from typing import Any
 

@@ -124,8 +124,8 @@ def test_the_command_records_what_it_ran(tmp_path: Path) -> None:
     assert main(tmp_path, [row(), row(plant="on cuda", needs_cuda=True)]) == 0
     record = read(tmp_path / "runs" / "sabotage.json")
     ran = record.entries[0].trials[0]
-    assert ran.planted == ["FAIL finite: six | seven, must be"]
-    assert ran.healthy == ["PASS finite: six | seven, must be"]
+    assert ran.planted == ["FAIL finite: six | seven; required: must be"]
+    assert ran.healthy == ["PASS finite: six | seven; required: must be"]
     assert ran.torch == torch.__version__
     assert (tmp_path / "sabotage.md").read_text(encoding="utf-8") == render(record)
     assert bool(record.entries[1].trials) is torch.cuda.is_available()

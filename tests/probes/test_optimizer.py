@@ -1,0 +1,114 @@
+"""What a probe of the optimizer could miss is seen all the same."""
+
+from typing import Any
+
+import pytest
+import torch
+from probing import CPU, red
+from sabotage import environments as env
+from sabotage import steps
+from torch import Tensor
+
+from perfsuite.devices.precision import Precision
+from perfsuite.judging.gates import Outcome
+from perfsuite.probes import optimizer, registry
+from perfsuite.probes.probe import Batch
+from perfsuite.training.step import TrainStep
+from perfsuite.training.workload import Parameters
+
+
+def sgd(parameters: Parameters) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, lr=1e-3, fused=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "found"),
+    [
+        (TrainStep, "3 optimizer steps in 3 calls"),
+        (steps.DoubleStep, "6 optimizer steps in 3 calls"),
+    ],
+    ids=["once", "twice"],
+)
+def test_an_optimizer_without_a_count_is_counted_by_its_calls(
+    kind: type[TrainStep], found: str, batch: Batch
+) -> None:
+    verdict = optimizer.step_count(env.factory(kind, CPU, optimizer=sgd), Precision.bf16, batch)
+    assert verdict.figure == found
+    assert (verdict.outcome is Outcome.PASS) is (kind is TrainStep)
+
+
+def test_a_step_taken_in_spite_of_an_overflow_is_seen(batch: Batch) -> None:
+    made = env.factory(steps.StepOnScaledGradients, CPU)
+    verdict = optimizer.skipped_step(made, Precision.fp16, batch)
+    assert red(verdict, "was changed by a step that overflowed")
+
+
+def test_a_scale_that_stays_after_an_overflow_is_seen(batch: Batch) -> None:
+    class Stubborn(TrainStep):
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            super().__init__(*arguments, **named)
+            self.scaler = torch.amp.GradScaler(
+                "cpu", backoff_factor=0.999999999, enabled=self.precision.scales_gradients
+            )
+
+    verdict = optimizer.skipped_step(env.factory(Stubborn, CPU), Precision.fp16, batch)
+    assert red(verdict, "the scale stayed at 65536")
+
+
+class OwnOptimizer(TrainStep):
+    """Uses an optimizer that cannot be replaced."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.own = self.optimizer
+
+    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+        self.own.zero_grad()
+        loss = self.criterion(self.model(images), labels)
+        loss.backward()
+        self.own.step()
+        return loss.detach()
+
+
+class LearnsNothing(TrainStep):
+    """Puts the weights back after each step."""
+
+    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+        before = self.snapshot()
+        loss = super().__call__(images, labels)
+        self.model.load_state_dict(before.model)
+        return loss
+
+
+@pytest.mark.parametrize(
+    ("kind", "found"),
+    [(OwnOptimizer, "SGD was given no gradient"), (LearnsNothing, "fp32's loss went from")],
+    ids=["own-optimizer", "nothing-learnt"],
+)
+def test_a_canary_that_does_not_sing_at_fp32_says_nothing_of_the_rest(
+    kind: type[TrainStep], found: str, batch: Batch
+) -> None:
+    verdict = optimizer.sgd_canary(env.factory(kind, CPU), Precision.bf16, batch)
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert found in verdict.figure
+    assert registry.judge_probes([verdict]) == (verdict,)
+
+
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_gradients_off_by_a_factor_turn_the_canary_red(factor: float, batch: Batch) -> None:
+    class Off(TrainStep):
+        def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+            handle = self.optimizer.register_step_pre_hook(self._scale)
+            try:
+                return super().__call__(images, labels)
+            finally:
+                handle.remove()
+
+        def _scale(self, *_: Any) -> None:
+            if self.precision.is_amp:
+                for parameter in self.model.parameters():
+                    assert parameter.grad is not None
+                    parameter.grad *= factor
+
+    made = env.factory(Off, CPU)
+    assert red(optimizer.sgd_canary(made, Precision.bf16, batch), "times as fast as fp32")

@@ -1,0 +1,74 @@
+"""Values that are fetched and bytes that are lost are counted, each once."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from probing import CPU, red
+from sabotage import environments as env
+from torch import Tensor
+
+from perfsuite.devices.precision import Precision
+from perfsuite.judging.gates import Outcome
+from perfsuite.probes import resources
+from perfsuite.probes.probe import Batch
+from perfsuite.training.step import TrainStep
+
+
+def test_an_optimizer_that_reads_its_own_count_waits_for_nothing(batch: Batch) -> None:
+    made = env.factory(TrainStep, CPU, optimizer=env.adam_not_fused)
+    verdict = resources.host_waits(made, Precision.bf16, batch)
+    assert verdict.outcome is Outcome.PASS, str(verdict)
+
+
+@pytest.mark.parametrize("read", [float, bool, Tensor.item], ids=["float", "bool", "item"])
+def test_every_way_to_fetch_a_value_counts(read: Callable[[Tensor], object], batch: Batch) -> None:
+    class Reads(TrainStep):
+        def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+            loss = super().__call__(images, labels)
+            read(loss)
+            return loss
+
+    verdict = resources.host_waits(env.factory(Reads, CPU), Precision.bf16, batch)
+    assert red(verdict, "waits for the device: 1 fetched")
+
+
+class KeepsLosses(TrainStep):
+    """Keeps each loss: one float32 a step."""
+
+    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+        loss = super().__call__(images, labels)
+        self.kept = [*getattr(self, "kept", []), loss]
+        return loss
+
+
+class KeepsGraphs(TrainStep):
+    """Keeps each step's activations, by a graph that no backward pass has freed."""
+
+    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+        self.kept = [*getattr(self, "kept", []), self.model(images)]
+        return super().__call__(images, labels)
+
+
+@pytest.mark.parametrize(
+    ("kind", "least"), [(KeepsLosses, 4), (KeepsGraphs, 100_000)], ids=["losses", "graphs"]
+)
+@pytest.mark.parametrize("precision", [Precision.fp32, Precision.bf16, Precision.fp16])
+def test_what_a_step_keeps_is_counted_to_the_byte(
+    kind: type[TrainStep], least: int, precision: Precision, batch: Batch
+) -> None:
+    verdict = resources.memory_slope(env.factory(kind, CPU), precision, batch)
+    assert red(verdict, "bytes a step")
+    grown = int(verdict.figure.split()[3].replace(",", ""))
+    assert grown == 4 if kind is KeepsLosses else grown >= least
+
+
+def test_garbage_that_waits_for_its_collector_is_no_growth(batch: Batch) -> None:
+    class Cyclic(TrainStep):
+        def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+            cycle: list[Any] = [images.clone()]
+            cycle.append(cycle)
+            return super().__call__(images, labels)
+
+    verdict = resources.memory_slope(env.factory(Cyclic, CPU), Precision.fp32, batch)
+    assert verdict.outcome is Outcome.PASS, str(verdict)
