@@ -1,8 +1,8 @@
 """The pytest plugin: options, fixtures, and the hooks that find perfsuite's benchmarks.
 
-It is loaded in every pytest session of its environment, so it imports neither torch nor scipy
-and stays out of the way of sessions without a benchmark that uses the fixture `perf`. Where
-there is one, `perfsuite.session.one_tree` takes over.
+It is loaded in every pytest session of its environment, so it imports neither torch nor scipy,
+and changes nothing in a session without a benchmark that uses the fixture `perf`. With one,
+`perfsuite.session.one_tree` takes over.
 """
 
 from argparse import Namespace
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from perfsuite.devices.choice import KINDS
+from perfsuite.session.benchmark_adapter import PytestBenchmark
 from perfsuite.session.stash import SESSION
 
 if TYPE_CHECKING:
@@ -35,55 +36,53 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--perf-workload",
         choices=("tutorial", "tiny"),
-        default=None,
-        help="network to train: tutorial (the default on CUDA) or an eighth of its width, tiny",
+        help="network to train: tutorial (default on CUDA), or tiny, which has an eighth of its"
+        " width (default on CPU)",
     )
     group.addoption(
         "--perf-data",
         choices=("mnist5k", "mnist", "synthetic"),
         default="mnist5k",
-        help="digits: 5,000 real ones without a network, the 60,000 of torchvision (downloaded"
-        " once), or noise, for timing only (default: %(default)s)",
+        help="training images: mnist5k (5,000 MNIST digits, no download), mnist (all 60,000,"
+        " downloaded once), or synthetic (noise, for timing only) (default: %(default)s)",
     )
     group.addoption(
         "--perf-budget",
         type=_seconds,
         default=60.0,
         metavar="SECONDS",
-        help="how long two arms may take turns before an unclear verdict stands; they always"
-        " take twelve (default: %(default)g)",
+        help="time after which a comparison ends although its verdict is INCONCLUSIVE; twelve"
+        " rounds are always measured (default: %(default)g)",
     )
     group.addoption(
         "--perf-report",
         type=Path,
         metavar="DIR",
-        default=None,
-        help="write a page with pictures of the run to this folder, and the run itself",
+        help="write a report with charts (HTML and Markdown) and the run (JSON) to this folder",
     )
     group.addoption(
         "--perf-against",
         metavar="REF",
-        default=None,
-        help="compare the working tree with this commit, branch or tag: both take turns, in"
-        " fresh processes",
+        help="compare the working tree with this commit, branch or tag; both are measured in"
+        " turns, in fresh processes",
     )
     group.addoption(
         "--perf-against-python",
         metavar="PATH",
-        default=None,
-        help="let another interpreter run the side before, alone or with --perf-against",
+        help="Python interpreter for the code before the change: to compare two environments, or"
+        " with --perf-against",
     )
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
-    """Leave conftest files to the sides of a comparison, which run what they are for."""
+    """Load no conftest file with --perf-against: both trees' own processes load theirs."""
     if _two_sides(early_config.known_args_namespace):
         early_config.known_args_namespace.noconftest = True
 
 
 def _seconds(text: str) -> float:
-    """Return a number of seconds that is finite and positive; argparse reports what is not."""
+    """Return a finite and positive number; argparse reports the ValueError for any other."""
     seconds = float(text)
     if not 0 < seconds < float("inf"):
         raise ValueError(text)
@@ -95,12 +94,12 @@ _seconds.__name__ = "number of seconds"  # what argparse calls it: "invalid numb
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep --benchmark-compare back until it is known whose benchmarks there are.
+    """Hide --benchmark-compare from pytest-benchmark until the benchmarks are collected.
 
-    pytest-benchmark would load, and warn, before anything is collected.
+    It would load the runs that it compares with, and warn, before that.
     """
     config.addinivalue_line(
-        "markers", "one_tree: judges one tree by itself; left out of --perf-against"
+        "markers", "one_tree: judges one tree by itself, and is left out with --perf-against"
     )
     wanted = config.getoption("benchmark_compare", [])
     distributed = config.getoption("dist", "no") != "no"
@@ -109,8 +108,8 @@ def pytest_configure(config: pytest.Config) -> None:
             raise pytest.UsageError("--perf-against cannot measure under xdist; run with -n0")
         if wanted:
             raise pytest.UsageError(
-                "--benchmark-compare holds a run against promoted ones, --perf-against against"
-                " another tree: one at a time"
+                "--benchmark-compare compares with promoted runs, --perf-against with another"
+                " tree: use one at a time"
             )
     if not wanted or distributed:
         return
@@ -118,8 +117,8 @@ def pytest_configure(config: pytest.Config) -> None:
         swallowed = config.invocation_params.dir / wanted.partition("::")[0]
         if swallowed.is_dir() or (swallowed.suffix == ".py" and swallowed.is_file()):
             raise pytest.UsageError(
-                f"--benchmark-compare took {wanted!r} for its value:"
-                f" write `pytest {wanted} --benchmark-compare`"
+                f"--benchmark-compare={wanted}: it took the path for its value; write"
+                f" `pytest {wanted} --benchmark-compare`"
             )
     config.stash[_COMPARE] = wanted
     config.option.benchmark_compare = []
@@ -127,7 +126,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection(session: pytest.Session) -> None:
-    """Start both sides of a comparison, which collect in this session's place."""
+    """With --perf-against, start both sides, which collect in this session's place."""
     if not _two_sides(session.config.option):
         return
     from perfsuite.against.comparison import start_against
@@ -135,7 +134,7 @@ def pytest_collection(session: pytest.Session) -> None:
     try:
         start_against(session)
     except BaseException:
-        _save_nothing(session.config)
+        PytestBenchmark(session.config).save_nothing()
         raise
 
 
@@ -147,7 +146,7 @@ def _two_sides(options: Namespace) -> bool:
 def pytest_collection_modifyitems(
     session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Start a perfsuite session if there are benchmarks of ours; else leave all as it was."""
+    """Start a perfsuite session if a benchmark uses the fixture `perf`; else change nothing."""
     ours = [item for item in items if "perf" in getattr(item, "fixturenames", ())]
     compare = config.stash.get(_COMPARE, False)
     if not ours and config.option.perf_report is not None and SESSION not in config.stash:
@@ -164,23 +163,15 @@ def pytest_collection_modifyitems(
             config.stash[SESSION] = start_session(session, suite, items, ours, compare)
             return
     except pytest.UsageError:
-        _save_nothing(config)
+        PytestBenchmark(config).save_nothing()
         raise
-    own = config._benchmarksession  # type: ignore[attr-defined]  # set by pytest-benchmark
-    config.option.benchmark_compare = own.compare = compare
-    own.handle_loading()
-
-
-def _save_nothing(config: pytest.Config) -> None:
-    """Keep pytest-benchmark from warning that it saves nothing, where nothing is measured."""
-    own = config._benchmarksession  # type: ignore[attr-defined]  # set by pytest-benchmark
-    own.save = own.autosave = own.json = None
+    PytestBenchmark(config).compare(compare)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give `precision`, `amp` and `reference` the precisions that the device can do.
+    """Parametrize `precision`, `amp` and `reference` with what the device supports.
 
-    What a device cannot do is not collected, so that nothing needs to be skipped.
+    What it does not support is not collected, so that nothing needs to be skipped.
     """
     names = {"precision", "amp", "reference"} & set(metafunc.fixturenames)
     if "perf" not in metafunc.fixturenames or not names:
@@ -190,7 +181,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     try:
         machine = machine_of(metafunc.config)
     except pytest.UsageError:
-        return  # said again, and then in one line, once all is collected
+        return  # raised again, and then shown as one line, once all is collected
     if "precision" in names:
         metafunc.parametrize("precision", machine.precisions, ids=str)
     if "amp" in names:
@@ -201,7 +192,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def workload(request: pytest.FixtureRequest) -> "Workload":
-    """What is trained; override it to run the suite on a model of your own."""
+    """What is trained; override it to measure a model of your own."""
     from perfsuite.session.one_tree import machine_of
 
     return machine_of(request.config).default_workload
@@ -213,6 +204,6 @@ def perf(
     benchmark: Any,  # noqa: ARG001  # asked for, so that pytest-benchmark takes part
     workload: "Workload",
 ) -> Iterator["Bench"]:
-    """Build arms, time them, and gate what they show; see `perfsuite.measuring.bench.Bench`."""
+    """Build arms, time them, and judge the figures; see `perfsuite.measuring.bench.Bench`."""
     with request.config.stash[SESSION].bench(request.node, workload) as bench:
         yield bench

@@ -15,8 +15,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from pytest_benchmark.fixture import BenchmarkFixture
-from pytest_benchmark.utils import NameWrapper
 
 from perfsuite.against.changes import Restart, could_not_run, is_counted, verdicts
 from perfsuite.against.controllers import SideError
@@ -29,9 +27,8 @@ from perfsuite.judging.thresholds import FILE_NAME, Thresholds, ThresholdsError,
 from perfsuite.records.causes import reasons
 from perfsuite.records.git import GitError, commits_since
 from perfsuite.records.schema import Benchmark
-from perfsuite.session.benchmark_adapter import Replay, hand_over
 from perfsuite.session.collection import arguments, refuse_what_switches_gates_off, suites_asked_for
-from perfsuite.session.lifecycle import Ledger
+from perfsuite.session.gating_session import GatingSession
 
 
 def start_against(session: pytest.Session) -> None:
@@ -92,7 +89,7 @@ def _options_of_the_sides(config: pytest.Config) -> list[str]:
     ]
 
 
-class Against(Ledger):
+class Against(GatingSession):
     """The session: for each benchmark it pairs processes of both sides until it can tell."""
 
     def __init__(
@@ -164,7 +161,8 @@ class Against(Ledger):
                 "reasons": why,
                 "against": against,
             }
-            self._keep(item, _times_s(restarts) or [took_s / len(restarts)], record)
+            times_s = _times_s(restarts) or [took_s / len(restarts)]
+            self.benchmark.record(item, times_s, record)
         self.status.clear()
         self.judge(item.key, found, self._thresholds.warn, why)
 
@@ -233,19 +231,6 @@ class Against(Ledger):
         """Return what keeps a session without a failure from being green."""
         figures = any(verdict.gate.startswith("against ") for _, verdict in self.rows)
         return self.uncompared(compared=figures)
-
-    def _keep(self, item: StandIn, times_s: Sequence[float], record: dict[str, Any]) -> None:
-        """Put both sides' raw figures into pytest-benchmark's own record."""
-        timer = Replay()
-        fixture = BenchmarkFixture(
-            item,
-            add_stats=self._own.benchmarks.append,
-            logger=self._own.logger,
-            warner=item.warn,
-            disabled=False,
-            **{**self._own.options, "timer": NameWrapper(timer)},
-        )
-        hand_over(fixture, timer, times_s, record)
 
     def header(self) -> list[str]:
         """Return what is compared."""

@@ -1,8 +1,8 @@
-"""What was collected, and what should have been.
+"""Which benchmarks were collected, and which should have been.
 
 Benchmarks that the baseline has and the suite no longer has become items that fail. They are
-added before pytest deselects, under the names that they had, so that -k, -m and --deselect
-treat them as they would have treated the benchmarks.
+added before pytest deselects, under their former names, so that -k, -m and --deselect treat them
+as they would have treated the benchmarks.
 """
 
 import importlib.util
@@ -16,17 +16,12 @@ from typing import Any, NoReturn
 import pytest
 
 from perfsuite.judging.thresholds import FILE_NAME
+from perfsuite.session.benchmark_adapter import PytestBenchmark
 
-MARKERS_THAT_ACT = {
-    "benchmark",
-    "filterwarnings",
-    "parametrize",
-    "skip",
-    "skipif",
-    "usefixtures",
-    "xfail",
-}
-"""Markers that do something to an item, which must not be done to one in its place."""
+MARKERS_THAT_ACT = frozenset(
+    ["benchmark", "filterwarnings", "parametrize", "skip", "skipif", "usefixtures", "xfail"]
+)
+"""Markers that pytest acts on, and that the item of a removed benchmark must not have."""
 
 
 def refuse_what_switches_gates_off(
@@ -34,24 +29,22 @@ def refuse_what_switches_gates_off(
 ) -> None:
     """Refuse options under which a gate would not be evaluated.
 
-    Args:
-        config: pytest's.
-        items: all that was collected.
-        compare: the value of --benchmark-compare; False without it, True for the bare flag.
+    `items` are all that was collected, `compare` is the value of --benchmark-compare: False
+    without it, True if it has none.
 
     Raises:
-        UsageError: there is one.
+        UsageError: there is such an option.
     """
-    own = config._benchmarksession  # type: ignore[attr-defined]  # set by pytest-benchmark
-    if own.disabled and not own.xdist_worker:
+    benchmark = PytestBenchmark(config)
+    if benchmark.is_disabled and not benchmark.is_xdist_worker:
         raise pytest.UsageError(
-            "perfsuite cannot evaluate its gates under --benchmark-disable; drop the option, or"
+            "--benchmark-disable: perfsuite could not evaluate its gates; drop the option, or"
             " leave the benchmarks out with --benchmark-skip"
         )
     if config.getoption("benchmark_compare_fail"):
         raise pytest.UsageError(
-            "--benchmark-compare-fail judges one number by another; perfsuite's margins are in"
-            f" {FILE_NAME}, table [compare]: drop the option"
+            "--benchmark-compare-fail: perfsuite takes its margins from"
+            f" {FILE_NAME}, table [compare]; drop the option"
         )
     if not compare:
         return
@@ -60,13 +53,13 @@ def refuse_what_switches_gates_off(
             f"--benchmark-compare={compare}: perfsuite compares with the promoted runs of this"
             " hardware; give the option without a value"
         )
-    if own.skip:
+    if benchmark.is_skipped:
         raise pytest.UsageError("--benchmark-skip leaves nothing for --benchmark-compare to judge")
     others = [item for item in items if _only_pytest_benchmark(item)]
     if others:
         raise pytest.UsageError(
-            f"--benchmark-compare: {others[0].nodeid} does not use the fixture `perf`, so that"
-            " promoted runs say nothing of it; run it in a session of its own"
+            f"--benchmark-compare: {others[0].nodeid} does not use the fixture `perf`, so it cannot"
+            " be compared with promoted runs; run it in a separate session"
         )
 
 
@@ -76,10 +69,10 @@ def _only_pytest_benchmark(item: pytest.Item) -> bool:
 
 
 def suite_of(config: pytest.Config, ours: Sequence[pytest.Item]) -> Path | None:
-    """Return the folder of the one suite that the benchmarks belong to.
+    """Return the folder of the one suite that the benchmarks `ours` belong to.
 
-    Where there are none, a suite with baselines that was asked for by its folder has lost its
-    last; None if none was asked for.
+    Without benchmarks, it is the suite with a baseline that pytest's arguments name: it has lost
+    its last benchmark. None if they name none.
 
     Raises:
         UsageError: they belong to none, or to several.
@@ -94,7 +87,7 @@ def suite_of(config: pytest.Config, ours: Sequence[pytest.Item]) -> Path | None:
         suites = {home for home in suites_asked_for(config) if (home / "baselines").is_dir()}
     if len(suites) > 1:
         found = ", ".join(sorted(map(str, suites)))
-        raise pytest.UsageError(f"benchmarks of several suites ({found}): run one at a time")
+        raise pytest.UsageError(f"benchmarks of several suites ({found}): run one suite at a time")
     return next(iter(suites), None)
 
 
@@ -118,7 +111,7 @@ def key_in(suite: Path, item: pytest.Item) -> str:
 
 
 def _suites_below(config: pytest.Config, folder: Path) -> Iterator[Path]:
-    """Yield the suites in a folder, where pytest itself would look for tests."""
+    """Yield the suites in a folder, in the subfolders that pytest itself would search."""
     unwanted = config.getini("norecursedirs")
     for home, folders, files in os.walk(folder):
         if FILE_NAME in files:
@@ -129,7 +122,7 @@ def _suites_below(config: pytest.Config, folder: Path) -> Iterator[Path]:
 
 
 def arguments(config: pytest.Config) -> Iterator[tuple[Path, str]]:
-    """Yield the real place that each argument names, and the node id behind it."""
+    """Yield the file or folder that each argument of pytest names, and the node id within it."""
     for argument in config.args:
         place, _, node = argument.partition("::")
         path = config.invocation_params.dir / place
@@ -142,10 +135,10 @@ def arguments(config: pytest.Config) -> Iterator[tuple[Path, str]]:
 
 
 class _RemovedFile(pytest.File):
-    """The file that a removed benchmark was in; it may be gone itself."""
+    """The file that a removed benchmark was in; it may no longer exist."""
 
     def collect(self) -> list[pytest.Item]:
-        """Return nothing: what was in it is made here."""
+        """Return nothing: removed benchmarks are made here."""
         return []
 
 
@@ -153,16 +146,16 @@ class Removed(pytest.Item):
     """A benchmark that is in the baseline and was not collected."""
 
     key: str
-    # pytest-benchmark takes an item for a benchmark by this, for --benchmark-only.
-    fixturenames = ("benchmark",)
+    fixturenames = ("benchmark",)  # by which --benchmark-only keeps it
 
     def runtest(self) -> NoReturn:
-        """Fail: what is not there was not compared."""
-        pytest.fail(
-            f"FAIL compare: {self.key} is in the baseline and was not found (removed, renamed,"
-            " or its file was not collected); bring it back, or promote runs without it",
-            pytrace=False,
-        )
+        """Fail, since it was not compared."""
+        # Late: it imports scipy, and every session with --benchmark-compare imports this module.
+        from perfsuite.judging.gates import missing
+
+        what = f"{self.key} is in the baseline and was not collected"
+        remedy = "removed, renamed, or in a file left out; restore it, or promote runs without it"
+        pytest.fail(str(missing("compare", what, remedy)), pytrace=False)
 
     def reportinfo(self) -> tuple[Path, None, str]:
         """Return where the benchmark was."""
@@ -172,15 +165,12 @@ class Removed(pytest.Item):
 def removed_benchmarks(
     session: pytest.Session, suite: Path, gone: Mapping[str, Sequence[str]]
 ) -> list[pytest.Item]:
-    """Return an item for each benchmark that the session was asked for by its arguments.
+    """Return an item for each removed benchmark that pytest's arguments would have selected.
 
-    Args:
-        session: pytest's.
-        suite: the folder of the suite.
-        gone: keys of benchmarks that were not collected, and the names of their markers.
+    `gone` has their keys and the names of their markers.
     """
     items: list[pytest.Item] = []
-    # A marker that is no longer registered cannot be asked for with -m either.
+    # With strict markers, one that is no longer registered could not be added.
     registered = {re.split(r"[:(]", line)[0].strip() for line in session.config.getini("markers")}
     for key in sorted(gone):
         file, _, name = key.partition("::")
@@ -202,7 +192,7 @@ def _asked_for(config: pytest.Config, path: Path, name: str) -> bool:
         return False
     if any(fnmatch(str(path), str(start / glob)) for glob in config.getoption("ignore_glob") or ()):
         return False
-    # A node id stands for all its parameters.
+    # A node id without parameters selects them all.
     return any(
         (place == path or place in path.parents)
         and (not node or name == node or name.startswith((f"{node}[", f"{node}::")))

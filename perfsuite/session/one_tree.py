@@ -29,7 +29,7 @@ from perfsuite.session.collection import (
     refuse_what_switches_gates_off,
     removed_benchmarks,
 )
-from perfsuite.session.lifecycle import Ledger
+from perfsuite.session.gating_session import GatingSession
 from perfsuite.session.stash import MACHINE
 from perfsuite.training.data import DataError, Digits
 from perfsuite.training.workload import Workload
@@ -42,7 +42,7 @@ _BENCH = pytest.StashKey[Bench]()
 
 
 def machine_of(config: pytest.Config) -> Machine:
-    """Return what the session runs on, found out once."""
+    """Return what the session runs on."""
     if MACHINE not in config.stash:
         wanted, workload = config.getoption("perf_device"), config.getoption("perf_workload")
         try:
@@ -59,15 +59,11 @@ def start_session(
     ours: Sequence[pytest.Item],
     compare: Any,
 ) -> "PerfSession":
-    """Check the session's options, load thresholds and baseline, and register the session.
+    """Check the options, load thresholds and baseline, and register the session for `ours`.
 
-    Args:
-        session: pytest's.
-        suite: the folder of the suite.
-        items: all that was collected; benchmarks that the baseline has and the suite no
-            longer has are added, so that they fail.
-        ours: those that use the fixture `perf`.
-        compare: the value of --benchmark-compare; False without it, True for the bare flag.
+    An item that fails is added to `items` for each benchmark that the baseline has and the suite
+    no longer has. `compare` is the value of --benchmark-compare: False without it, True if it has
+    none.
 
     Raises:
         UsageError: an option keeps a gate from being evaluated, or thresholds or baseline
@@ -94,7 +90,7 @@ def start_session(
     return perf_session
 
 
-class PerfSession(Ledger):
+class PerfSession(GatingSession):
     """A session that gates one tree, and compares it with promoted runs if it was asked to."""
 
     def __init__(
@@ -114,17 +110,17 @@ class PerfSession(Ledger):
         self._digits: Digits | None = None
 
     def adopt(self, item: pytest.Item) -> None:
-        """Prepare a benchmark: its key, and a timer that hands on the times we measured."""
+        """Give a benchmark its key, and pytest-benchmark a timer that replays our times."""
         self.keys[item.nodeid] = key_in(self._suite, item)
         marker = item.get_closest_marker("benchmark")
         options = dict(marker.kwargs) if marker else {}
         item.add_marker(pytest.mark.benchmark(**options | {"timer": Replay()}), append=False)
-        # It fails for a reason of its own if it gets no further; this would only add to that.
+        # A benchmark that fails before it has times would get this warning on top.
         unused = "ignore:Benchmark fixture was not used at all"
         item.add_marker(pytest.mark.filterwarnings(unused))
 
     def key_of(self, item: pytest.Item) -> str | None:
-        """Return an item's key, also of one that the suite no longer has."""
+        """Return an item's key, also that of a removed benchmark."""
         return item.key if isinstance(item, Removed) else super().key_of(item)
 
     @contextmanager
@@ -157,7 +153,7 @@ class PerfSession(Ledger):
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Refuse to measure beside other workers."""
-        if self._own.xdist_worker and self.key_of(item) is not None:
+        if self.benchmark.is_xdist_worker and self.key_of(item) is not None:
             pytest.fail("perfsuite cannot measure under xdist; run with -n0", pytrace=False)
 
     @pytest.hookimpl(wrapper=True)
@@ -205,13 +201,13 @@ class PerfSession(Ledger):
         return [run.path for run in reversed(self._promoted)]
 
     def unevaluated(self) -> list[str]:
-        """Return what keeps a session without a failure from being green."""
+        """Return why a session fails in which no test does."""
         if self._baseline is None:
             return super().unevaluated()
         return self.uncompared(compared=bool(self.rows))
 
     def section(self) -> dict[str, Any]:
-        """Return hardware and software, and which promoted runs were compared with."""
+        """Return hardware and software, and when the promoted runs were started."""
         return {
             "hardware": self._machine.hardware,
             "software": self._machine.software,
@@ -219,7 +215,7 @@ class PerfSession(Ledger):
         }
 
     def header(self) -> list[str]:
-        """Return what was measured on, and against."""
+        """Return lines that say what was measured on, and compared with."""
         versions = self._machine.software
         lines = [f"{self._machine.hardware}, torch {versions['torch']}"]
         if self._baseline is not None:

@@ -2,26 +2,19 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
-from pytest_benchmark.storage.file import FileStorage
 
-from perfsuite.records.files import next_free, save_numbered, write_new
+from perfsuite.records.files import next_free, write_new
 from perfsuite.records.schema import encode
-
-_Document = dict[str, Any]
+from perfsuite.session.benchmark_adapter import PytestBenchmark
 
 RUN_FILE = "run.json"
 """What a run is called in the folder of its report."""
 
 
 def refuse_unwritable(option: str, path: Path) -> None:
-    """Refuse a file that would be lost at the session's end.
-
-    Args:
-        option: that names it.
-        path: of the file.
+    """Refuse the file that an option names if the session could not write it at its end.
 
     Raises:
         UsageError: there is a file of that name, or it cannot be made.
@@ -30,67 +23,33 @@ def refuse_unwritable(option: str, path: Path) -> None:
         raise pytest.UsageError(f"{option}: {path} exists and is not overwritten")
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise pytest.UsageError(f"{option}: {folder} is no folder that can be written to")
+        raise pytest.UsageError(f"{option}: {folder} is not a folder that can be written to")
 
 
-def _document(config: pytest.Config) -> _Document | None:
-    """Return the run as pytest-benchmark makes it, through its own hooks; None without figures.
-
-    It always holds the raw data, without which no later comparison could be checked.
-    """
-    own = config._benchmarksession  # type: ignore[attr-defined]  # set by pytest-benchmark
-    if not own.benchmarks:
-        return None
-    hook = config.hook
-    commit = hook.pytest_benchmark_generate_commit_info(config=config)
-    hook.pytest_benchmark_update_commit_info(config=config, commit_info=commit)
-    document: _Document = hook.pytest_benchmark_generate_json(
-        config=config,
-        benchmarks=own.benchmarks,
-        include_data=True,
-        machine_info=own.get_machine_info(),
-        commit_info=commit,
-    )
-    hook.pytest_benchmark_update_json(
-        config=config, benchmarks=own.benchmarks, output_json=document
-    )
-    return document
-
-
-def save_run(config: pytest.Config, report: Path | None) -> tuple[list[str], Path | None]:
-    """Save the run wherever that was asked for; return lines that say where.
-
-    Args:
-        config: pytest's.
-        report: a folder that is to hold the run too.
+def save_run(benchmark: PytestBenchmark, report: Path | None) -> tuple[list[str], Path | None]:
+    """Save the run wherever an option says, and in the folder `report`.
 
     Returns:
-        The lines, and the file in `report`.
+        Lines that say where, and the file in `report`.
 
     Raises:
         OSError: it could not be written.
     """
-    own = config._benchmarksession  # type: ignore[attr-defined]  # set by pytest-benchmark
-    name, json_path = own.save or own.autosave, own.json
-    own.save = own.autosave = own.json = None  # so that it saves no second copy
-    if not (name or json_path or report) or own.xdist_worker:
+    name, json_path = benchmark.save_name, benchmark.json_path
+    benchmark.save_nothing()  # by itself, a second time
+    if not (name or json_path or report) or benchmark.is_xdist_worker:
         return [], None
-    document = _document(config)
+    document = benchmark.document()
     if document is None:
         return ["nothing was saved: no benchmark was measured"], None
     content, saved, source = encode(document), [], None
     if json_path is not None:
         free = next_free(json_path)
         write_new(free, content)
-        taken = f" ({json_path} was taken meanwhile)" if free != json_path else ""
-        saved.append(f"saved {free}{taken}")
-    storage = own.storage
-    if name and isinstance(storage, FileStorage):
-        folder = Path(storage.get(name)).parent
-        saved.append(f"saved {save_numbered(folder, name, content)}")
-    elif name:
-        storage.save(document, name)  # a server's: it numbers and stores by itself
-        saved.append(f"saved in {storage}")
+        taken = f" ({json_path} was written by something else meanwhile)"
+        saved.append(f"saved {free}{taken if free != json_path else ''}")
+    if name:
+        saved.append(f"saved {benchmark.store(name, document, content)}")
     if report is not None:
         source = next_free(report / RUN_FILE)
         write_new(source, content)

@@ -276,7 +276,7 @@ def test_what_a_benchmark_starts_is_of_its_side_too(project: Project) -> None:
     project.write("src/mynet/__init__.py", MYNET + "SIZE = 300\n")
     project.environment["PYTHONPATH"] = str(project.folder / "src")
     result = project.against()
-    result.line("MORE  figure  3.000x (100 B -> 300 B)")
+    result.line("MORE  ", "figure  ", "3.000x (100 B -> 300 B)")
 
 
 STARTS = """

@@ -98,7 +98,7 @@ def test_a_session_in_which_a_gate_was_not_evaluated_is_red(suite: Suite) -> Non
     assert "Red: not everything was evaluated" in found.page.text
     document = load(suite.folder / "out" / "run.json")
     assert document["perfsuite"]["unevaluated"] == [
-        "not compared, and so not green: test_steps.py::test_b skipped"
+        "skipped and not compared, so the session fails: test_steps.py::test_b"
     ]
 
 
@@ -119,7 +119,7 @@ def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_measured(sui
     result = suite.run("--perf-report=out")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert "--perf-report: " in result.stderr.str()
-    assert "is no folder that can be written to" in result.stderr.str()
+    assert "is not a folder that can be written to" in result.stderr.str()
 
 
 def test_where_nothing_was_measured_there_is_nothing_to_report(suite: Suite) -> None:
@@ -130,6 +130,7 @@ def test_where_nothing_was_measured_there_is_nothing_to_report(suite: Suite) -> 
     assert not (suite.folder / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_session_without_a_report_draws_nothing(suite: Suite) -> None:
     suite.write("test_steps.py", timed("test_a"))
     suite.write(
@@ -152,8 +153,8 @@ SKIPPED = timed("test_a") + "import pytest\n@pytest.mark.skip\ndef test_b(perf):
 @pytest.mark.parametrize(
     ("file", "told"),
     [
-        (BESIDE, "failed beside the benchmarks: test_other.py::test_b"),
-        (BROKEN, "failed beside the benchmarks: 1 that could not be collected"),
+        (BESIDE, "other failures: test_other.py::test_b"),
+        (BROKEN, "other failures: 1 collection error"),
     ],
     ids=["failed", "not-collected"],
 )

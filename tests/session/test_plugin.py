@@ -50,12 +50,14 @@ def test_a_budget_that_is_no_number_of_seconds(suite: Suite, seconds: str) -> No
     assert f"--perf-budget: invalid number of seconds value: '{seconds}'" in result.stderr.str()
 
 
+@pytest.mark.slow
 def test_importing_the_plugin_is_cheap() -> None:
     code = f"import sys, perfsuite.plugin; sys.exit(str({set(HEAVY)} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert done.stderr.strip() == "set()"
 
 
+@pytest.mark.slow
 def test_a_session_without_our_benchmarks_stays_cheap(suite: Suite) -> None:
     suite.write(
         "conftest.py",
@@ -139,7 +141,7 @@ def test_two_suites_at_a_time(suite: Suite) -> None:
     suite.write("other/test_other.py", timed("test_a"))
     line = usage_error(suite.run())
     assert f"benchmarks of several suites ({suite.folder}, {suite.folder / 'other'})" in line
-    assert "run one at a time" in line
+    assert "run one suite at a time" in line
     assert suite.run("other").ret == 0
 
 

@@ -1,6 +1,6 @@
-"""Where pytest-benchmark's own comparison lets a regression through: what was collected.
+"""Collection, where pytest-benchmark's own comparison lets a removed or new benchmark through.
 
-A benchmark that stands on one side alone was not compared, and so is not green.
+A benchmark that is on one side only cannot be compared, so that it fails.
 """
 
 import shlex
@@ -13,8 +13,9 @@ from suites import HEAD, THRESHOLDS, Suite, plain, timed
 from perfsuite.records.baseline import promote
 
 JUDGED = ("--benchmark-compare", "--benchmark-compare-fail=mean:5%")
-REMOVED = "is in the baseline and was not found (removed, renamed, or its file was not collected)"
-ADDED = "is in no promoted run, must be there (new or renamed since the baseline; promote runs"
+JUDGEABLE = "required: a figure that can be judged"
+REMOVED = f"is in the baseline and was not collected; {JUDGEABLE} (removed, renamed, or in a file"
+ADDED = f"is in no promoted run; {JUDGEABLE} (new or renamed since the baseline; promote runs"
 
 
 @pytest.fixture

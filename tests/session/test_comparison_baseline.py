@@ -1,4 +1,4 @@
-"""Where pytest-benchmark's own comparison lets a regression through: what it is compared with.
+"""Baselines by which pytest-benchmark's own comparison lets a regression through.
 
 Each test first shows pytest-benchmark alone, so that we learn of it when it changes.
 """

@@ -1,6 +1,6 @@
-"""Where pytest-benchmark's own comparison lets a regression through: the figures.
+"""Figures by which pytest-benchmark's own comparison lets a regression through.
 
-A figure that stands on one side alone, or means another thing now, was not compared.
+A figure that is on one side only, or whose meaning has changed, cannot be compared.
 """
 
 import pytest
@@ -109,4 +109,4 @@ def test_inconclusive_is_red_unless_listed(
     result = suite.compare()
     assert result.ret == status
     word = "INCONCLUSIVE" if factor < 2 else "FAIL"
-    result.stdout.fnmatch_lines([f"{word}  a compare step_s *", f"1 {word}"])
+    result.stdout.fnmatch_lines([f"{word} *a compare step_s *", f"1 {word}"])

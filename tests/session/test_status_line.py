@@ -1,4 +1,4 @@
-"""Progress is drawn on an interactive terminal, and leaves nothing behind."""
+"""The status line: drawn on an interactive terminal only, and erased again."""
 
 import io
 from collections.abc import Iterator
@@ -10,8 +10,8 @@ import pytest
 from _pytest._io import TerminalWriter
 from suites import HEAD, Suite
 
-import perfsuite.session.progress
-from perfsuite.session.progress import StatusLine
+import perfsuite.session.terminal
+from perfsuite.session.terminal import StatusLine
 
 SAVE, RESTORE, ERASE = "\0337", "\0338", "\033[K"
 
@@ -27,7 +27,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(perfsuite.session.progress, "time", clock)
+    monkeypatch.setattr(perfsuite.session.terminal, "time", clock)
     return clock
 
 
@@ -75,7 +75,9 @@ class Screen:
     [(False, False), (False, True), (True, False)],
     ids=["pipe", "colour-to-a-pipe", "no-colour"],
 )
-def test_nothing_is_drawn_elsewhere(clock: Clock, isatty: bool, markup: bool) -> None:
+def test_nothing_is_drawn_without_an_interactive_terminal(
+    clock: Clock, isatty: bool, markup: bool
+) -> None:
     screen = Screen(isatty=isatty, markup=markup)
     screen.status.show("timing fp32", 1, 2)
     screen.status.show("timing fp32", 2, 2)
@@ -104,7 +106,7 @@ def test_it_is_drawn_five_times_a_second_and_at_the_end(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("width", [5, 12, 20, 80])
-def test_it_stays_on_its_line(clock: Clock, width: int) -> None:
+def test_it_is_cut_at_the_end_of_the_line(clock: Clock, width: int) -> None:
     """Else the terminal scrolls, and the cursor comes back to the wrong place."""
     screen = Screen(width=width)
     screen.status.show("timing fp32 and fp16 in turns", 1, 20)
@@ -125,7 +127,7 @@ def pytest_configure(config):
 
 @pytest.mark.parametrize("capture", ["no", "sys", "fd"])
 @pytest.mark.parametrize("interactive", [False, True], ids=["pipe", "terminal"])
-def test_a_session_shows_what_a_benchmark_is_at(
+def test_a_session_shows_the_progress_of_a_benchmark(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, interactive: bool, capture: str
 ) -> None:
     suite = Suite(pytester, monkeypatch)

@@ -1,4 +1,4 @@
-"""What both kinds of session keep: outcomes, verdicts, and how they are told and saved."""
+"""What both kinds of session do: keep outcomes and verdicts, show them, and save them."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -9,20 +9,21 @@ import pytest
 
 from perfsuite.judging.gates import Outcome, Verdict
 from perfsuite.records.schema import REPORT_FILES, SCHEMA
-from perfsuite.session.progress import StatusLine
+from perfsuite.session.benchmark_adapter import PytestBenchmark
 from perfsuite.session.saving import RUN_FILE, refuse_unwritable, save_run
-from perfsuite.session.terminal import write_summary
+from perfsuite.session.terminal import StatusLine, write_summary
 
 
-class Ledger:
-    """A pytest plugin that notes what became of each benchmark, and tells it at the end.
+class GatingSession:
+    """A pytest plugin that keeps the verdicts on all benchmarks, and shows them at the end.
 
     Attributes:
         keys: of the benchmarks, by node id.
         rows: (benchmark, verdict), in the order in which they were judged.
-        pages: text to be shown at the end.
-        outcomes: of the items that ran, by key.
+        pages: texts to be shown at the end.
+        outcomes: pytest's word for each item that ran, by key.
         selected: keys of the items that were to run; known once the session ends.
+        benchmark: pytest-benchmark's part of the session.
         status: shows progress.
     """
 
@@ -36,14 +37,12 @@ class Ledger:
         self._config = config
         self._saved: list[str] = []
         self._unevaluated: list[str] = []
-        self._beside: list[str] = []  # what failed and is no benchmark of ours
+        self._other_failures: list[str] = []  # of what is no benchmark of ours
         self._started = datetime.now(UTC)
-        self._own = config._benchmarksession  # type: ignore[attr-defined]  # pytest-benchmark's
-        # Its wide table sorts arms of different kinds by their fastest block; ours ends the
-        # session unless the wide one is asked for.
-        self._own.quiet = not self._own.verbose
-        if self._own.json is not None:
-            refuse_unwritable("--benchmark-json", self._own.json)
+        self.benchmark = PytestBenchmark(config)
+        self.benchmark.hide_table()
+        if self.benchmark.json_path is not None:
+            refuse_unwritable("--benchmark-json", self.benchmark.json_path)
         self._report: Path | None = None
         if (folder := config.getoption("perf_report")) is not None:
             self._report = config.invocation_params.dir / folder
@@ -51,15 +50,15 @@ class Ledger:
                 refuse_unwritable("--perf-report", self._report / name)
 
     def key_of(self, item: pytest.Item) -> str | None:
-        """Return an item's key, or None if it is no benchmark of ours."""
+        """Return an item's key, None if it is not a benchmark of perfsuite."""
         return self.keys.get(item.nodeid)
 
     def header(self) -> list[str]:
-        """Return what was measured on, and against."""
+        """Return lines that say what was measured on, and compared with."""
         raise NotImplementedError
 
     def section(self) -> dict[str, Any]:
-        """Return what the run's JSON says of the session as a whole: hardware, software, …."""
+        """Return what the run's JSON says of the session as a whole, such as its hardware."""
         raise NotImplementedError
 
     def past(self) -> list[Path]:
@@ -67,20 +66,17 @@ class Ledger:
         return []
 
     def unevaluated(self) -> list[str]:
-        """Return what keeps a session without a failure from being green."""
+        """Return why a session fails in which no test does."""
         unmeasured = sorted(self.selected - self.outcomes.keys())
-        return [f"not measured, and so not green: {', '.join(unmeasured)}"] * bool(unmeasured)
+        return [f"not measured, so the session fails: {', '.join(unmeasured)}"] * bool(unmeasured)
 
     def uncompared(self, *, compared: bool) -> list[str]:
-        """Return what keeps a session that was to compare from being green.
-
-        Args:
-            compared: whether any figure was.
-        """
-        faults = [] if compared else ["no figure was compared, and so nothing is green"]
+        """Return why a session fails that was to compare; `compared` if any figure was."""
+        faults = [] if compared else ["no figure was compared, so the session fails"]
         skipped = [k for k in self.selected if self.outcomes.get(k, "skipped") == "skipped"]
         if skipped:
-            faults.append(f"not compared, and so not green: {', '.join(sorted(skipped))} skipped")
+            names = ", ".join(sorted(skipped))
+            faults.append(f"skipped and not compared, so the session fails: {names}")
         return faults
 
     def judge(
@@ -90,26 +86,26 @@ class Ledger:
         warn: Sequence[str],
         reasons: Sequence[str] = (),
     ) -> None:
-        """Note the verdicts on a benchmark, and fail its item if one is red, with the reasons."""
+        """Keep the verdicts on a benchmark, and fail its item if one is red, with the reasons."""
         self.rows += [(key, verdict) for verdict in verdicts]
         red = [str(verdict) for verdict in verdicts if _is_red(verdict, warn)]
         if red:
             pytest.fail("\n".join([*red, *(f"  {line}" for line in reasons)]), pytrace=False)
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Note what could not be collected: nothing else has failed so far."""
-        if session.testsfailed:
-            self._beside.append(f"{session.testsfailed} that could not be collected")
+        """Count collection errors: nothing else has failed so far."""
+        if (errors := session.testsfailed) > 0:
+            self._other_failures.append(f"{errors} collection error{'s' if errors > 1 else ''}")
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Iterator[None]:
-        """Note each benchmark's outcome, also of those that left no figures."""
+        """Keep each benchmark's outcome, also of those that left no figures."""
         report: Any = yield
         key = self.key_of(item)
         if key is None and report.failed:
-            self._beside.append(item.nodeid)
+            self._other_failures.append(item.nodeid)
         if key is not None:
             worst = report.outcome if call.when == "call" or report.skipped else "error"
             if report.outcome != "passed" or call.when == "call":
@@ -124,12 +120,12 @@ class Ledger:
         red = []
         if not (option.collectonly or option.showfixtures or option.show_fixtures_per_test):
             red = self.unevaluated()
-        if self._beside:
-            red.append(f"failed beside the benchmarks: {', '.join(dict.fromkeys(self._beside))}")
+        if self._other_failures:
+            red.append(f"other failures: {', '.join(dict.fromkeys(self._other_failures))}")
         self._unevaluated = list(red)
         source = None
         try:
-            self._saved, source = save_run(self._config, self._report)
+            self._saved, source = save_run(self.benchmark, self._report)
         except OSError as error:
             red.append(f"the run could not be saved: {error}")
         if self._report is not None and source is not None:
@@ -144,7 +140,7 @@ class Ledger:
         return (yield)
 
     def pytest_benchmark_update_json(self, output_json: dict[str, Any]) -> None:
-        """Add what is known of the session as a whole."""
+        """Add perfsuite's section to the run."""
         output_json["perfsuite"] = {
             "schema": SCHEMA,
             "started": self._started.isoformat(timespec="seconds"),
@@ -161,13 +157,12 @@ class Ledger:
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """End the session with what was shown, the table of verdicts, and where it was saved."""
+        """Show the table of verdicts, what comes with it, and where the run was saved."""
         write_summary(terminalreporter, self.header(), self.pages, self.rows, self._saved)
 
 
 def _report_on(source: Path, past: Sequence[Path], folder: Path) -> list[str]:
-    """Write a report; return lines that say where."""
-    # Late, since what draws takes a second to import, and most sessions draw nothing.
+    # Late, since matplotlib takes a second to import, and most sessions need none.
     from perfsuite.report.render import write_report
 
     return [f"wrote {path}" for path in write_report(source, past, folder)]
