@@ -55,17 +55,13 @@ def refuse_what_switches_gates_off(
         )
     if benchmark.is_skipped:
         raise pytest.UsageError("--benchmark-skip leaves nothing for --benchmark-compare to judge")
-    others = [item for item in items if _only_pytest_benchmark(item)]
-    if others:
-        raise pytest.UsageError(
-            f"--benchmark-compare: {others[0].nodeid} does not use the fixture `perf`, so it cannot"
-            " be compared with promoted runs; run it in a separate session"
-        )
-
-
-def _only_pytest_benchmark(item: pytest.Item) -> bool:
-    names = getattr(item, "fixturenames", ())
-    return "benchmark" in names and "perf" not in names
+    for item in items:
+        names = getattr(item, "fixturenames", ())
+        if "benchmark" in names and "perf" not in names:
+            raise pytest.UsageError(
+                f"--benchmark-compare: {item.nodeid} does not use the fixture `perf`, so it cannot"
+                " be compared with promoted runs; run it in a separate session"
+            )
 
 
 def suite_of(config: pytest.Config, ours: Sequence[pytest.Item]) -> Path | None:
@@ -170,7 +166,7 @@ def removed_benchmarks(
     `gone` has their keys and the names of their markers.
     """
     items: list[pytest.Item] = []
-    # With strict markers, one that is no longer registered could not be added.
+    # One that is no longer registered would be an error here, and with -m.
     registered = {re.split(r"[:(]", line)[0].strip() for line in session.config.getini("markers")}
     for key in sorted(gone):
         file, _, name = key.partition("::")
