@@ -43,7 +43,7 @@ def without_b(suite: Suite) -> Suite:
     ],
     ids=["new", "renamed", "removed"],
 )
-def test_benchmarks_that_are_not_those_of_the_baseline(
+def test_new_renamed_and_removed_benchmarks_fail(
     suite: Suite, now: list[str], failed: list[str], named: list[str]
 ) -> None:
     before = ["test_a", "test_b"]
@@ -69,7 +69,7 @@ def test_benchmarks_that_are_not_those_of_the_baseline(
         assert message in " ".join(report.values())
 
 
-def test_a_node_id_stands_for_all_its_parameters(suite: Suite) -> None:
+def test_a_node_id_without_parameters_selects_them_all(suite: Suite) -> None:
     parametrized = (
         f"import pytest\n{HEAD}\n@pytest.mark.parametrize('n', %s)\n"
         "def test_b(perf, n):\n    measure(perf)\n"
@@ -95,7 +95,9 @@ def test_a_node_id_stands_for_all_its_parameters(suite: Suite) -> None:
     ],
     ids=["in-a-class", "parametrized"],
 )
-def test_a_removed_benchmark_of_any_shape(suite: Suite, source: str, name: str) -> None:
+def test_a_removed_benchmark_in_a_class_or_with_parameters_fails(
+    suite: Suite, source: str, name: str
+) -> None:
     suite.write("test_one.py", timed("test_a"))
     suite.write("test_two.py", source)
     suite.baseline()
@@ -134,7 +136,7 @@ def test_a_removed_benchmark_of_any_shape(suite: Suite, source: str, name: str) 
         ("--ignore=more --deselect=test_one.py::test_b", 0),
     ],
 )
-def test_a_session_answers_for_what_it_was_asked_for(
+def test_removed_benchmarks_fail_only_where_the_arguments_select_them(
     without_b: Suite, asked: str, removed: int
 ) -> None:
     result = without_b.compare(*shlex.split(asked))
@@ -142,13 +144,13 @@ def test_a_session_answers_for_what_it_was_asked_for(
     assert result.parseoutcomes().get("failed", 0) == removed
 
 
-def test_a_removed_file_is_missed_too(without_b: Suite) -> None:
+def test_the_benchmarks_of_a_removed_file_fail(without_b: Suite) -> None:
     without_b.remove("more/test_two.py")
     without_b.compare().assert_outcomes(passed=1, failed=3)
     without_b.compare("more", "test_one.py").assert_outcomes(passed=1, failed=3)
 
 
-def test_the_last_benchmark_of_a_suite_is_missed_too(suite: Suite) -> None:
+def test_the_removed_last_benchmark_of_a_suite_fails(suite: Suite) -> None:
     """Nothing collected uses `perf` any more, but the baseline lies there."""
     suite.write("test_steps.py", timed("test_a"))
     suite.baseline()
@@ -158,7 +160,9 @@ def test_the_last_benchmark_of_a_suite_is_missed_too(suite: Suite) -> None:
 
 @pytest.mark.parametrize("asked", [".", "benchmarks"])
 @pytest.mark.parametrize("left", ["benchmarks/test_steps.py", "test_code.py"])
-def test_the_last_benchmark_of_a_suite_further_down(suite: Suite, asked: str, left: str) -> None:
+def test_the_removed_last_benchmark_of_a_suite_in_a_subfolder_fails(
+    suite: Suite, asked: str, left: str
+) -> None:
     suite.remove("thresholds.toml")
     suite.write("benchmarks/thresholds.toml", THRESHOLDS)
     suite.write("benchmarks/test_steps.py", timed("test_a"))
@@ -201,21 +205,21 @@ def test_a_removed_benchmark_fails_whatever_it_was_marked_with(suite: Suite, mar
     result.stdout.fnmatch_lines(["FAILED test_steps.py::test_b - *"])
 
 
-def test_what_failed_last_is_still_missed(without_b: Suite) -> None:
+def test_a_removed_benchmark_fails_with_last_failed_too(without_b: Suite) -> None:
     """Else the second attempt is green: pytest runs all if it finds none of the last failures."""
     cached = ("-p", "cacheprovider")
     assert without_b.compare(*cached).ret == 1
     assert without_b.compare(*cached, "--lf").ret == 1
 
 
-def test_a_suite_asked_for_by_a_link(without_b: Suite, tmp_path: Path) -> None:
+def test_a_suite_named_by_a_symbolic_link(without_b: Suite, tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(without_b.folder, target_is_directory=True)
     without_b.compare(link).assert_outcomes(passed=2, failed=2)
     without_b.compare(link / "more").assert_outcomes(passed=1, failed=1)
 
 
-def test_a_suite_asked_for_as_a_package(
+def test_a_suite_named_as_a_package(
     suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     suite.write("steps/__init__.py", "")

@@ -41,7 +41,7 @@ def as_timed(suite: Suite) -> Suite:
     return suite
 
 
-def test_a_session_started_elsewhere(
+def test_the_baseline_is_found_from_any_folder(
     judged: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     judged.step_s(0.02)
@@ -61,7 +61,7 @@ def test_a_session_started_elsewhere(
     assert judged.compare(file).ret == 0
 
 
-def test_a_baseline_of_other_hardware(judged: Suite) -> None:
+def test_a_baseline_of_other_hardware_is_refused(judged: Suite) -> None:
     (saved,) = judged.saved()
     edit(saved, ["machine_info", "node"], "another")
     theirs = as_plain(judged).run_plain(*JUDGED)
@@ -80,7 +80,7 @@ def test_a_baseline_of_other_hardware(judged: Suite) -> None:
     assert "python -m perfsuite promote" in line
 
 
-def test_runs_of_several_commits(judged: Suite) -> None:
+def test_a_baseline_of_several_commits_is_refused(judged: Suite) -> None:
     (promoted,) = (judged.folder / "baselines" / HARDWARE).glob("*.json")
     other = promoted.with_name("other.json")
     other.write_bytes(promoted.read_bytes())
@@ -105,7 +105,7 @@ def test_a_regressed_run_does_not_become_the_baseline(judged: Suite) -> None:
         judged.promote(judged.saved()[-1])
 
 
-def test_figures_of_a_test_that_failed(suite: Suite) -> None:
+def test_a_benchmark_that_failed_leaves_no_figures(suite: Suite) -> None:
     """A test that measures and then finds its result to be wrong."""
     suite.write("test_steps.py", plain("test_a", "test_b") + "    assert False\n")
     assert suite.run_plain("--benchmark-json=theirs.json").ret == 1
@@ -207,7 +207,9 @@ NOT_JSON = "not valid JSON, damaged or cut short"
         pytest.param(lambda _: b"[1]", "no section 'perfsuite'", id="a-list"),
     ],
 )
-def test_a_damaged_baseline(judged: Suite, damage: Callable[[bytes], bytes], reason: str) -> None:
+def test_a_damaged_baseline_is_refused(
+    judged: Suite, damage: Callable[[bytes], bytes], reason: str
+) -> None:
     (saved,) = judged.saved()
     saved.write_bytes(damage(saved.read_bytes()))
     judged.step_s(0.02)
@@ -258,7 +260,9 @@ def test_a_damaged_baseline(judged: Suite, damage: Callable[[bytes], bytes], rea
         pytest.param(step_s("0.01"), "`float`", id="text"),
     ],
 )
-def test_a_baseline_that_is_no_run(suite: Suite, change: Callable[[Any], Any], reason: str) -> None:
+def test_a_baseline_that_is_not_a_valid_run_is_refused(
+    suite: Suite, change: Callable[[Any], Any], reason: str
+) -> None:
     suite.write("test_steps.py", timed("test_a"))
     promoted = suite.baseline()
     promoted.write_text(json.dumps(change(load(promoted))), encoding="utf-8")

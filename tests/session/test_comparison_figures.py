@@ -37,7 +37,9 @@ def source(line: str) -> str:
     ],
     ids=["gone", "new", "better-flipped", "other-unit", "other-config", "no-config", "new-config"],
 )
-def test_figures_that_cannot_be_compared(suite: Suite, before: str, now: str, named: str) -> None:
+def test_figures_that_cannot_be_compared_fail(
+    suite: Suite, before: str, now: str, named: str
+) -> None:
     suite.write("test_steps.py", source(before or "pass"))
     suite.baseline()
     suite.write("test_steps.py", source(now or "pass"))
@@ -47,7 +49,7 @@ def test_figures_that_cannot_be_compared(suite: Suite, before: str, now: str, na
 
 
 @pytest.mark.parametrize("other", ["--perf-workload=tutorial", "--perf-data=mnist5k"])
-def test_another_workload_or_other_data_is_not_compared(suite: Suite, other: str) -> None:
+def test_another_workload_or_other_data_fails(suite: Suite, other: str) -> None:
     suite.write("test_steps.py", timed("test_a"))
     suite.baseline()
     result = suite.compare(other)
@@ -60,7 +62,7 @@ def test_another_workload_or_other_data_is_not_compared(suite: Suite, other: str
     ["steps=1, lr=0.1", "shape=(3, 4)", "by_size={1: 2}", "where=__import__('pathlib').Path()"],
     ids=["scalars", "tuple", "number-as-key", "no-json"],
 )
-def test_the_same_settings_are_compared(suite: Suite, settings: str) -> None:
+def test_settings_are_equal_after_they_were_saved_and_read(suite: Suite, settings: str) -> None:
     """Also after they were written to a file and read from it."""
     suite.write("test_steps.py", source(f"perf.configure({settings})"))
     suite.baseline()
@@ -81,7 +83,9 @@ def test_the_same_settings_are_compared(suite: Suite, settings: str) -> None:
     ],
     ids=["same", "within", "better", "straddles", "worse"],
 )
-def test_figures_that_can(suite: Suite, better: str, factor: float, word: str, status: int) -> None:
+def test_figures_are_compared_by_margin_and_interval(
+    suite: Suite, better: str, factor: float, word: str, status: int
+) -> None:
     line = "perf.metric('speedup', 1 / STEP_S, unit='x', better='higher')"
     suite.write("test_steps.py", source(line if better == "higher" else "pass"))
     suite.baseline()
@@ -99,7 +103,7 @@ def test_figures_that_can(suite: Suite, better: str, factor: float, word: str, s
     [("", 1.05, 1), ('"mean_loss"', 1.05, 1), ('"compare"', 1.05, 0), ('"compare"', 2, 1)],
     ids=["none", "another-gate", "this-gate", "a-fail-stays-a-fail"],
 )
-def test_inconclusive_is_red_unless_listed(
+def test_inconclusive_fails_unless_the_gate_is_listed_under_warn(
     suite: Suite, warn: str, factor: float, status: int
 ) -> None:
     suite.write("thresholds.toml", THRESHOLDS.replace("warn = []", f"warn = [{warn}]"))

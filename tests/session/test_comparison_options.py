@@ -27,7 +27,7 @@ def regressed_under_pytest_benchmark(suite: Suite, *arguments: str) -> pytest.Ru
 
 
 @pytest.mark.parametrize("arguments", [(), ("-k", "test_a"), ("--benchmark-autosave",)])
-def test_no_baseline(suite: Suite, arguments: tuple[str, ...]) -> None:
+def test_a_missing_baseline_is_refused(suite: Suite, arguments: tuple[str, ...]) -> None:
     suite.write("test_steps.py", plain("test_a"))
     theirs = suite.run_plain("--benchmark-compare", *arguments)
     assert theirs.ret == 0
@@ -40,7 +40,7 @@ def test_no_baseline(suite: Suite, arguments: tuple[str, ...]) -> None:
     assert "python -m perfsuite promote" in line
 
 
-def test_no_baseline_and_nothing_measured(suite: Suite) -> None:
+def test_a_missing_baseline_with_benchmarks_disabled_is_refused(suite: Suite) -> None:
     suite.write("test_steps.py", plain("test_a"))
     assert suite.run_plain(*JUDGED, "--benchmark-disable").ret == 0
 
@@ -50,7 +50,7 @@ def test_no_baseline_and_nothing_measured(suite: Suite) -> None:
     assert "drop the option" in line
 
 
-def test_disabled(suite: Suite) -> None:
+def test_disabled_benchmarks_are_refused(suite: Suite) -> None:
     assert regressed_under_pytest_benchmark(suite, *JUDGED, "--benchmark-disable").ret == 0
 
     suite.write("test_steps.py", timed("test_a"))
@@ -63,7 +63,7 @@ def test_disabled(suite: Suite) -> None:
 
 
 @pytest.mark.slow
-def test_workers(suite: Suite) -> None:
+def test_xdist_workers_are_refused(suite: Suite) -> None:
     theirs = regressed_under_pytest_benchmark(suite, *JUDGED, "-n2")
     assert theirs.ret == 0
     theirs.assert_outcomes(passed=1)
@@ -103,7 +103,7 @@ def test_a_regression_fails_its_own_item(suite: Suite) -> None:
     assert "FAIL compare step_s: 2.000x" in (failure.text or "")
 
 
-def test_the_first_regression_ends_the_session_if_that_is_asked_for(suite: Suite) -> None:
+def test_the_first_regression_ends_a_session_with_exitfirst(suite: Suite) -> None:
     suite.write("test_steps.py", timed("test_a", "test_b"))
     suite.baseline()
     suite.step_s(0.02)
@@ -113,7 +113,7 @@ def test_the_first_regression_ends_the_session_if_that_is_asked_for(suite: Suite
     stopped.assert_outcomes(failed=1)
 
 
-def test_a_second_limit_replaces_the_first(suite: Suite) -> None:
+def test_the_limits_of_pytest_benchmark_are_refused(suite: Suite) -> None:
     lax = (*JUDGED, "--benchmark-compare-fail=mean:500%")
     assert regressed_under_pytest_benchmark(suite, *lax).ret == 0
 
@@ -125,7 +125,7 @@ def test_a_second_limit_replaces_the_first(suite: Suite) -> None:
         assert "thresholds.toml, table [compare]; drop the option" in line
 
 
-def test_nothing_is_left_to_judge(suite: Suite) -> None:
+def test_a_comparison_with_benchmark_skip_is_refused(suite: Suite) -> None:
     assert regressed_under_pytest_benchmark(suite, *JUDGED, "--benchmark-skip").ret == 0
 
     suite.write("test_steps.py", timed("test_a"))
@@ -151,7 +151,7 @@ SKIP = "import pytest\n\n@pytest.fixture(autouse=True)\ndef skip():\n    pytest.
     ],
     ids=["by-a-marker", "in-its-body", "expected-to-fail", "by-a-fixture"],
 )
-def test_a_skipped_benchmark_was_not_compared(
+def test_a_skipped_benchmark_fails_the_comparison(
     suite: Suite, conftest: str, decorator: str, first: str
 ) -> None:
     def skipped(source: str) -> str:
@@ -177,13 +177,13 @@ def test_a_skipped_benchmark_was_not_compared(
 
 
 @pytest.mark.parametrize("option", ["--setup-only", "--setup-plan"])
-def test_a_benchmark_that_was_only_set_up_was_not_compared(suite: Suite, option: str) -> None:
+def test_a_benchmark_that_was_only_set_up_fails_the_comparison(suite: Suite, option: str) -> None:
     suite.write("test_steps.py", timed("test_a"))
     suite.baseline()
     assert suite.compare(option).ret != 0
 
 
-def test_a_session_that_compares_no_figure(suite: Suite) -> None:
+def test_a_session_that_compares_no_figure_fails(suite: Suite) -> None:
     """pytest-benchmark checks nothing where it has no group; here there is no figure."""
     suite.write("test_steps.py", "def test_a(perf):\n    perf.timed([0.01])\n")
     suite.baseline()
@@ -194,7 +194,9 @@ def test_a_session_that_compares_no_figure(suite: Suite) -> None:
 
 @pytest.mark.parametrize("option", ["--collect-only", "--fixtures", "--fixtures-per-test"])
 @pytest.mark.parametrize("compare", [(), ("--benchmark-compare",)], ids=["alone", "compare"])
-def test_a_listing_asks_for_no_figures(suite: Suite, option: str, compare: tuple[str, ...]) -> None:
+def test_options_that_only_list_tests_need_no_figures(
+    suite: Suite, option: str, compare: tuple[str, ...]
+) -> None:
     suite.write("test_steps.py", timed("test_a"))
     suite.baseline()
     result = suite.run(option, *compare)
@@ -212,7 +214,7 @@ def test_a_comparison_with_a_numbered_run_is_refused(suite: Suite) -> None:
 
 @pytest.mark.parametrize("swallowed", ["benchmarks", "benchmarks/test_steps.py"])
 @pytest.mark.parametrize("else_collected", ["all", "tests"])
-def test_a_comparison_that_swallows_what_to_collect(
+def test_a_path_taken_for_the_value_of_benchmark_compare_is_refused(
     suite: Suite, swallowed: str, else_collected: str
 ) -> None:
     """The option takes the path for its value, and what is collected is something else."""
@@ -229,7 +231,7 @@ def test_a_comparison_that_swallows_what_to_collect(
         assert "write `pytest benchmarks --benchmark-compare`" in line
 
 
-def test_what_promoted_runs_say_nothing_of(suite: Suite) -> None:
+def test_a_comparison_with_benchmarks_of_pytest_benchmark_is_refused(suite: Suite) -> None:
     suite.write("test_steps.py", timed("test_a"))
     suite.baseline()
     suite.write("test_b.py", plain("test_b"))
@@ -240,7 +242,7 @@ def test_what_promoted_runs_say_nothing_of(suite: Suite) -> None:
     assert suite.run().ret == 0
 
 
-def test_pytest_benchmark_alone_compares_as_it_always_did(suite: Suite) -> None:
+def test_a_suite_of_pytest_benchmark_alone_is_compared_by_it(suite: Suite) -> None:
     suite.write("test_steps.py", plain("test_a"))
     missing = suite.run("--benchmark-compare")
     assert missing.ret == 0

@@ -16,7 +16,7 @@ def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Suite:
     return Suite(pytester, monkeypatch)
 
 
-def test_the_statistics_are_of_the_times_handed_over(suite: Suite) -> None:
+def test_the_statistics_are_those_of_the_measured_times(suite: Suite) -> None:
     times_s = [0.011, 0.012, 0.016, 0.013, 2.5e-7]
     suite.write("test_steps.py", f"def test_a(perf):\n    perf.timed({times_s})\n")
     document = load(suite.record())

@@ -36,7 +36,7 @@ def files(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_run_leaves_its_page_and_itself(suite: Suite) -> None:
+def test_a_report_and_the_run_are_written(suite: Suite) -> None:
     suite.write("test_steps.py", timed("test_a"))
     result = suite.run("--perf-report=out")
     assert result.ret == 0
@@ -49,14 +49,14 @@ def test_a_run_leaves_its_page_and_itself(suite: Suite) -> None:
     assert suite.saved() == []
 
 
-def test_it_holds_the_same_run_as_the_file_that_was_asked_for(suite: Suite) -> None:
+def test_every_copy_of_the_run_is_the_same(suite: Suite) -> None:
     suite.write("test_steps.py", timed("test_a"))
     suite.run("--perf-report=out", "--benchmark-json=mine.json", "--benchmark-save=mine")
     ours = (suite.folder / "out" / "run.json").read_bytes()
     assert ours == (suite.folder / "mine.json").read_bytes() == suite.saved()[0].read_bytes()
 
 
-def test_a_red_run_is_reported_too(suite: Suite) -> None:
+def test_a_failed_run_has_a_report(suite: Suite) -> None:
     suite.write("test_steps.py", FAILING)
     assert suite.run("--perf-report=out").ret == 1
     found = read(suite.folder / "out")
@@ -65,7 +65,7 @@ def test_a_red_run_is_reported_too(suite: Suite) -> None:
     assert words == [["FAILED", "crashes"], ["FAIL", "fails peak_ratio"]]
 
 
-def test_an_interrupted_run_is_no_green_one(suite: Suite) -> None:
+def test_an_interrupted_run_is_reported_as_red(suite: Suite) -> None:
     suite.write("test_steps.py", INTERRUPTED)
     assert suite.run("--perf-report=out").ret == pytest.ExitCode.INTERRUPTED
     found = read(suite.folder / "out")
@@ -73,7 +73,7 @@ def test_an_interrupted_run_is_no_green_one(suite: Suite) -> None:
     assert next(row for row in found.page.verdicts if row)[:2] == ["NOT RUN", "b"]
 
 
-def test_the_promoted_runs_are_its_past(suite: Suite) -> None:
+def test_the_promoted_runs_are_shown_as_history(suite: Suite) -> None:
     suite.write("test_steps.py", timed("test_a"))
     suite.promote(*(suite.record(name=f"run{number}.json") for number in range(3)))
     suite.step_s(0.02)
@@ -103,7 +103,7 @@ def test_a_session_in_which_a_gate_was_not_evaluated_is_red(suite: Suite) -> Non
 
 
 @pytest.mark.parametrize("name", ["run.json", "report.html", "report.md"])
-def test_nothing_is_overwritten_and_nothing_measured_in_vain(suite: Suite, name: str) -> None:
+def test_an_existing_file_is_refused_before_anything_is_measured(suite: Suite, name: str) -> None:
     suite.write("test_steps.py", timed("test_a"))
     mine = suite.write(f"out/{name}", "mine")
     result = suite.run("--perf-report=out")
@@ -122,7 +122,7 @@ def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_measured(sui
     assert "is not a folder that can be written to" in result.stderr.str()
 
 
-def test_where_nothing_was_measured_there_is_nothing_to_report(suite: Suite) -> None:
+def test_a_session_that_measured_nothing_writes_no_report(suite: Suite) -> None:
     suite.write("test_steps.py", FAILING)
     result = suite.run("--perf-report=out", "-k", "crashes")
     assert result.ret == 1
@@ -131,7 +131,7 @@ def test_where_nothing_was_measured_there_is_nothing_to_report(suite: Suite) -> 
 
 
 @pytest.mark.slow
-def test_a_session_without_a_report_draws_nothing(suite: Suite) -> None:
+def test_a_session_without_a_report_does_not_import_matplotlib(suite: Suite) -> None:
     suite.write("test_steps.py", timed("test_a"))
     suite.write(
         "conftest.py",
@@ -158,7 +158,7 @@ SKIPPED = timed("test_a") + "import pytest\n@pytest.mark.skip\ndef test_b(perf):
     ],
     ids=["failed", "not-collected"],
 )
-def test_what_failed_beside_the_benchmarks_is_red_too(suite: Suite, file: str, told: str) -> None:
+def test_failures_of_other_tests_make_the_report_red(suite: Suite, file: str, told: str) -> None:
     suite.write("test_steps.py", timed("test_a"))
     suite.write("test_other.py", file)
     assert suite.run("--perf-report=out", "--continue-on-collection-errors").ret == 1
@@ -167,13 +167,13 @@ def test_what_failed_beside_the_benchmarks_is_red_too(suite: Suite, file: str, t
     assert told in found.page.text
 
 
-def test_a_gate_that_is_expected_to_fail_is_no_green_page(suite: Suite) -> None:
+def test_a_gate_that_is_expected_to_fail_makes_the_report_red(suite: Suite) -> None:
     suite.write("test_steps.py", XFAIL)
     suite.run("--perf-report=out", "-k", "fails")
     assert "Red: 1 of 1 benchmark failed" in read(suite.folder / "out").page.text
 
 
-def test_what_was_skipped_is_said_in_the_headline(suite: Suite) -> None:
+def test_the_headline_counts_skipped_benchmarks(suite: Suite) -> None:
     suite.write("test_steps.py", SKIPPED)
     assert suite.run("--perf-report=out").ret == 0
     found = read(suite.folder / "out")
@@ -181,7 +181,7 @@ def test_what_was_skipped_is_said_in_the_headline(suite: Suite) -> None:
     assert ["SKIPPED", "b", "no verdict", "nothing"] in found.page.verdicts
 
 
-def test_a_report_that_fails_takes_nothing_else_with_it(
+def test_an_error_in_the_report_loses_nothing_else(
     suite: Suite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:

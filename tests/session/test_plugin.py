@@ -24,7 +24,7 @@ def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Suite:
     return Suite(pytester, monkeypatch)
 
 
-def test_the_options_are_these(suite: Suite) -> None:
+def test_the_options_and_their_choices(suite: Suite) -> None:
     text = suite.run("--help").stdout.str()
     described = dict(re.findall(r"^ +(--perf-[a-z-]+)=\{([a-z0-9,]+)\}", text, re.MULTILINE))
     assert {name: tuple(choices.split(",")) for name, choices in described.items()} == OPTIONS
@@ -37,28 +37,28 @@ def test_the_options_are_these(suite: Suite) -> None:
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_a_value_that_is_no_choice(suite: Suite, option: str) -> None:
+def test_a_value_that_is_not_a_choice_is_refused(suite: Suite, option: str) -> None:
     result = suite.run(f"{option}=fastest")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert f"{option}: invalid choice: 'fastest'" in result.stderr.str()
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "long"])
-def test_a_budget_that_is_no_number_of_seconds(suite: Suite, seconds: str) -> None:
+def test_a_budget_that_is_not_a_number_of_seconds_is_refused(suite: Suite, seconds: str) -> None:
     result = suite.run(f"--perf-budget={seconds}")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert f"--perf-budget: invalid number of seconds value: '{seconds}'" in result.stderr.str()
 
 
 @pytest.mark.slow
-def test_importing_the_plugin_is_cheap() -> None:
+def test_the_plugin_imports_nothing_heavy() -> None:
     code = f"import sys, perfsuite.plugin; sys.exit(str({set(HEAVY)} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert done.stderr.strip() == "set()"
 
 
 @pytest.mark.slow
-def test_a_session_without_our_benchmarks_stays_cheap(suite: Suite) -> None:
+def test_a_session_without_our_benchmarks_imports_nothing_heavy(suite: Suite) -> None:
     suite.write(
         "conftest.py",
         "import sys\n\n\ndef pytest_unconfigure():\n"
@@ -81,14 +81,14 @@ def test_a_session_without_our_benchmarks_stays_cheap(suite: Suite) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA")
 @pytest.mark.parametrize("parameters", ["perf", "perf, precision", "perf, amp, reference"])
-def test_a_device_that_is_not_there(suite: Suite, parameters: str) -> None:
+def test_a_missing_device_is_refused(suite: Suite, parameters: str) -> None:
     """Never a fall-back, never a skip, and one line also where parameters depend on it."""
     suite.write("test_steps.py", f"{HEAD}\ndef test_a({parameters}):\n    measure(perf)\n")
     line = usage_error(suite.run("--perf-device=cuda"))
     assert re.search(r"--perf-device cuda: (torch sees no GPU|this torch was built without)", line)
 
 
-def test_data_that_cannot_be_downloaded(
+def test_a_failed_download_ends_the_session_in_one_line(
     suite: Suite, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def unreachable(*_: object, **__: object) -> NoReturn:
@@ -121,7 +121,7 @@ MEMORY = "[defaults.memory]\n"
     ],
     ids=["unknown-key", "impossible", "nan", "of-other-hardware", "unknown-gate", "not-toml"],
 )
-def test_thresholds_that_cannot_be_meant(suite: Suite, text: str, named: str) -> None:
+def test_an_error_in_the_thresholds_ends_the_session(suite: Suite, text: str, named: str) -> None:
     path = suite.write("thresholds.toml", text)
     suite.write("test_steps.py", timed("test_a"))
     line = usage_error(suite.run())
@@ -129,13 +129,13 @@ def test_thresholds_that_cannot_be_meant(suite: Suite, text: str, named: str) ->
     assert named in line
 
 
-def test_a_suite_without_thresholds(suite: Suite) -> None:
+def test_a_suite_without_thresholds_is_refused(suite: Suite) -> None:
     path = suite.write("test_steps.py", timed("test_a"))
     suite.remove("thresholds.toml")
     assert f"{path}: no thresholds.toml in its folder or above it" in usage_error(suite.run())
 
 
-def test_two_suites_at_a_time(suite: Suite) -> None:
+def test_benchmarks_of_two_suites_are_refused(suite: Suite) -> None:
     suite.write("test_steps.py", timed("test_a"))
     suite.write("other/thresholds.toml", THRESHOLDS)
     suite.write("other/test_other.py", timed("test_a"))
@@ -146,7 +146,7 @@ def test_two_suites_at_a_time(suite: Suite) -> None:
 
 
 @pytest.mark.parametrize("arguments", [("--benchmark-save=x",), ("--benchmark-json=x.json",)])
-def test_what_is_refused_is_said_where_warnings_are_errors(
+def test_a_refusal_is_shown_where_warnings_are_errors(
     suite: Suite, arguments: tuple[str, ...]
 ) -> None:
     """pytest-benchmark warns at the end that there is nothing to save."""
@@ -228,14 +228,14 @@ def test_times_of_any_kind_of_number_are_kept_as_numbers(suite: Suite, times: st
 
 
 @pytest.mark.parametrize("body", ["pass", "assert False"])
-def test_what_fails_before_it_has_figures_fails_once(suite: Suite, body: str) -> None:
+def test_a_benchmark_that_fails_before_it_has_figures_fails_once(suite: Suite, body: str) -> None:
     """pytest-benchmark warns that its fixture was not used: an error more, under such filters."""
     suite.write("pytest.ini", "[pytest]\nfilterwarnings = error\n")
     suite.write("test_steps.py", f"def test_a(perf):\n    {body}\n")
     suite.run().assert_outcomes(failed=1)
 
 
-def test_nothing_is_learnt_from_noise(suite: Suite) -> None:
+def test_a_benchmark_that_trains_fails_with_synthetic_data(suite: Suite) -> None:
     """Synthetic digits are for timing: what is to learn fails in one line, and the rest runs."""
     suite.write("test_steps.py", f"{timed('test_a')}\ndef test_b(perf):\n    perf.real_digits\n")
     result = suite.run("--perf-data=synthetic")

@@ -85,7 +85,7 @@ def test_nothing_is_drawn_without_an_interactive_terminal(
     assert screen.file.getvalue() == ""
 
 
-def test_it_is_drawn_and_erased(clock: Clock) -> None:
+def test_progress_is_drawn_and_erased(clock: Clock) -> None:
     screen = Screen()
     screen.status.show("timing fp32", 1, 20)
     screen.status.clear()
@@ -97,7 +97,7 @@ def test_it_is_drawn_and_erased(clock: Clock) -> None:
     assert screen.writer.width_of_current_line == len("test_a.py ")
 
 
-def test_it_is_drawn_five_times_a_second_and_at_the_end(clock: Clock) -> None:
+def test_progress_is_drawn_five_times_a_second_and_at_the_end(clock: Clock) -> None:
     screen = Screen()
     for done in range(1, 101):
         screen.status.show("timing fp32", done, 100)
@@ -106,7 +106,7 @@ def test_it_is_drawn_five_times_a_second_and_at_the_end(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("width", [5, 12, 20, 80])
-def test_it_is_cut_at_the_end_of_the_line(clock: Clock, width: int) -> None:
+def test_progress_is_cut_at_the_end_of_the_line(clock: Clock, width: int) -> None:
     """Else the terminal scrolls, and the cursor comes back to the wrong place."""
     screen = Screen(width=width)
     screen.status.show("timing fp32 and fp16 in turns", 1, 20)

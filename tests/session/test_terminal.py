@@ -175,7 +175,7 @@ def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Suite:
     ],
     ids=["fail", "inconclusive"],
 )
-def test_a_red_gate_fails_its_item_with_the_verdict(suite: Suite, name: str, line: str) -> None:
+def test_a_failing_gate_fails_its_item_with_the_verdict(suite: Suite, name: str, line: str) -> None:
     suite.write("test_steps.py", GATED)
     result = suite.run("-k", name)
     assert result.ret == 1
@@ -184,14 +184,14 @@ def test_a_red_gate_fails_its_item_with_the_verdict(suite: Suite, name: str, lin
     assert "Traceback" not in result.stdout.str()
 
 
-def test_two_red_gates_are_both_named(suite: Suite) -> None:
+def test_two_failing_gates_are_both_named(suite: Suite) -> None:
     second = '    perf.gate(at_most("activation_ratio", RATIO, 1.2))\n'
     suite.write("test_steps.py", GATED.replace("RATIO, 1.0))\n", f"RATIO, 1.0))\n{second}"))
     result = suite.run("-k", "fails")
     result.stdout.fnmatch_lines(["FAIL peak_ratio: *", "FAIL activation_ratio: *"])
 
 
-def test_a_figure_without_a_threshold_is_shown_as_such(suite: Suite) -> None:
+def test_a_figure_without_a_threshold_is_shown_as_not_gated(suite: Suite) -> None:
     suite.write("test_steps.py", GATED)
     result = suite.run("-k", "gated")
     assert result.ret == 0
@@ -204,7 +204,7 @@ def test_a_figure_without_a_threshold_is_shown_as_such(suite: Suite) -> None:
     assert "PASS" not in result.stdout.str()
 
 
-def test_a_figure_without_a_gate_is_shown_until_it_is_compared(suite: Suite) -> None:
+def test_a_figure_without_a_gate_is_not_gated_until_it_is_compared(suite: Suite) -> None:
     suite.write("test_steps.py", timed("test_a"))
     row = r"^NOT GATED  a step_s +0\.01 s +compared with a baseline only$"
     assert re.search(row, suite.run().stdout.str(), re.MULTILINE)
