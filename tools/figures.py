@@ -35,7 +35,7 @@ def render(path: Path) -> str:
     for benchmark in run.benchmarks.values():
         name = short_name(benchmark.key)
         lines += [
-            f"| {name} | {v.gate} | {v.figure} | {v.threshold} | {v.outcome} |"
+            f"| {name} | {v.gate} | {v.figure} | {v.required or v.explanation} | {v.outcome} |"
             for v in benchmark.verdicts
         ]
     return "\n".join([*lines, END])
