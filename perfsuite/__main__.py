@@ -1,12 +1,13 @@
-"""``python -m perfsuite``: make runs a baseline, tell their history, or report on them."""
+"""``python -m perfsuite``: make runs a baseline, show their history, or report on them."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from perfsuite.records.baseline import BaselineError, promote
+from perfsuite.records.baseline import BaselineError
 from perfsuite.records.files import write_new
+from perfsuite.records.promotion import promote
 from perfsuite.records.schema import RunError
 
 
@@ -31,30 +32,32 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--suite", type=Path, default=Path("benchmarks"), help="folder with thresholds.toml"
     )
     promoting.add_argument(
-        "--replace", action="store_true", help="supersede promoted runs of another commit"
+        "--replace", action="store_true", help="remove promoted runs of another commit"
     )
     promoting.add_argument(
         "--allow-dirty",
         action="store_true",
         help="accept runs of a tree with uncommitted changes, or without version control",
     )
-    telling = commands.add_parser("history", help="tell where the figures of runs changed for good")
+    telling = commands.add_parser("history", help="show the lasting changes of figures over runs")
     telling.add_argument(
         "folder",
         nargs="?",
         type=Path,
         default=Path(".benchmarks"),
         metavar="DIR",
-        help="with run files (default: %(default)s)",
+        help="folder with run files (default: %(default)s)",
     )
-    telling.add_argument("--hardware", metavar="KEY", help="whose runs, where there are several")
-    telling.add_argument("-o", "--output", type=Path, metavar="FILE.svg", help="draw it, too")
+    telling.add_argument(
+        "--hardware", metavar="KEY", help="of which to show runs, if there are several"
+    )
+    telling.add_argument("-o", "--output", type=Path, metavar="FILE.svg", help="draw it too")
     reporting = commands.add_parser(
-        "report", help="write a page with pictures of the newest run, beside those before it"
+        "report", help="write a page with charts of the newest run, compared with those before it"
     )
     reporting.add_argument("runs", nargs="+", type=Path, metavar="RUN.json")
     reporting.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="DIR", help="for the page"
+        "-o", "--output", type=Path, required=True, metavar="DIR", help="to write the page in"
     )
     return parser.parse_args(arguments)
 
@@ -67,7 +70,7 @@ def _promote(given: argparse.Namespace) -> int:
 
 
 def _history(given: argparse.Namespace) -> int:
-    # Late, as the other command needs neither ruptures nor matplotlib.
+    # Imported late: the other commands need neither ruptures nor matplotlib.
     from perfsuite.records.history import HistoryError, read_history, tell
 
     if given.output is not None and given.output.exists():
@@ -79,7 +82,7 @@ def _history(given: argparse.Namespace) -> int:
     for series in histories:
         print("\n".join(tell(series)))
     for reason in skipped:
-        print(f"passed over: {reason}", file=sys.stderr)
+        print(f"skipped: {reason}", file=sys.stderr)
     if given.output is not None:
         from perfsuite.report.panels import draw_history
 
@@ -93,7 +96,7 @@ def _report(given: argparse.Namespace) -> int:
 
     (newest, *past), left_out = newest_first(given.runs)
     for reason in left_out:
-        print(f"left out: {reason}", file=sys.stderr)
+        print(f"skipped: {reason}", file=sys.stderr)
     for path in write_report(newest, past, given.output):
         print(f"wrote {path}")
     return 0

@@ -28,7 +28,7 @@ from perfsuite.devices.choice import choose_device
 from perfsuite.devices.device import DeviceError
 from perfsuite.judging.blocks import Block
 from perfsuite.judging.interleaving import Duet, Quad
-from perfsuite.records.schema import software_changes
+from perfsuite.records.wording import software_changes
 
 FOLDER = Path(__file__).parent.parent / "docs" / "studies"
 PLANTED = "benchmarks/test_step_time.py::test_step_time[{precision}]"

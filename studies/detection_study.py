@@ -32,7 +32,7 @@ from perfsuite.devices.device import DeviceError
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.gates import Outcome
 from perfsuite.judging.stopping import sample
-from perfsuite.records.schema import software_changes
+from perfsuite.records.wording import software_changes
 from perfsuite.training.data import load_digits
 from perfsuite.training.workload import WORKLOADS, Arm
 

@@ -18,7 +18,7 @@ import perfsuite.report.render  # pytester forgets what is first imported inside
 import perfsuite.session.one_tree
 import perfsuite.training.data
 from perfsuite.devices.cpu import Cpu
-from perfsuite.records.baseline import promote
+from perfsuite.records.promotion import promote
 
 HARDWARE = Cpu().hardware().key
 

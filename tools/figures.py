@@ -6,7 +6,8 @@ Everything between the two markers is replaced, so that no figure there is ever 
 import sys
 from pathlib import Path
 
-from perfsuite.records.schema import RunError, read_run, short_name
+from perfsuite.records.schema import RunError, read_run
+from perfsuite.records.wording import short_name
 
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 

@@ -11,7 +11,7 @@ from perfsuite.judging.gates import Outcome, Verdict, missing
 from perfsuite.judging.interleaving import Duet, pooled_ratio
 from perfsuite.judging.thresholds import Thresholds
 from perfsuite.judging.throttling import sift
-from perfsuite.records.schema import quantity
+from perfsuite.records.wording import quantity
 
 Record = Mapping[str, Any]
 """What one side has to say of a benchmark, as it stands in a run's JSON."""

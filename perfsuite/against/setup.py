@@ -17,7 +17,7 @@ from perfsuite.against.import_paths import Trees, installed_folders
 from perfsuite.against.messages import PROTOCOL
 from perfsuite.against.worktree import Checkout, add_checkout, overlay
 from perfsuite.records.git import Ref, resolve
-from perfsuite.records.schema import software_changes
+from perfsuite.records.wording import software_changes
 
 
 class StageError(RuntimeError):

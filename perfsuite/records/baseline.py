@@ -1,21 +1,18 @@
-"""Baselines: the promoted runs of one hardware, and what a new run is held against."""
+"""Baselines: the promoted runs of one hardware, and comparing a new run with them."""
 
-import contextlib
-import hashlib
-import re
+import dataclasses
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from perfsuite.judging.estimates import predicted_ratio
 from perfsuite.judging.gates import Verdict, missing, not_worse
-from perfsuite.judging.thresholds import FILE_NAME, CompareLimits
+from perfsuite.judging.thresholds import CompareLimits
 from perfsuite.records.causes import reasons
-from perfsuite.records.files import write_new
 from perfsuite.records.git import commits_since
-from perfsuite.records.schema import Benchmark, Run, RunError, read_run, software_changes
+from perfsuite.records.schema import Benchmark, Run, RunError, read_run
+from perfsuite.records.wording import software_changes
 
 _HOW = (
     "run `pytest benchmarks --benchmark-json=run.json` a few times and promote the files:"
@@ -27,7 +24,7 @@ class BaselineError(ValueError):
     """A baseline that is missing or unusable, or a run that must not become one."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Baseline:
     """The promoted runs of one commit on one hardware; at least one."""
 
@@ -92,9 +89,9 @@ def load_baseline(suite: Path, hardware: str) -> Baseline:
 
 
 def compare(baseline: Baseline, now: Benchmark, asked: CompareLimits) -> tuple[Verdict, ...]:
-    """Hold one benchmark's figures against those of the promoted runs.
+    """Compare one benchmark's figures with those of the promoted runs.
 
-    A benchmark, a config or a figure that stands on one side alone fails: it was not compared.
+    A benchmark, a config or a figure that only one side has fails: it was not compared.
     """
     before = [run.benchmarks[now.key] for run in baseline.runs if now.key in run.benchmarks]
     if not before:
@@ -107,8 +104,9 @@ def compare(baseline: Baseline, now: Benchmark, asked: CompareLimits) -> tuple[V
             if old.config.get(name) != now.config.get(name)
         ]
         if changed:
-            what = f"measured otherwise than the baseline: {', '.join(changed)}"
-            return (missing("compare", what, "run it as the baseline was, or promote anew"),)
+            what = f"measured differently from the baseline: {', '.join(changed)}"
+            remedy = "run it as the baseline was, or promote new runs"
+            return (missing("compare", what, remedy),)
     names = sorted(now.metrics.keys() | {name for old in before for name in old.metrics})
     return tuple(_compare_metric(name, before, now, asked) for name in names)
 
@@ -128,9 +126,9 @@ def _compare_metric(
     for old in before:
         then = old.metrics[name]
         if then.unit != metric.unit:
-            return missing(gate, f"{name}: unit was {then.unit}", "promote anew")
+            return missing(gate, f"{name}: unit was {then.unit}", "promote new runs")
         if then.better != metric.better:
-            return missing(gate, f"{name}: better was {then.better}", "promote anew")
+            return missing(gate, f"{name}: better was {then.better}", "promote new runs")
     # Bytes are counted: what would be assumed is how times scatter.
     assumed = 0.0 if metric.unit == "B" else asked.assumed_spread
     ratio = predicted_ratio(
@@ -138,91 +136,4 @@ def _compare_metric(
     )
     verdict = not_worse(gate, ratio, asked.margin, better=metric.better, runs=len(values), unit="x")
     change = f"{statistics.median(values):.4g} -> {metric.value:.4g} {metric.unit}"
-    return Verdict(
-        gate=gate,
-        outcome=verdict.outcome,
-        figure=f"{verdict.figure} ({change})",
-        threshold=verdict.threshold,
-        reason=verdict.reason,
-    )
-
-
-def promote(
-    paths: Sequence[Path], suite: Path, *, replace: bool = False, allow_dirty: bool = False
-) -> list[Path]:
-    """Make runs the baseline of their hardware; all of them, or none.
-
-    Args:
-        paths: run files.
-        suite: the folder with thresholds.toml.
-        replace: supersede promoted runs of another commit, which are removed.
-        allow_dirty: accept runs of a tree with uncommitted changes, or without version control.
-
-    Returns:
-        The files that now are part of a baseline.
-
-    Raises:
-        BaselineError: a run has a failed gate or did not end, is not of a clean commit, or is
-            of another commit than the runs already promoted.
-        RunError: a file is not a valid run.
-    """
-    if not (suite / FILE_NAME).is_file():
-        raise BaselineError(f"{suite}: no suite: it holds no {FILE_NAME}; name it with --suite")
-    runs = [read_run(path) for path in paths]
-    for run in runs:
-        if faults := run.faults():
-            more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-            raise BaselineError(f"{run.path}: refused: {faults[0]}{more}")
-        if not allow_dirty and (run.dirty or not re.fullmatch(r"[0-9a-f]{7,64}", run.commit)):
-            state = "had uncommitted changes" if run.dirty else f"is of commit {run.commit!r}"
-            raise BaselineError(
-                f"{run.path}: refused: its tree {state}; commit and run again, or --allow-dirty"
-            )
-    superseded: list[Path] = []
-    for hardware in sorted({run.hardware for run in runs}):
-        commits = {run.commit for run in runs if run.hardware == hardware}
-        if len(commits) > 1:
-            found = ", ".join(sorted(commit[:12] for commit in commits))
-            raise BaselineError(f"{hardware}: runs of several commits ({found}): promote one's")
-        superseded += _superseded(baseline_folder(suite, hardware), commits, replace=replace)
-    targets = {_target(run, suite): run for run in runs}
-    # The name holds a digest of the content: if it is taken, this very run was promoted before.
-    new = [path for path in targets if not path.exists()]
-    try:
-        for path in new:
-            with contextlib.suppress(FileExistsError):
-                write_new(path, targets[path].content)
-    except OSError:
-        for path in new:
-            path.unlink(missing_ok=True)
-        raise
-    for path in superseded:
-        path.unlink(missing_ok=True)
-    return list(targets)
-
-
-def _superseded(folder: Path, commits: set[str], *, replace: bool) -> list[Path]:
-    if replace:
-        # What cannot be read any more is superseded too: this is the way out of it.
-        return [path for path in folder.glob("*.json") if _commit_of(path) not in commits]
-    for path in sorted(folder.glob("*.json")):
-        if (old := read_run(path).commit) not in commits:
-            raise BaselineError(
-                f"{folder}: the baseline is of commit {old[:12]}, these runs are of"
-                f" {min(commits)[:12]}; --replace supersedes it"
-            )
-    return []
-
-
-def _commit_of(path: Path) -> str | None:
-    try:
-        return read_run(path).commit
-    except RunError:
-        return None
-
-
-def _target(run: Run, suite: Path) -> Path:
-    stamp = re.sub(r"[^0-9T]", "", run.started.split("+")[0].split(".")[0])
-    digest = hashlib.sha256(run.content).hexdigest()[:8]
-    name = f"{stamp}-{run.commit[:12]}-{digest}.json"
-    return baseline_folder(suite, run.hardware) / name
+    return dataclasses.replace(verdict, figure=f"{verdict.figure} ({change})")

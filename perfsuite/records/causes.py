@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from perfsuite.records.operators import explain
-from perfsuite.records.schema import Benchmark, software_changes
+from perfsuite.records.schema import Benchmark
+from perfsuite.records.wording import software_changes
 
 _LEAST_CHANGE = 0.05
 """Of a clock or a temperature; less of a change explains nothing."""
@@ -29,17 +30,12 @@ def reasons(
 ) -> list[str]:
     """Return what differs between two measurements of one benchmark, a line each.
 
-    Args:
-        before: what is compared with.
-        after: what moved.
-        software: versions before and after.
-        commits: subjects of the commits between, the newest first.
+    `software` holds versions before and after; `commits` the subjects between, the newest first.
     """
     lines = []
     if before.operators is not None and after.operators is not None:
         lines += explain(before.operators, after.operators, ratio=_ratio(before, after))
-    then, now = (dict(versions) for versions in software)
-    lines += [f"software: {change}" for change in software_changes(then, now)]
+    lines += [f"software: {change}" for change in software_changes(*software)]
     lines += [f"machine: {change}" for change in _state_changes(before, after)]
     if commits:
         lines.append(f"{len(commits)} commit{'s' if len(commits) > 1 else ''} between:")

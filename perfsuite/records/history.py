@@ -1,4 +1,4 @@
-"""The history of a suite: run files as series of figures, and where those changed for good."""
+"""The history of a suite: run files as series of figures, and their lasting changes."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 from ruptures import KernelCPD
 from scipy.ndimage import median_filter
 
-from perfsuite.records.schema import Metric, RunError, short_name, software_changes
+from perfsuite.records.schema import (
+    NO_BENCHMARK,
+    NOT_OF_ONE_TREE,
+    Metric,
+    RunError,
+    RunFile,
+    read_as,
+)
+from perfsuite.records.wording import short_name, software_changes
 
 PENALTY = 4.0
 """Of a further change, in log(n) times the noise's variance: on 60 runs of the same code one
@@ -27,56 +35,24 @@ LEAST_RUNS = 3
 
 
 class HistoryError(RunError):
-    """Run files of which no history can be told."""
+    """Run files that have no history to show."""
 
 
-class _Hardware(msgspec.Struct):
-    key: str
+class _Figures(msgspec.Struct, frozen=True, kw_only=True):
+    """What is read of a benchmark; all else in the file is skipped, which takes no time."""
 
-
-class _Section(msgspec.Struct):
-    hardware: _Hardware
-    started: str
-    software: dict[str, Any]
-    against: dict[str, Any] | None = None
-
-
-class _Record(msgspec.Struct):
     key: str
     metrics: dict[str, Metric]
     config: msgspec.Raw
 
 
-class _Extra(msgspec.Struct):
-    perfsuite: _Record | None = None
-
-
-class _Entry(msgspec.Struct):
-    extra_info: _Extra
-
-
-class _Commit(msgspec.Struct):
-    id: str
-
-
-class _File(msgspec.Struct):
-    """What is read of a run file; all else in it is passed over, which takes no time."""
-
-    perfsuite: _Section
-    commit_info: _Commit
-    benchmarks: Annotated[list[_Entry], msgspec.Meta(min_length=1)]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """One run's figure.
+    """The figure of one run.
 
     Attributes:
         value: in the series' unit.
         started: of the run, in ISO 8601.
-        commit: of the measured tree.
-        software: versions.
-        path: of the run file.
     """
 
     value: float
@@ -86,25 +62,29 @@ class Point:
     path: Path
 
 
+_Measured = tuple[Point, Metric, bytes]
+"""A point, its metric, and the config that it was measured with."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """A series that changed for good.
+    """A lasting change of a series.
 
     Attributes:
         at: index of the first point after it.
         before, after: medians of the stretches on either side, in the series' unit.
+        worse: whether the figure is worse after it.
         between: what differs in software between the runs on either side, a line each.
     """
 
     at: int
     before: float
     after: float
+    worse: bool
     between: tuple[str, ...]
 
-    @property
-    def ratio(self) -> float:
-        """After over before."""
-        return self.after / self.before
+    def __str__(self) -> str:
+        return f"{self.after / self.before - 1:+.1%}, {'worse' if self.worse else 'better'}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,10 +94,9 @@ class Series:
     Attributes:
         key: of the benchmark.
         name: of the figure.
-        unit: of its values.
         better: "lower" or "higher".
         points: of the runs that measured it as the newest did.
-        set_aside: runs that measured it otherwise (another batch size, say).
+        left_out: how many runs measured it differently (another batch size, say).
     """
 
     key: str
@@ -125,33 +104,30 @@ class Series:
     unit: str
     better: str
     points: tuple[Point, ...]
-    set_aside: int
+    left_out: int
 
     def changes(self) -> tuple[Change, ...]:
-        """Return where the series changed for good, the oldest first."""
+        """Return the lasting changes, the oldest first."""
         values = [point.value for point in self.points]
         at = change_points(values)
-        edges = [0, *at, len(values)]
         found = []
-        for place, index in enumerate(at, start=1):
+        for start, index, end in zip([0, *at], at, [*at[1:], len(values)], strict=False):
             then, now = self.points[index - 1], self.points[index]
+            before, after = median(values[start:index]), median(values[index:end])
             found.append(
                 Change(
                     at=index,
-                    before=median(values[edges[place - 1] : index]),
-                    after=median(values[index : edges[place + 1]]),
-                    between=tuple(software_changes(dict(then.software), dict(now.software))),
+                    before=before,
+                    after=after,
+                    worse=(after > before) is (self.better == "lower"),
+                    between=tuple(software_changes(then.software, now.software)),
                 )
             )
         return tuple(found)
 
-    def worse(self, change: Change) -> bool:
-        """Tell whether a change is for the worse."""
-        return (change.ratio > 1) is (self.better == "lower")
-
 
 def change_points(values: Sequence[float]) -> list[int]:
-    """Return the indices at which a series of positive values changed for good.
+    """Return the indices at which a series of positive values shows a lasting change.
 
     Segments of the logarithm's mean at least penalised squares (Killick, Fearnhead and Eckley,
     J. Am. Stat. Assoc. 107, 2012), with the noise's variance from neighbours' differences,
@@ -190,49 +166,45 @@ def _noise(logs: NDArray[np.float64]) -> float:
 def read_history(
     paths: Iterable[Path], hardware: str | None = None
 ) -> tuple[list[Series], list[str]]:
-    """Read run files; return their series, and which files were passed over and why.
-
-    Args:
-        paths: of run files.
-        hardware: key of the hardware whose runs are wanted; needed where there are several.
+    """Read run files; return their series, and which files were skipped and why.
 
     Raises:
-        HistoryError: there is no run, or there are runs of several hardware and none was chosen.
+        HistoryError: there is no run, or there are runs of several hardware and no key of one
+            was given.
     """
-    found: dict[tuple[str, str], list[tuple[Point, Metric, bytes]]] = {}
+    found: dict[tuple[str, str], list[_Measured]] = {}
     seen: set[str] = set()
     skipped: list[str] = []
     for path in paths:
         try:
-            file = msgspec.json.decode(path.read_bytes(), type=_File)
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-            skipped.append(f"{path}: {error}")
+            file, _ = read_as(path, RunFile[_Figures])
+        except RunError as error:
+            skipped.append(str(error))
             continue
-        if file.perfsuite.against is not None:
-            skipped.append(f"{path}: compares two trees, and is no run of one")
+        head, records = file.perfsuite, file.records()
+        if head.against is not None or not records:
+            skipped.append(f"{path}: {NOT_OF_ONE_TREE if records else NO_BENCHMARK}")
             continue
-        seen.add(file.perfsuite.hardware.key)
-        if hardware is not None and file.perfsuite.hardware.key != hardware:
+        seen.add(head.hardware.key)
+        if hardware is not None and head.hardware.key != hardware:
             continue
-        for record in (entry.extra_info.perfsuite for entry in file.benchmarks):
-            for name, metric in ({} if record is None else record.metrics).items():
-                assert record is not None  # or it would have no metrics
+        for record in records:
+            config = _canonical(bytes(record.config))
+            for name, metric in record.metrics.items():
                 point = Point(
                     value=metric.value,
-                    started=file.perfsuite.started,
+                    started=head.started,
                     commit=file.commit_info.id,
-                    software=file.perfsuite.software,
+                    software=head.software,
                     path=path,
                 )
-                figure = (point, metric, _canonical(bytes(record.config)))
-                found.setdefault((record.key, name), []).append(figure)
+                found.setdefault((record.key, name), []).append((point, metric, config))
     if hardware is None and len(seen) > 1:
-        raise HistoryError(
-            f"runs of several hardware ({', '.join(sorted(seen))}): choose one with --hardware"
-        )
+        keys = ", ".join(sorted(seen))
+        raise HistoryError(f"runs of several hardware ({keys}): choose one with --hardware")
     if not found:
         what = f" of {hardware}" if hardware is not None else ""
-        why = f"; {len(skipped)} files were passed over, such as {skipped[0]}" if skipped else ""
+        why = f"; {len(skipped)} files were skipped, such as {skipped[0]}" if skipped else ""
         raise HistoryError(f"no run{what}{why}")
     return [_series(key, name, runs) for (key, name), runs in sorted(found.items())], skipped
 
@@ -243,7 +215,7 @@ def _canonical(config: bytes) -> bytes:
     return msgspec.json.encode(msgspec.json.decode(config), order="sorted")
 
 
-def _series(key: str, name: str, runs: list[tuple[Point, Metric, bytes]]) -> Series:
+def _series(key: str, name: str, runs: list[_Measured]) -> Series:
     runs = sorted(runs, key=lambda run: (run[0].started, run[0].path))
     _, newest, config = runs[-1]
     alike = [
@@ -257,22 +229,21 @@ def _series(key: str, name: str, runs: list[tuple[Point, Metric, bytes]]) -> Ser
         unit=newest.unit,
         better=newest.better,
         points=tuple(alike),
-        set_aside=len(runs) - len(alike),
+        left_out=len(runs) - len(alike),
     )
 
 
 def tell(series: Series) -> list[str]:
-    """Return a series in words: how it stands, and a line for each change."""
+    """Return a series in words: its newest figure, and a line for each change."""
     name = short_name(series.key)
     newest = series.points[-1].value
     lines = [f"{name} {series.name}: {len(series.points)} runs, {newest:.4g} {series.unit} now"]
-    if series.set_aside:
-        lines[0] += f" ({series.set_aside} that measured it otherwise set aside)"
+    if series.left_out:
+        lines[0] += f" ({series.left_out} that measured it differently are left out)"
     for change in series.changes():
         point, last = series.points[change.at], series.points[change.at - 1]
-        word = "worse" if series.worse(change) else "better"
         lines.append(
-            f"  {change.ratio - 1:+.1%}, {word}, from run {change.at + 1} on"
+            f"  {change}, from run {change.at + 1} on"
             f" ({point.started[:10]}, {last.commit[:12]} -> {point.commit[:12]}):"
             f" {change.before:.4g} -> {change.after:.4g} {series.unit}"
         )

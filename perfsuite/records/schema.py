@@ -4,7 +4,7 @@ Read with every field checked.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
 
@@ -15,6 +15,12 @@ REPORT_FILES = ("report.html", "report.md")
 """What a report is made of."""
 SCHEMA = 1
 """Version of the section ``perfsuite``; raised when its meaning changes."""
+NO_BENCHMARK = "holds no benchmark of perfsuite"
+NOT_OF_ONE_TREE = "compares two trees, and is not a run of one"
+
+
+RecordT = TypeVar("RecordT")
+HeadT = TypeVar("HeadT", bound="Head")
 
 
 class RunError(ValueError):
@@ -36,12 +42,9 @@ class Benchmark(msgspec.Struct, frozen=True, kw_only=True):
         key: ``file::name[params]``, the file relative to the suite, so that it does not
             depend on where pytest was started.
         config: what was measured; figures of different configs are not compared.
-        metrics: the figures, by name.
-        verdicts: of all its gates.
-        markers: names of the pytest markers that it had.
-        operators: where the time of its step goes, None if it was not looked into.
+        operators: where the time of its step goes, None if it was not profiled.
         state: of the machine, "before" and "after" it.
-        reasons: why figures may have moved that were compared, a line each.
+        reasons: why compared figures may have moved, a line each.
         arms: what was timed, by name, and how it warmed up.
         raw: whatever else it kept, by name (see `perfsuite.report.raw_figures`).
         against: the turns of two trees, where two were compared.
@@ -66,39 +69,70 @@ class _HardwareRecord(msgspec.Struct, frozen=True, kw_only=True):
     count: int = 1
 
 
-class _Section(msgspec.Struct, frozen=True, kw_only=True):
+class _Commit(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    dirty: bool
+
+
+class _HeadSection(msgspec.Struct, frozen=True, kw_only=True):
+    schema: Annotated[int, msgspec.Meta(ge=1, le=SCHEMA)]
     hardware: _HardwareRecord
     software: dict[str, Any]
-    complete: bool
-    items: dict[str, str]
     started: str
     against: dict[str, Any] | None = None
+
+
+class Head(msgspec.Struct, frozen=True, kw_only=True):
+    """What was run, where and when; the rest of the file is skipped, which takes no time."""
+
+    perfsuite: _HeadSection
+    commit_info: _Commit
+
+
+class _ExtraInfo(msgspec.Struct, Generic[RecordT], frozen=True, kw_only=True):
+    perfsuite: RecordT | msgspec.UnsetType = msgspec.UNSET
+
+
+class _Entry(msgspec.Struct, Generic[RecordT], frozen=True, kw_only=True):
+    extra_info: _ExtraInfo[RecordT]
+
+
+class RunFile(Head, Generic[RecordT], frozen=True, kw_only=True):
+    """A run file, of which `RecordT` says what is read of each benchmark."""
+
+    benchmarks: list[_Entry[RecordT]]
+
+    def records(self) -> list[RecordT]:
+        """Return the records of our benchmarks; pytest-benchmark's own have none."""
+        records = (entry.extra_info.perfsuite for entry in self.benchmarks)
+        return [record for record in records if record is not msgspec.UNSET]
+
+
+class _Section(_HeadSection, frozen=True, kw_only=True):
+    complete: bool
+    items: dict[str, str]
     unevaluated: list[str] = []
     baseline: list[str] = []
 
 
-class _Commit(msgspec.Struct, frozen=True, kw_only=True):
-    id: str
-    dirty: bool
+class _WholeFile(RunFile[Benchmark], frozen=True, kw_only=True):
+    perfsuite: _Section
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
     """A valid run file.
 
     Attributes:
-        path: where it was read.
         content: its bytes.
-        hardware: key of the hardware that it ran on.
-        hardware_name: what it is called, and how many there are.
-        software: versions, by name.
+        hardware: the key of the hardware that it ran on.
         commit: of the measured tree, or "unversioned".
         dirty: whether that tree had uncommitted changes.
         complete: whether every selected benchmark was run to its end.
         against: what two trees were compared (--perf-against); None for a run of one.
         unevaluated: what kept the session from being green without a failure.
-        baseline: when the promoted runs were started that it was held against.
+        baseline: when the promoted runs were started that it was compared with.
         items: outcome by benchmark key, also of those that left no figures.
-        started: when, in ISO 8601.
+        started: in ISO 8601.
         benchmarks: by key.
     """
 
@@ -135,8 +169,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         return faults
 
 
-def read_run(path: Path) -> Run:
-    """Read and check a run file.
+def read_as(path: Path, shape: type[HeadT]) -> tuple[HeadT, bytes]:
+    """Read a run file as `Head`, or as what extends it; return its bytes too.
 
     Raises:
         RunError: it cannot be read, is not JSON (cut short, say), is pytest-benchmark's own
@@ -144,30 +178,46 @@ def read_run(path: Path) -> Run:
     """
     try:
         content = path.read_bytes()
-        document = msgspec.json.decode(content)
+        # Decoded first, since msgspec checks no text that it skips.
+        return msgspec.json.decode(content.decode("utf-8"), type=shape), content
     except OSError as error:
         raise RunError(f"{path}: cannot be read: {error.strerror}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RunError(f"{path}: not valid JSON, damaged or cut short: {error}") from None
-    if not isinstance(document, dict) or "perfsuite" not in document:
-        raise RunError(f"{path}: no run of perfsuite: it has no section 'perfsuite'")
-    _check_schema(path, document["perfsuite"])
+        raise RunError(f"{path}: {_fault(content, error)}") from None
+
+
+def _fault(content: bytes, error: Exception) -> str:
+    """Return what is wrong with a run file: the most telling of its faults."""
     try:
-        section = msgspec.convert(document["perfsuite"], _Section)
-        commit = msgspec.convert(document.get("commit_info"), _Commit)
-        entries = msgspec.convert(document.get("benchmarks"), list[dict[str, Any]])
-        extras = [msgspec.convert(entry.get("extra_info"), dict[str, Any]) for entry in entries]
-        benchmarks = [
-            msgspec.convert(extra["perfsuite"], Benchmark)
-            for extra in extras
-            if "perfsuite" in extra
-        ]
-    except msgspec.ValidationError as error:
-        raise RunError(f"{path}: not a valid run: {error}") from None
-    if not benchmarks:
-        raise RunError(f"{path}: holds no benchmark of perfsuite")
-    by_key = {benchmark.key: benchmark for benchmark in benchmarks}
-    if len(by_key) != len(benchmarks):
+        document = msgspec.json.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
+        return f"not valid JSON, damaged or cut short: {fault}"
+    if not isinstance(document, dict) or "perfsuite" not in document:
+        return "not a run of perfsuite: it has no section 'perfsuite'"
+    section = document["perfsuite"]
+    schema = section.get("schema") if isinstance(section, dict) else None
+    if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
+        return f"its schema is {schema!r}, not a version number"
+    if schema > SCHEMA:
+        return (
+            f"written by a later perfsuite (schema {schema}, this one reads {SCHEMA}):"
+            " upgrade perfsuite, or promote runs of this version"
+        )
+    return f"not a valid run: {error}"
+
+
+def read_run(path: Path) -> Run:
+    """Read and check a run file.
+
+    Raises:
+        RunError: as `read_as`; or it holds no benchmark of perfsuite, or one twice.
+    """
+    file, content = read_as(path, _WholeFile)
+    section, records = file.perfsuite, file.records()
+    if not records:
+        raise RunError(f"{path}: {NO_BENCHMARK}")
+    benchmarks = {record.key: record for record in records}
+    if len(benchmarks) != len(records):
         raise RunError(f"{path}: holds a benchmark twice")
     return Run(
         path=path,
@@ -175,58 +225,16 @@ def read_run(path: Path) -> Run:
         hardware=section.hardware.key,
         hardware_name=f"{section.hardware.count} x {section.hardware.name}",
         software=section.software,
-        commit=commit.id,
-        dirty=commit.dirty,
+        commit=file.commit_info.id,
+        dirty=file.commit_info.dirty,
         complete=section.complete,
         against=section.against,
         unevaluated=section.unevaluated,
         baseline=section.baseline,
         items=section.items,
         started=section.started,
-        benchmarks=by_key,
+        benchmarks=benchmarks,
     )
-
-
-def _check_schema(path: Path, section: object) -> None:
-    schema = section.get("schema") if isinstance(section, dict) else None
-    if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
-        raise RunError(f"{path}: its schema is {schema!r}, not a version number")
-    if schema > SCHEMA:
-        raise RunError(
-            f"{path}: written by a later perfsuite (schema {schema}, this one reads {SCHEMA}):"
-            " upgrade perfsuite, or promote runs of this version"
-        )
-
-
-def short_name(key: str) -> str:
-    """Return a benchmark's name as it is shown: without its file, and without ``test_``."""
-    name, bracket, parameters = key.partition("[")  # which may hold colons themselves
-    return name.rpartition("::")[2].removeprefix("test_") + bracket + parameters
-
-
-def gate_name(key: str, gate: str) -> str:
-    """Return a benchmark's name as it is shown, and the gate's where that says more."""
-    benchmark = short_name(key)
-    gate = gate.removeprefix("against ")
-    return benchmark if benchmark.startswith(gate) else f"{benchmark} {gate}"
-
-
-def quantity(value: float, unit: str) -> str:
-    """Return a figure with its unit, ready to read."""
-    if unit == "B":
-        return f"{value:,.0f} B"
-    if unit == "s" and value < 1:
-        return f"{value * 1e3:.4g} ms"
-    return f"{value:.4g} {unit}".rstrip()
-
-
-def software_changes(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Return what differs between two sets of versions, a line each."""
-    return [
-        f"{name} {then.get(name)} -> {now.get(name)}"
-        for name in sorted(then.keys() | now.keys())
-        if then.get(name) != now.get(name)
-    ]
 
 
 def encode(document: dict[str, Any]) -> bytes:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from perfsuite.judging.gates import Outcome
 from perfsuite.records.history import Series, read_history, tell
-from perfsuite.records.schema import Run, RunError, gate_name, read_run, short_name
+from perfsuite.records.schema import Run, RunError, read_run
+from perfsuite.records.wording import gate_name, short_name
 from perfsuite.report.environment import Difference, before_of, compared_with, environment
 from perfsuite.report.figure import Exhibit
 from perfsuite.report.raw_figures import timings

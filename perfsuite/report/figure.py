@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 
-from perfsuite.records.schema import quantity
+from perfsuite.records.wording import quantity
 from perfsuite.report import panels
 from perfsuite.report.svg import Draw, draw, inline
 

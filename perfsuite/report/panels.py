@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from perfsuite.records.history import Series
-from perfsuite.records.schema import short_name
+from perfsuite.records.wording import short_name
 from perfsuite.report.svg import COLOURS, draw
 
 _ARMS = (("first", "o"), ("second", "^"))
@@ -42,11 +42,10 @@ def history(axes: Axes, series: Series) -> None:
         level = median(values[start:end])
         axes.plot([start + 1, end], [level, level], color=COLOURS["ink"])
     for change in changes:
-        worse = series.worse(change)
-        colour = COLOURS["bad" if worse else "good"]
+        colour = COLOURS["bad" if change.worse else "good"]
         axes.axvline(change.at + 0.5, color=colour, linewidth=1)
         axes.annotate(
-            f"{change.ratio - 1:+.1%} {'worse' if worse else 'better'}",
+            str(change),
             (change.at + 0.5, 1),
             xycoords=("data", "axes fraction"),
             xytext=(0, 2),

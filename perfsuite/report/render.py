@@ -6,13 +6,18 @@ Everything on it is read from run files, so that it can be written again at any 
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jinja2
-import msgspec
 
 from perfsuite.records.files import write_new
-from perfsuite.records.schema import REPORT_FILES, RunError, read_run
+from perfsuite.records.schema import (
+    NOT_OF_ONE_TREE,
+    REPORT_FILES,
+    Head,
+    RunError,
+    read_as,
+    read_run,
+)
 from perfsuite.report.content import page_of
 from perfsuite.report.svg import COLOURS
 
@@ -28,25 +33,6 @@ _DARK = {
 }
 
 
-class _Hardware(msgspec.Struct):
-    key: str
-
-
-class _HeadSection(msgspec.Struct):
-    started: str
-    hardware: _Hardware
-    against: dict[str, Any] | None = None
-
-
-class _Commit(msgspec.Struct):
-    id: str
-
-
-class _Head(msgspec.Struct):
-    perfsuite: _HeadSection
-    commit_info: _Commit
-
-
 def newest_first(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
     """Return run files of one hardware, the newest first, and which were left out, and why.
 
@@ -55,31 +41,23 @@ def newest_first(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
     Raises:
         RunError: one is not a run, or they are of several hardware.
     """
-    heads = {path: _head(path) for path in paths}
+    heads = {path: read_as(path, Head)[0] for path in paths}
     ordered = sorted(heads, key=lambda path: (heads[path].perfsuite.started, path), reverse=True)
+    now = heads[ordered[0]].perfsuite.hardware.key
     kept: dict[tuple[str, str], Path] = {}
     left_out = []
     for path in ordered:
         head = heads[path].perfsuite
-        now = heads[ordered[0]].perfsuite.hardware.key
         if head.hardware.key != now:
             raise RunError(f"{path}: was measured on {head.hardware.key}, not {now} as the newest")
-        same = kept.get((head.started, heads[path].commit_info.id))
-        if same is not None:
-            left_out.append(f"{path}: the same run as {same}")
+        run = (head.started, heads[path].commit_info.id)
+        if run in kept:
+            left_out.append(f"{path}: the same run as {kept[run]}")
         elif kept and head.against is not None:
-            left_out.append(f"{path}: compares two trees, and is no run of one")
+            left_out.append(f"{path}: {NOT_OF_ONE_TREE}")
         else:
-            kept[head.started, heads[path].commit_info.id] = path
+            kept[run] = path
     return list(kept.values()), left_out
-
-
-def _head(path: Path) -> _Head:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=_Head)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
-        read_run(path)  # says what is wrong
-        raise RunError(f"{path}: not a valid run") from None
 
 
 def write_report(path: Path, past: Sequence[Path], folder: Path) -> list[Path]:

@@ -8,7 +8,8 @@ from statistics import median
 from perfsuite.judging.estimates import median_interval
 from perfsuite.records.history import Series
 from perfsuite.records.operators import Operator, Profile
-from perfsuite.records.schema import Benchmark, short_name
+from perfsuite.records.schema import Benchmark
+from perfsuite.records.wording import short_name
 from perfsuite.report import panels
 from perfsuite.report.figure import Cell, Exhibit, Number, bars, exhibit, rows_in
 from perfsuite.report.raw_figures import Timing, profiles
@@ -175,12 +176,11 @@ def _stretches(series: Series) -> list[tuple[Cell, ...]]:
     rows: list[tuple[Cell, ...]] = [(Number(1), Number(first, series.unit), "", "")]
     for change in changes:
         point = series.points[change.at]
-        word = "worse" if series.worse(change) else "better"
         rows.append(
             (
                 Number(change.at + 1),
                 Number(change.after, series.unit),
-                f"{change.ratio - 1:+.1%}, {word}",
+                str(change),
                 f"{point.started[:10]}, {point.commit[:12]}",
             )
         )

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from functools import partial
 from statistics import fmean
 
-from perfsuite.records.schema import Benchmark, short_name
+from perfsuite.records.schema import Benchmark
+from perfsuite.records.wording import short_name
 from perfsuite.report import panels
 from perfsuite.report.figure import Cell, Exhibit, Number, bars, exhibit
 from perfsuite.report.raw_figures import Pair, Training, memory, seed_pairs

@@ -10,7 +10,7 @@ from textwrap import wrap
 import pytest
 
 from perfsuite.judging.gates import Outcome, Verdict
-from perfsuite.records.schema import gate_name
+from perfsuite.records.wording import gate_name
 
 _COLOURS = {
     None: {"bold": True},

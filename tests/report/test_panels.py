@@ -36,7 +36,7 @@ def series(values: list[float], better: str = "lower") -> Series:
         Point(value=v, started=f"2026-01-{n:02}", commit="a", software={}, path=Path("a"))
         for n, v in enumerate(values, start=1)
     )
-    return Series(key="a", name="bytes", unit="B", better=better, points=points, set_aside=0)
+    return Series(key="a", name="bytes", unit="B", better=better, points=points, left_out=0)
 
 
 @pytest.mark.parametrize(("better", "colour"), [("lower", "bad"), ("higher", "good")])
@@ -48,7 +48,7 @@ def test_a_history_has_its_points_levels_and_change(axes: Axes, better: str, col
     assert second == (COLOURS["ink"], [5.0, 9.0], [12.0, 12.0])
     assert change[:2] == (COLOURS[colour], [4.5, 4.5])
     (said,) = [text.get_text() for text in axes.texts]
-    assert said == f"+20.0% {'worse' if colour == 'bad' else 'better'}"
+    assert said == f"+20.0%, {'worse' if colour == 'bad' else 'better'}"
     assert (axes.get_ylabel(), axes.get_xlabel()) == ("B", "run, the oldest first")
 
 

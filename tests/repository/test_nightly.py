@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from suites import HARDWARE, THRESHOLDS, edit, load, timed
 
-from perfsuite.records.baseline import promote
+from perfsuite.records.promotion import promote
 
 ROOT = Path(__file__).parents[2]
 STARTED = ("perfsuite", "started")

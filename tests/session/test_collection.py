@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from suites import HEAD, THRESHOLDS, Suite, plain, timed
 
-from perfsuite.records.baseline import promote
+from perfsuite.records.promotion import promote
 
 JUDGED = ("--benchmark-compare", "--benchmark-compare-fail=mean:5%")
 JUDGEABLE = "required: a figure that can be judged"

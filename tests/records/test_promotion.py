@@ -135,7 +135,7 @@ def test_a_disk_that_fills_keeps_all_out(
         write_new(path, content)
         written.append(path)
 
-    monkeypatch.setattr("perfsuite.records.baseline.write_new", fill)
+    monkeypatch.setattr("perfsuite.records.promotion.write_new", fill)
     with pytest.raises(OSError, match="No space left"):
         suite.promote(*runs)
     assert promoted(suite) == []
@@ -161,12 +161,12 @@ def test_a_run_of_no_commit(
     assert suite.promote(run, allow_dirty=True) == promoted(suite)
 
 
-def test_another_commit_supersedes_only_if_told_to(suite: Suite, make: Callable[..., Path]) -> None:
+def test_another_commit_replaces_only_if_told_to(suite: Suite, make: Callable[..., Path]) -> None:
     old, new = suite.promote(make("one.json"), make("two.json")), make("three.json", OTHER)
     elsewhere = suite.folder / "baselines" / "another" / "kept.json"
     elsewhere.parent.mkdir()
     elsewhere.write_bytes(old[0].read_bytes())
-    with pytest.raises(BaselineError, match=r"is of commit 0123456789ab.*--replace supersedes it"):
+    with pytest.raises(BaselineError, match=r"is of commit 0123456789ab.*--replace removes those"):
         suite.promote(new)
     assert promoted(suite) == sorted([elsewhere, *old])
     written = suite.promote(new, replace=True)
@@ -231,9 +231,9 @@ def test_the_command_says_what_it_promoted(
     [
         (["gone.json", "--suite=."], "gone.json: cannot be read: No such file or directory"),
         (["runs", "--suite=."], "runs: cannot be read: Is a directory"),
-        (["runs/run.json"], "benchmarks: no suite: it holds no thresholds.toml; name it with"),
-        (["runs/run.json", "--suite=runs"], "runs: no suite: it holds no thresholds.toml"),
-        (["runs/run.json", "--suite=gone"], "gone: no suite: it holds no thresholds.toml"),
+        (["runs/run.json"], "benchmarks: not a suite: it holds no thresholds.toml; name the"),
+        (["runs/run.json", "--suite=runs"], "runs: not a suite: it holds no thresholds.toml"),
+        (["runs/run.json", "--suite=gone"], "gone: not a suite: it holds no thresholds.toml"),
         (["runs/run.json", "--suite=."], "commit and run again, or --allow-dirty"),
     ],
     ids=["no-file", "a-folder", "no-default-suite", "no-suite", "no-folder", "dirty"],
@@ -264,6 +264,7 @@ def test_the_command_used_wrongly(arguments: list[str], capsys: pytest.CaptureFi
     assert "usage: python -m perfsuite" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_module_is_a_command(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "perfsuite", "promote", "gone.json"],
@@ -274,5 +275,6 @@ def test_the_module_is_a_command(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
-        "perfsuite: benchmarks: no suite: it holds no thresholds.toml; name it with --suite"
+        "perfsuite: benchmarks: not a suite: it holds no thresholds.toml;"
+        " name the suite's folder with --suite"
     ]

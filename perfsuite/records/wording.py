@@ -1,0 +1,35 @@
+"""Words for a reader: names of benchmarks and gates, quantities, versions that changed."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def short_name(key: str) -> str:
+    """Return a benchmark's name as it is shown: without its file, and without ``test_``."""
+    name, bracket, parameters = key.partition("[")  # which may hold colons themselves
+    return name.rpartition("::")[2].removeprefix("test_") + bracket + parameters
+
+
+def gate_name(key: str, gate: str) -> str:
+    """Return a benchmark's name as it is shown, and the gate's where that says more."""
+    benchmark = short_name(key)
+    gate = gate.removeprefix("against ")
+    return benchmark if benchmark.startswith(gate) else f"{benchmark} {gate}"
+
+
+def quantity(value: float, unit: str) -> str:
+    """Return a figure with its unit, ready to read."""
+    if unit == "B":
+        return f"{value:,.0f} B"
+    if unit == "s" and value < 1:
+        return f"{value * 1e3:.4g} ms"
+    return f"{value:.4g} {unit}".rstrip()
+
+
+def software_changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return what differs between two sets of versions, a line each."""
+    return [
+        f"{name} {then.get(name)} -> {now.get(name)}"
+        for name in sorted(then.keys() | now.keys())
+        if then.get(name) != now.get(name)
+    ]

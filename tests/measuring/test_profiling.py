@@ -1,0 +1,59 @@
+"""Profiles of real steps: they are of one step, and planted changes are named by them."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import cycle
+
+import pytest
+import torch
+from sabotage import environments as env
+from sabotage.environments import batches
+from sabotage.speed import arm, regressed
+from torch import nn
+
+from perfsuite.devices.cpu import Cpu
+from perfsuite.measuring.profiling import STEPS, profile
+from perfsuite.records.operators import Profile, explain
+from perfsuite.training.workload import Arm
+
+CPU = torch.device("cpu")
+
+
+def in_channels_last(model: Callable[[], nn.Module]) -> Arm:
+    healthy = arm(CPU, model)
+    order = cycle([(x.to(memory_format=torch.channels_last), y) for x, y in batches(CPU, 0, 8)])
+    return replace(healthy, order=order)
+
+
+@pytest.fixture(scope="module")
+def healthy() -> Profile:
+    return profile(arm(CPU), Cpu())
+
+
+@pytest.fixture(scope="module")
+def channels_last() -> Profile:
+    return profile(in_channels_last(env.channels_last), Cpu())
+
+
+def test_a_profile_is_of_one_step(healthy: Profile) -> None:
+    assert healthy.clock == "cpu"
+    convolutions = healthy.operators["aten::mkldnn_convolution"]
+    assert convolutions.calls == 2
+    assert 0 < convolutions.self_s < healthy.total_s
+    assert 0 < healthy.outside_s < healthy.total_s
+    assert STEPS > 1
+
+
+def test_a_planted_slow_operator_is_named(healthy: Profile) -> None:
+    lines = explain(healthy, profile(arm(CPU, regressed), Cpu()))
+    assert any(line.startswith("aten::mkldnn_convolution: ") for line in lines)
+
+
+def test_a_lost_memory_format_is_named(channels_last: Profile) -> None:
+    lines = explain(channels_last, profile(in_channels_last(env.channels_last_lost), CPU))
+    assert any(line.startswith("copies to another memory format: ") for line in lines)
+
+
+def test_healthy_twins_have_no_copies_to_tell(channels_last: Profile) -> None:
+    twin = profile(in_channels_last(env.channels_last), Cpu())
+    assert "copies" not in "".join(explain(channels_last, twin))
