@@ -50,7 +50,7 @@ def test_a_planted_slow_operator_is_named(healthy: Profile) -> None:
 
 
 def test_a_lost_memory_format_is_named(channels_last: Profile) -> None:
-    lines = explain(channels_last, profile(in_channels_last(env.channels_last_lost), CPU))
+    lines = explain(channels_last, profile(in_channels_last(env.channels_last_lost), Cpu()))
     assert any(line.startswith("copies to another memory format: ") for line in lines)
 
 
