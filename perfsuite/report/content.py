@@ -1,24 +1,24 @@
-"""What the report of a run says, before it is laid out: verdicts, exhibits, environment."""
+"""What the report of a run says, before it is laid out: verdicts, charts, environment."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from perfsuite.judging.gates import Outcome
+from perfsuite.judging.gates import Outcome, Verdict
 from perfsuite.records.history import Series, read_history, tell
 from perfsuite.records.schema import Run, RunError, read_run
 from perfsuite.records.wording import gate_name, short_name
-from perfsuite.report.environment import Difference, before_of, compared_with, environment
-from perfsuite.report.figure import Exhibit
+from perfsuite.report.chart import Chart
+from perfsuite.report.environment import Environment, environment_of
 from perfsuite.report.raw_figures import timings
-from perfsuite.report.speed_figures import blocks_over_time, histories, operators, step_times
-from perfsuite.report.training_figures import loss_curves, loss_scales, memory_use
+from perfsuite.report.speed_charts import blocks_over_time, history, operators, step_times
+from perfsuite.report.training_charts import loss_curves, loss_scales, memory_use
 
 _RUNS = 365
-"""Of a history that are shown; older ones take no part in it."""
+"""Of a history that are read; older ones are not."""
 _LEAST_RUNS = 3
-"""Fewer are no history."""
+"""Of a figure whose history is shown."""
 _MARKS = {
     Outcome.PASS: "🟢",
     Outcome.FAIL: "🔴",
@@ -28,38 +28,37 @@ _MARKS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class VerdictRow:
     """A line of the table of verdicts.
 
     Attributes:
-        word: FAIL, SLOWER and so on; or what became of an item without a verdict.
-        outcome: a class of the page's style.
-        mark: a coloured dot.
         name: of benchmark and gate.
-        figure: what was measured.
-        asked: what was asked of it.
-        reason: why the verdict is what it is.
-        why: what accounts for a change, a line each.
+        verdict: or what stands for it where a benchmark ended without one.
+        reasons: what accounts for a change, a line each.
     """
 
-    word: str
-    outcome: str
-    mark: str
     name: str
-    figure: str
-    asked: str
-    reason: str = ""
-    why: tuple[str, ...] = ()
+    verdict: Verdict
+    reasons: Sequence[str] = ()
+
+    @property
+    def mark(self) -> str:
+        """A coloured dot."""
+        return _MARKS[self.verdict.outcome]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """Exhibits under one heading."""
+    """Charts under one heading."""
 
-    anchor: str
     title: str
     note: str
-    exhibits: list[Exhibit]
+    charts: list[Chart]
+
+    @property
+    def anchor(self) -> str:
+        """The name by which the page links to it."""
+        return self.title.lower().replace(" ", "-")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,11 +72,7 @@ class Page:
         what: what was measured, and when.
         faults: what kept the session from being evaluated.
         rows: of the table of verdicts, the worst first.
-        sections: with exhibits.
-        changes: where figures changed for good, a line each.
-        environment: versions and the machine's state.
-        environment_note: what it is compared with.
-        compared: whether it is.
+        changes: lasting changes of figures, a line each.
         source: the name of the run file.
     """
 
@@ -85,28 +80,19 @@ class Page:
     headline: str
     tally: str
     what: str
-    faults: tuple[str, ...]
-    rows: tuple[Row, ...]
-    sections: tuple[Section, ...]
-    changes: tuple[str, ...]
-    environment: tuple[Difference, ...]
-    environment_note: str
-    compared: bool
+    faults: list[str]
+    rows: list[VerdictRow]
+    sections: list[Section]
+    changes: list[str]
+    environment: Environment
     source: str
-
-    @property
-    def differences(self) -> list[Difference]:
-        """What of the environment changed."""
-        return [each for each in self.environment if each.changed]
 
 
 def page_of(run: Run, past: Sequence[Path]) -> Page:
-    """Return what there is to say of a run.
+    """Return what there is to say of a run, of one tree or of two.
 
-    Args:
-        run: of one tree, or of two.
-        past: earlier runs of the same hardware, the newest first; nothing of them is shown
-            beside a comparison of two trees.
+    Of earlier runs of the same hardware, `past`, the newest first, nothing is shown beside a
+    comparison of two trees.
 
     Raises:
         RunError: an earlier file is not a run.
@@ -114,25 +100,22 @@ def page_of(run: Run, past: Sequence[Path]) -> Page:
     past = [] if run.against is not None else past[: _RUNS - 1]
     series = _series(run, past)
     before = _before(run, series, past)
-    bad = {key for key, said in run.items.items() if said in {"failed", "error"}} | {
+    bad = {key for key, outcome in run.items.items() if outcome in {"failed", "error"}} | {
         key
         for key, benchmark in run.benchmarks.items()
         if any(verdict.outcome is Outcome.FAIL for verdict in benchmark.verdicts)
     }
     green = run.complete and not bad and not run.unevaluated
-    then_software, then_state = before_of(run, before)
     return Page(
         green=green,
         headline=_headline(run, len(bad), green=green),
         tally=_tally(run),
         what=_what(run),
-        faults=tuple(run.unevaluated),
-        rows=tuple(_rows(run)),
-        sections=tuple(_sections(run, before, series)),
-        changes=tuple(line for each in series if each.changes() for line in tell(each)),
-        environment=tuple(environment(run, then_software, then_state)),
-        environment_note=compared_with(run, before),
-        compared=then_software is not None,
+        faults=run.unevaluated,
+        rows=_rows(run),
+        sections=_sections(run, before, series),
+        changes=[line for each in series if each.changes() for line in tell(each)],
+        environment=environment_of(run, before),
         source=run.path.name,
     )
 
@@ -167,43 +150,32 @@ def _what(run: Run) -> str:
     return "; ".join(parts)
 
 
-def _rows(run: Run) -> list[Row]:
-    rows: list[tuple[int, Row]] = []
-    for key, said in run.items.items():
+def _rows(run: Run) -> list[VerdictRow]:
+    rows: list[VerdictRow] = []
+    for key, outcome in run.items.items():
         benchmark = run.benchmarks.get(key)
-        found = list(benchmark.verdicts) if benchmark is not None else []
-        found.sort(key=lambda verdict: verdict.outcome.rank)
-        red = any(verdict.outcome.rank <= Outcome.INCONCLUSIVE.rank for verdict in found)
-        if said == "error" or (said != "passed" and not red):
-            rows.append(_without_verdict(key, said))
-        for at, verdict in enumerate(found):
-            row = Row(
-                word=verdict.shown,
-                outcome=verdict.outcome.name,
-                mark=_MARKS[verdict.outcome],
-                name=gate_name(key, verdict.gate),
-                figure=verdict.figure,
-                asked=verdict.threshold,
-                reason=verdict.reason,
-                # They are of the benchmark, whose worst verdict comes first.
-                why=tuple(benchmark.reasons) if benchmark is not None and at == 0 else (),
-            )
-            rows.append((verdict.outcome.rank, row))
-    return [row for _, row in sorted(rows, key=lambda each: each[0])]
+        verdicts, reasons = (benchmark.verdicts, benchmark.reasons) if benchmark else ([], [])
+        red = any(verdict.outcome.rank <= Outcome.INCONCLUSIVE.rank for verdict in verdicts)
+        if outcome == "error" or (outcome != "passed" and not red):
+            rows.append(VerdictRow(name=short_name(key), verdict=_no_verdict(outcome)))
+        for at, verdict in enumerate(sorted(verdicts, key=lambda each: each.outcome.rank)):
+            # Reasons are of the benchmark, whose worst verdict comes first.
+            why = reasons if at == 0 else []
+            name = gate_name(key, verdict.gate)
+            rows.append(VerdictRow(name=name, verdict=verdict, reasons=why))
+    return sorted(rows, key=lambda row: row.verdict.outcome.rank)
 
 
-def _without_verdict(key: str, said: str) -> tuple[int, Row]:
-    """Return rank and line of a benchmark that ended before its verdict, or was not run."""
-    outcome = Outcome.NOT_GATED if said == "skipped" else Outcome.FAIL
-    row = Row(
-        word=said.upper(),
-        outcome=outcome.name,
-        mark=_MARKS[outcome],
-        name=short_name(key),
+def _no_verdict(outcome: str) -> Verdict:
+    """Return what stands for the verdict of a benchmark that ended without, or was not run."""
+    skipped = outcome == "skipped"
+    return Verdict(
+        gate="",
+        outcome=Outcome.NOT_GATED if skipped else Outcome.FAIL,
         figure="no verdict",
-        asked="nothing" if said == "skipped" else "must run to its end",
+        threshold="nothing" if skipped else "must run to its end",
+        word=outcome.upper(),
     )
-    return outcome.rank, row
 
 
 def _series(run: Run, past: Sequence[Path]) -> list[Series]:
@@ -228,55 +200,49 @@ def _before(run: Run, series: Sequence[Series], past: Sequence[Path]) -> Run | N
     return read_run((promoted or list(past[:1]))[-1]) if past else None
 
 
-def _worth_showing(series: Sequence[Series]) -> list[Series]:
-    shown = [each for each in series if len(each.points) >= _LEAST_RUNS]
-    return sorted(shown, key=lambda each: not each.changes())
-
-
 def _sections(run: Run, before: Run | None, series: Sequence[Series]) -> list[Section]:
     benchmarks = list(run.benchmarks.values())
-    timed = [timing for each in benchmarks for timing in timings(each, short_name(each.key))]
+    timed = [timing for each in benchmarks for timing in timings(each)]
     past = before.benchmarks if before is not None else {}
     beside = f", beside the run of {before.started[:10]}" if before is not None else ""
-    of_trees = run.against is not None
-    of_after = ", by the code after" * of_trees
+    code = ": the code before, and the code after" if run.against is not None else ""
+    of_after = ", by the code after" if run.against is not None else ""
+    long_enough = [each for each in series if len(each.points) >= _LEAST_RUNS]
     sections = [
         Section(
-            anchor="times",
             title="Step times",
-            note="Seconds that a training step takes, by arm"
-            + (": the code before, and the code after." if of_trees else "."),
-            exhibits=step_times(timed),
+            note=f"Seconds that a training step takes, by arm{code}.",
+            charts=list(step_times(timed)),
         ),
         Section(
-            anchor="blocks",
             title="Blocks over time",
-            note="What was timed, block by block: a drift or a stall shows here.",
-            exhibits=blocks_over_time(timed),
+            note="What was timed, block by block: a drift or a pause is visible here.",
+            charts=[blocks_over_time(timing) for timing in timed],
         ),
         Section(
-            anchor="training",
             title="Training",
             note=f"Both precisions from the same weights over the same batches{of_after}.",
-            exhibits=[*loss_curves(benchmarks), *loss_scales(benchmarks)],
+            charts=[
+                chart
+                for kind in (loss_curves, loss_scales)
+                for b in benchmarks
+                for chart in kind(b)
+            ],
         ),
         Section(
-            anchor="memory",
             title="Memory",
             note=f"Bytes by precision{of_after}.",
-            exhibits=memory_use(benchmarks),
+            charts=[chart for each in benchmarks for chart in memory_use(each)],
         ),
         Section(
-            anchor="operators",
             title="Operators",
             note=f"Where the time of a step goes{beside}.",
-            exhibits=operators(benchmarks, past),
+            charts=[chart for each in benchmarks for chart in operators(each, past)],
         ),
         Section(
-            anchor="history",
             title="History",
-            note="Figures run by run, those that changed for good first.",
-            exhibits=histories(_worth_showing(series)),
+            note="Figures run by run, those with a lasting change first.",
+            charts=list(map(history, sorted(long_enough, key=lambda each: not each.changes()))),
         ),
     ]
-    return [section for section in sections if section.exhibits]
+    return [section for section in sections if section.charts]

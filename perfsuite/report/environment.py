@@ -19,68 +19,75 @@ class Difference:
     changed: bool
 
 
-def before_of(run: Run, before: Run | None) -> tuple[Mapping[str, Any] | None, Mapping[str, float]]:
-    """Return versions and the machine's state before, as far as there is a before.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """Versions and the machine's state.
 
-    Args:
-        run: now.
-        before: an earlier run, if there is one.
+    Attributes:
+        note: what they are compared with.
+        compared: whether they are.
+        rows: what changed first.
     """
+
+    note: str
+    compared: bool
+    rows: tuple[Difference, ...]
+
+    @property
+    def differences(self) -> list[Difference]:
+        """What changed."""
+        return [row for row in self.rows if row.changed]
+
+
+def environment_of(run: Run, before: Run | None) -> Environment:
+    """Return the environment of a run: beside an earlier one, or of two trees beside each other."""
+    now: dict[str, Any] = dict(run.software)
+    then, then_state = now, {}
     if run.against is not None:
-        return run.against.get("software") or {}, {}
-    if before is None:
-        return None, {}
-    return {**before.software, "commit": before.commit[:12]}, _state(before)
+        then = run.against.get("software") or {}
+        note = f"before: {run.against.get('ref') or 'the same tree, by another interpreter'}"
+    else:
+        now["commit"] = run.commit[:12]
+        note = "Software, and the machine's state when benchmarks ended (medians)."
+        if before is not None:
+            then, then_state = before.software | {"commit": before.commit[:12]}, _state(before)
+            note = f"before: the run of {before.started[:16].replace('T', ' ')}, {before.path.name}"
+            if run.baseline and before.started not in run.baseline:
+                note += "; it is not part of the baseline that verdicts compare with"
+    rows = [*_versions(then, now), *_states(then_state, _state(run))]
+    return Environment(
+        note=note,
+        compared=run.against is not None or before is not None,
+        rows=tuple(sorted(rows, key=lambda row: not row.changed)),
+    )
 
 
-def compared_with(run: Run, before: Run | None) -> str:
-    """Return in words what `environment` compares with."""
-    if run.against is not None:
-        return f"before: {run.against.get('ref') or 'the same tree, by another interpreter'}"
-    if before is None:
-        return "Software, and the machine's state when benchmarks ended (medians)."
-    note = f"before: the run of {before.started[:16].replace('T', ' ')}, {before.path.name}"
-    if run.baseline and before.started not in run.baseline:
-        note += "; it is not of the baseline, which verdicts are held against"
-    return note
-
-
-def environment(
-    run: Run, then: Mapping[str, Any] | None, then_state: Mapping[str, float]
-) -> list[Difference]:
-    """Return versions and state, what changed first.
-
-    Args:
-        run: now.
-        then: versions before, None where nothing is compared.
-        then_state: the machine's state before, as far as it is known.
-    """
-    now = {**run.software} | ({} if run.against is not None else {"commit": run.commit[:12]})
-    before = now if then is None else then
-    rows = [
+def _versions(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[Difference]:
+    return [
         Difference(
             name=name,
-            before=_shown(before.get(name)),
+            before=_shown(then.get(name)),
             now=_shown(now.get(name)),
-            changed=before.get(name) != now.get(name),
+            changed=then.get(name) != now.get(name),
         )
-        for name in sorted(now.keys() | before.keys())
+        for name in sorted(now.keys() | then.keys())
     ]
-    for name, value in _state(run).items():
-        was = then_state.get(name)
-        rows.append(
-            Difference(
-                name=name,
-                before="" if was is None else f"{was:.4g}",
-                now=f"{value:.4g}",
-                changed=was is not None and differs(was, value),
-            )
-        )
-    return sorted(rows, key=lambda row: not row.changed)
 
 
 def _shown(version: object) -> str:
     return "none" if version is None else str(version)
+
+
+def _states(then: Mapping[str, float], now: Mapping[str, float]) -> list[Difference]:
+    return [
+        Difference(
+            name=name,
+            before=f"{then[name]:.4g}" if name in then else "",
+            now=f"{value:.4g}",
+            changed=name in then and differs(then[name], value),
+        )
+        for name, value in now.items()
+    ]
 
 
 def _state(run: Run) -> dict[str, float]:

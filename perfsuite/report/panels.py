@@ -32,7 +32,7 @@ def draw_history(histories: Sequence[Series], title: str) -> bytes:
 def history(axes: Axes, series: Series) -> None:
     """Draw a figure run by run: a dot each, the median of each stretch, and the changes.
 
-    A change is an upright line with its size: red for the worse, green for the better.
+    A change is a vertical line with its size: red if it is worse, green if it is better.
     """
     values = [point.value for point in series.points]
     axes.plot(range(1, len(values) + 1), values, ".", color=COLOURS["muted"])
@@ -62,10 +62,8 @@ def history(axes: Axes, series: Series) -> None:
 def intervals(axes: Axes, rows: Sequence[tuple[str, float, float, float]]) -> None:
     """Draw step times, a row each, with their intervals.
 
-    Args:
-        axes: a panel.
-        rows: (name, milliseconds a step, the interval's low end, its high end); both ends are
-            the figure itself where there is no interval.
+    A row is (name, ms a step, low end of the interval, high end); both ends are the figure
+    itself where there is no interval.
     """
     for at, (_, value, low, high) in enumerate(rows):
         if low < high:
@@ -80,17 +78,15 @@ def intervals(axes: Axes, rows: Sequence[tuple[str, float, float, float]]) -> No
 def turns(axes: Axes, arms: Sequence[tuple[str, Sequence[tuple[float, float, bool]]]]) -> None:
     """Draw blocks in the order in which they were timed.
 
-    Args:
-        axes: a panel.
-        arms: (name, blocks) each; a block is (seconds at its end, ms a step, throttled).
+    An arm is (name, blocks); a block is (seconds at its end, ms a step, throttled).
     """
-    held = []
+    throttled = []
     for (colour, mark), (name, blocks) in zip(_ARMS, arms, strict=False):
         at_s, ms = [block[0] for block in blocks], [block[1] for block in blocks]
         axes.plot(at_s, ms, mark, color=COLOURS[colour], label=name, fillstyle="none")
-        held += [block[:2] for block in blocks if block[2]]
-    if held:
-        axes.plot(*zip(*held, strict=True), "x", color=COLOURS["bad"], label="throttled")
+        throttled += [block[:2] for block in blocks if block[2]]
+    if throttled:
+        axes.plot(*zip(*throttled, strict=True), "x", color=COLOURS["bad"], label="throttled")
     highest_ms = max(block[1] for _, blocks in arms for block in blocks)
     axes.set_ylim(0, 1.08 * highest_ms)
     axes.set_xlabel("seconds of timing")
@@ -99,12 +95,7 @@ def turns(axes: Axes, arms: Sequence[tuple[str, Sequence[tuple[float, float, boo
 
 
 def losses(axes: Axes, runs: Mapping[str, Sequence[tuple[float, float, float]]]) -> None:
-    """Draw the losses of two precisions, each with the band of its seeds.
-
-    Args:
-        axes: a panel.
-        runs: by precision, for each step the mean over seeds, the lowest and the highest.
-    """
+    """Draw losses by precision: for each step the mean over seeds, the lowest and the highest."""
     for (colour, _), line, (name, steps) in zip(_ARMS, ("-", "--"), runs.items(), strict=False):
         if not steps:
             continue
@@ -120,10 +111,8 @@ def losses(axes: Axes, runs: Mapping[str, Sequence[tuple[float, float, float]]])
 def scales(axes: Axes, runs: Sequence[tuple[Sequence[float], Sequence[int]]]) -> None:
     """Draw the gradient scaler's scale by step, and the steps that it skipped.
 
-    Args:
-        axes: a panel.
-        runs: for each seed the scale before the first step and after each, and which steps
-            were skipped, the first being 1.
+    For each seed: the scale before the first step and after each, and which steps were skipped,
+    the first being 1.
     """
     skipped = []
     for values, steps in runs:
@@ -139,14 +128,10 @@ def scales(axes: Axes, runs: Sequence[tuple[Sequence[float], Sequence[int]]]) ->
     axes.set_ylabel("loss scale (factor)")
 
 
-def bars(axes: Axes, rows: Mapping[str, Sequence[float | None]], kinds: Sequence[str]) -> None:
-    """Draw quantities, a bar for each kind; the first name is on top.
-
-    Args:
-        axes: a panel; the caller names the unit on its x axis.
-        rows: by name, a value for each kind, None where there is none.
-        kinds: one or two.
-    """
+def bars(
+    axes: Axes, rows: Mapping[str, Sequence[float | None]], kinds: Sequence[str], unit: str
+) -> None:
+    """Draw quantities by name, a bar for each of one or two kinds; the first name is on top."""
     height = 0.8 / len(kinds)
     for kind, name in enumerate(kinds):
         places = [at + (kind - (len(kinds) - 1) / 2) * height for at in range(len(rows))]
@@ -163,6 +148,7 @@ def bars(axes: Axes, rows: Mapping[str, Sequence[float | None]], kinds: Sequence
             hatch="////" if kind else "",
         )
     _name_rows(axes, list(rows))
+    axes.set_xlabel(unit)
     if len(kinds) > 1:
         _name_marks(axes)
 
@@ -177,7 +163,6 @@ def _name_rows(axes: Axes, names: Sequence[str]) -> None:
 
 def _name_marks(axes: Axes) -> None:
     """Name what is drawn, above the panel, where it hides nothing."""
-    columns = 3
     axes.legend(
-        loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, borderaxespad=0, handlelength=1.6
+        loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, borderaxespad=0, handlelength=1.6
     )

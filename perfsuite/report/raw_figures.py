@@ -1,7 +1,7 @@
 """What benchmarks kept of their raw figures, read back from a run by its shape.
 
-A suite may keep whatever it likes under any name, so that what has another shape than the
-benchmarks of perfsuite give it is no error: there is nothing to be shown of it.
+A suite may keep whatever it likes under any name: what has another shape than the benchmarks
+of perfsuite give it is not an error, and not shown.
 """
 
 import math
@@ -16,12 +16,12 @@ from perfsuite.judging.blocks import Block
 from perfsuite.judging.throttling import sift
 from perfsuite.records.operators import Profile
 from perfsuite.records.schema import Benchmark
+from perfsuite.records.wording import short_name
 
-T = TypeVar("T")
+ShapeT = TypeVar("ShapeT")
 
-
-Turn = tuple[str, Block]
-"""A block, and whose it is."""
+ArmBlock = tuple[str, Block]
+"""A block, and the name of its arm."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,31 +31,31 @@ class Timing:
     Attributes:
         name: of the benchmark, and of what it timed where that is more than one thing.
         arms: names of one or two arms.
-        groups: what was taken together and is set aside together: a block, or four turns.
+        groups: what was timed together and is set aside together: a block, or four of two arms.
             By process, or pair of processes.
     """
 
     name: str
     arms: tuple[str, ...]
-    groups: tuple[tuple[tuple[Turn, ...], ...], ...]
+    groups: tuple[tuple[tuple[ArmBlock, ...], ...], ...]
 
     @property
-    def turns(self) -> tuple[Turn, ...]:
+    def blocks(self) -> list[ArmBlock]:
         """All of them, in the order in which they were timed."""
-        return tuple(turn for process in self.groups for group in process for turn in group)
+        return [block for process in self.groups for group in process for block in group]
 
     def set_aside(self, arm: str) -> int:
         """Return how many blocks of an arm are not among `values_s`."""
-        return sum(turn[0] == arm for turn in self.turns) - sum(map(len, self._kept_s(arm)))
+        return sum(name == arm for name, _ in self.blocks) - sum(map(len, self._kept_s(arm)))
 
     def values_s(self, arm: str) -> list[float]:
         """Return an arm's seconds a step, by what is one observation of it.
 
         That is a block where all were timed in one process, and otherwise the median of a
-        process. What was throttled is set aside as the verdicts do it.
+        process. Throttled blocks are set aside as for the verdicts.
         """
         kept = self._kept_s(arm)
-        return list(kept[0]) if len(self.groups) == 1 else [median(each) for each in kept]
+        return kept[0] if len(self.groups) == 1 else [median(each) for each in kept]
 
     def _kept_s(self, arm: str) -> list[list[float]]:
         """Return the seconds a step of blocks that were not set aside, by process."""
@@ -70,20 +70,20 @@ class Timing:
         ]
 
 
-class Training(msgspec.Struct, frozen=True, kw_only=True):
-    """One run of training, as `measuring.convergence` has it; null is what was not finite."""
+class LossCurve(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of training; None is a loss or a scale that was not finite."""
 
     losses: list[float | None]
     skipped_steps: int | None = None
     scales: list[float | None] = []
 
 
-class Pair(msgspec.Struct, frozen=True, kw_only=True):
+class SeedPair(msgspec.Struct, frozen=True, kw_only=True):
     """Two runs of training from one seed."""
 
     seed: int
-    reference: Training
-    candidate: Training
+    reference: LossCurve
+    candidate: LossCurve
 
 
 class _Precisions(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,7 +97,7 @@ class _Duet(msgspec.Struct, frozen=True, kw_only=True):
     arms: tuple[str, str] = ("A", "B")
 
     def __post_init__(self) -> None:
-        """Hold that each block is an arm's, in groups of four."""
+        """Check that each block has its arm, in groups of four."""
         if len(self.order) != len(self.blocks) or len(self.order) % 4 or set(self.order) - {*"AB"}:
             raise ValueError("order and blocks must belong together")
         if not _all_took_time(self.blocks):
@@ -108,12 +108,10 @@ class _Duet(msgspec.Struct, frozen=True, kw_only=True):
         """The names of its arms, which differ."""
         return self.arms if self.arms[0] != self.arms[1] else ("A", "B")
 
-    def quads(self, arms: tuple[str, str]) -> tuple[tuple[Turn, ...], ...]:
+    def quads(self, arms: tuple[str, str]) -> tuple[tuple[ArmBlock, ...], ...]:
         """Return its groups of four."""
         names = dict(zip("AB", arms, strict=True))
-        turns = [
-            (names[letter], block) for letter, block in zip(self.order, self.blocks, strict=True)
-        ]
+        turns = list(zip(map(names.__getitem__, self.order), self.blocks, strict=True))
         return tuple(tuple(turns[start : start + 4]) for start in range(0, len(turns), 4))
 
 
@@ -133,7 +131,7 @@ class Peak(msgspec.Struct, frozen=True, kw_only=True):
     reserved_bytes: float
 
 
-class Memory(msgspec.Struct, frozen=True, kw_only=True):
+class MemoryFigures(msgspec.Struct, frozen=True, kw_only=True):
     """What a benchmark of memory found, by precision."""
 
     activation_bytes_per_image: dict[str, float] = {}
@@ -145,20 +143,16 @@ def _all_took_time(blocks: Sequence[Block]) -> bool:
     return all(0 < time_s < math.inf for time_s in times_s)
 
 
-def _shaped(raw: Any, shape: type[T]) -> T | None:
+def _shaped(raw: Any, shape: type[ShapeT]) -> ShapeT | None:
     try:
         return msgspec.convert(raw, shape)
     except msgspec.ValidationError:
         return None
 
 
-def timings(benchmark: Benchmark, name: str) -> list[Timing]:
-    """Return everything that a benchmark timed in blocks.
-
-    Args:
-        benchmark: read from a run.
-        name: how it is called.
-    """
+def timings(benchmark: Benchmark) -> list[Timing]:
+    """Return everything that a benchmark timed in blocks."""
+    name = short_name(benchmark.key)
     if benchmark.against is not None:
         return _turns_of_trees(benchmark.against, name)
     found = []
@@ -192,18 +186,18 @@ def _turns_of_trees(against: dict[str, Any], name: str) -> list[Timing]:
     ]
 
 
-def seed_pairs(benchmark: Benchmark) -> tuple[tuple[str, str], list[Pair]]:
+def seed_pairs(benchmark: Benchmark) -> tuple[tuple[str, str], list[SeedPair]]:
     """Return the names of two precisions, and what was trained in both from each seed."""
-    pairs = _shaped(benchmark.raw.get("pairs"), list[Pair]) or []
+    pairs = _shaped(benchmark.raw.get("pairs"), list[SeedPair]) or []
     named = _shaped(benchmark.raw.get("precisions", {}), _Precisions) or _Precisions()
     if named.reference == named.candidate:
         named = _Precisions()
     return (named.reference, named.candidate), pairs
 
 
-def memory(benchmark: Benchmark) -> Memory:
+def memory(benchmark: Benchmark) -> MemoryFigures:
     """Return what memory each precision takes; empty where that was not measured."""
-    return _shaped(benchmark.raw, Memory) or Memory()
+    return _shaped(benchmark.raw, MemoryFigures) or MemoryFigures()
 
 
 def profiles(benchmark: Benchmark) -> tuple[Profile | None, Profile | None]:

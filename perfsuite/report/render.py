@@ -1,4 +1,4 @@
-"""The report of a run: a page with pictures that needs nothing else, and a short one for a log.
+"""The report of a run: a page with charts that needs nothing else, and a short one for a log.
 
 Everything on it is read from run files, so that it can be written again at any time.
 """
@@ -61,18 +61,12 @@ def newest_first(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
 
 
 def write_report(path: Path, past: Sequence[Path], folder: Path) -> list[Path]:
-    """Write the report of a run.
+    """Write the report of a run as REPORT_FILES in a folder; return their paths.
 
-    Args:
-        path: the run file.
-        past: earlier runs of the same hardware, the newest first.
-        folder: for REPORT_FILES, which must not be there yet.
-
-    Returns:
-        The files written.
+    `past` holds earlier runs of the same hardware, the newest first.
 
     Raises:
-        RunError: a file is not a run, or REPORT_FILES are there.
+        RunError: a file is not a run, or one of REPORT_FILES exists.
         OSError: it could not be written.
     """
     targets = [folder / name for name in REPORT_FILES]

@@ -65,14 +65,9 @@ _STYLE: dict[Any, Any] = {  # matplotlib's own type of the keys is private to it
 def draw(
     panels: Sequence[Draw], *, width_in: float, panel_in: float, title: str = "", salt: str = ""
 ) -> bytes:
-    """Return a picture as SVG: panels below each other; the same each time.
+    """Return a picture of panels below each other as SVG; the same each time.
 
-    Args:
-        panels: at least one.
-        width_in: of the picture.
-        panel_in: height of each panel.
-        title: above them all.
-        salt: tells the names inside this picture from those in others on the same page.
+    `salt` tells the names inside this picture from those in others on the same page.
     """
     out = io.BytesIO()
     # Without a date, and with names that are drawn from a salt, equal input gives equal output.
@@ -93,12 +88,7 @@ def draw(
 
 
 def inline(svg: bytes, *, label: str) -> str:
-    """Return a picture as an element of a page, with its text alternative.
-
-    Args:
-        svg: what `draw` returned.
-        label: the text alternative.
-    """
+    """Return a picture as an element of a page, with `label` as its text alternative."""
     text = svg.decode("utf-8")
     text = text[text.index("<svg") :]
     text = re.sub(r" <metadata>.*?</metadata>\n", "", text, flags=re.DOTALL)

@@ -98,7 +98,7 @@ def test_a_scale_falls_at_the_step_that_was_skipped(axes: Axes) -> None:
 
 
 def test_bars_are_as_long_as_their_quantity(axes: Axes) -> None:
-    panels.bars(axes, {"a": (3.0, 1.0), "b": (2.0, None)}, ("before", "now"))
+    panels.bars(axes, {"a": (3.0, 1.0), "b": (2.0, None)}, ("before", "now"), "ms")
     before, now = ([bar.get_width() for bar in each] for each in axes.containers)
     assert before == [3.0, 2.0]
     assert now == [1.0, 0.0]
@@ -110,7 +110,7 @@ def test_bars_are_as_long_as_their_quantity(axes: Axes) -> None:
 
 def test_long_names_keep_what_tells_them_apart(axes: Axes) -> None:
     names = [f"a_name_that_is_much_too_long_to_show: {arm}" for arm in ("fp32", "bf16")]
-    panels.bars(axes, dict.fromkeys(names, (1.0,)), ("kept",))
+    panels.bars(axes, dict.fromkeys(names, (1.0,)), ("kept",), "B")
     shown = [label.get_text() for label in axes.get_yticklabels()]
     assert len(set(shown)) == 2
     assert all(len(name) <= 30 for name in shown)
