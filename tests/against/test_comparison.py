@@ -225,10 +225,10 @@ def test_the_run_holds_both_sides_blocks(project: Project, result: Result) -> No
 def test_a_report_shows_both_sides(project: Project, result: Result, tmp_path: Path) -> None:
     write_report(project.home / "run.json", [], tmp_path)
     found = read(tmp_path)
-    times = found.figures("Step times")["Median by arm"]
+    times = found.charts("Step times")["Median by arm"]
     before, after = (times.row(f"slower: {side}")[0] for side in ("before", "after"))
     assert float(after) > 2 * float(before)
-    operators = found.figures("Operators")["slower_operator: operators"]
+    operators = found.charts("Operators")["slower_operator: operators"]
     assert operators.row("aten::mm")[2:] == [4, 16]
     assert "before: HEAD" in found.page.text
 

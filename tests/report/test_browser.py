@@ -13,7 +13,10 @@ from reports import PUBLISHED, ROOT, published, report, written
 from perfsuite.__main__ import main
 
 BROWSER = find_browser()
-pytestmark = pytest.mark.skipif(BROWSER is None, reason=f"needs one of {', '.join(BROWSERS)}")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(BROWSER is None, reason=f"needs one of {', '.join(BROWSERS)}"),
+]
 SIZES = {"phone": 390, "desktop": 1440}
 
 
@@ -27,7 +30,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a page with long names and every kind of exhibit."""
+    """Return a page with long names and every kind of chart."""
     folder = tmp_path_factory.mktemp("browser")
     documents = [published() for _ in range(8)]
     ours = documents[-1]["benchmarks"][0]["extra_info"]["perfsuite"]
@@ -43,7 +46,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def page(browser: Browser, path: Path, request: pytest.FixtureRequest) -> Iterator[Page]:
-    """Open the page, and hold that the console stays empty and nothing is fetched."""
+    """Open the page, and check that the console stays empty and nothing is fetched."""
     width, scheme = request.param
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     said: list[str] = []

@@ -79,7 +79,7 @@ def test_the_promoted_runs_are_shown_as_history(suite: Suite) -> None:
     suite.step_s(0.02)
     assert suite.compare("--perf-report=out").ret == 1
     found = read(suite.folder / "out")
-    figure = found.figures("History")["a step_s"]
+    figure = found.charts("History")["a step_s"]
     assert "4 runs" in figure.label
     assert found.page.verdicts[1][:2] == ["FAIL", "a compare step_s"]
 
