@@ -12,7 +12,7 @@ from perfsuite.judging.thresholds import CompareLimits
 from perfsuite.records.causes import reasons
 from perfsuite.records.git import commits_since
 from perfsuite.records.schema import Benchmark, Run, RunError, read_run
-from perfsuite.records.wording import software_changes
+from perfsuite.records.wording import counted, software_changes
 
 _HOW = (
     "run `pytest benchmarks --benchmark-json=run.json` a few times and promote the files:"
@@ -49,7 +49,7 @@ class Baseline:
 
     def summary(self, now: dict[str, Any]) -> list[str]:
         """Return lines that say what is compared with, and what software changed since."""
-        count = f"{len(self.runs)} promoted run{'s' if len(self.runs) > 1 else ''}"
+        count = counted(len(self.runs), "promoted run")
         changes = [
             f"  changed since: {change}" for change in software_changes(self.runs[-1].software, now)
         ]

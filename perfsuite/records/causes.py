@@ -5,7 +5,7 @@ from typing import Any
 
 from perfsuite.records.operators import explain
 from perfsuite.records.schema import Benchmark
-from perfsuite.records.wording import software_changes
+from perfsuite.records.wording import counted, software_changes
 
 _LEAST_CHANGE = 0.05
 """Of a clock or a temperature; less of a change explains nothing."""
@@ -38,7 +38,7 @@ def reasons(
     lines += [f"software: {change}" for change in software_changes(*software)]
     lines += [f"machine: {change}" for change in _state_changes(before, after)]
     if commits:
-        lines.append(f"{len(commits)} commit{'s' if len(commits) > 1 else ''} between:")
+        lines.append(f"{counted(len(commits), 'commit')} between:")
         lines += [f"  {commit}" for commit in commits[:_COMMITS]]
         if len(commits) > _COMMITS:
             lines.append(f"  and {len(commits) - _COMMITS} more")

@@ -22,7 +22,7 @@ from perfsuite.records.schema import (
     RunFile,
     read_as,
 )
-from perfsuite.records.wording import short_name, software_changes
+from perfsuite.records.wording import counted, short_name, software_changes
 
 PENALTY = 4.0
 """Of a further change, in log(n) times the noise's variance: on 60 runs of the same code one
@@ -235,9 +235,9 @@ def _series(key: str, name: str, runs: list[_Measured]) -> Series:
 
 def tell(series: Series) -> list[str]:
     """Return a series in words: its newest figure, and a line for each change."""
-    name = short_name(series.key)
+    name, runs = short_name(series.key), counted(len(series.points), "run")
     newest = series.points[-1].value
-    lines = [f"{name} {series.name}: {len(series.points)} runs, {newest:.4g} {series.unit} now"]
+    lines = [f"{name} {series.name}: {runs}, {newest:.4g} {series.unit} now"]
     if series.left_out:
         lines[0] += f" ({series.left_out} that measured it differently are left out)"
     for change in series.changes():

@@ -9,7 +9,7 @@ TOP = 25
 """Operators that are kept by name; the rest is one sum."""
 NAMED = 4
 LEAST_SHARE = 0.1
-"""Of a change; an operator that accounts for less of it is not worth a line."""
+"""Of a change; an operator that accounts for less of it is not named."""
 LEAST_SHOWN, MOST_SHOWN = 0.5, 4.0
 """Of a timed change, on a log scale, what profiles must show of it: a profile takes a few steps,
 and what it does at each operator takes time itself."""
@@ -64,12 +64,9 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def profile_of(found: Mapping[str, Operator], *, step_s: float, clock: str) -> Profile:
-    """Return a profile from every operator that was seen: the largest by name, the rest summed.
+    """Return a profile of all operators, by name: the largest are kept, the rest summed.
 
-    Args:
-        found: operators by name.
-        step_s: seconds a step by the wall clock, while it was profiled.
-        clock: that timed the operators.
+    `step_s` is by the wall clock, while it was profiled; `clock` timed the operators.
     """
     ranked = sorted(found.items(), key=lambda item: -item[1].self_s)
     return Profile(
@@ -89,11 +86,8 @@ def _lays_out(name: str) -> bool:
 def explain(before: Profile, after: Profile, *, ratio: float | None = None) -> list[str]:
     """Return lines that say which operators account for the change of a step's time.
 
-    Args:
-        before: a profile of some steps.
-        after: another.
-        ratio: how many times longer a step takes now where it was timed and not profiled, if
-            that is known. Profiles that do not show about the same change explain nothing.
+    `ratio` is how many times longer a step takes now where it was timed and not profiled.
+    Profiles that do not show about the same change explain nothing.
     """
     if before.clock != after.clock:
         return [f"operators were timed by the {before.clock} before and the {after.clock} now"]

@@ -26,6 +26,11 @@ def quantity(value: float, unit: str) -> str:
     return f"{value:.4g} {unit}".rstrip()
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number of things, in the plural where they are not one."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def software_changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return what differs between two sets of versions, a line each."""
     return [

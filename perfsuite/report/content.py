@@ -8,7 +8,7 @@ from pathlib import Path
 from perfsuite.judging.gates import Outcome, Verdict
 from perfsuite.records.history import Series, read_history, tell
 from perfsuite.records.schema import Run, RunError, read_run
-from perfsuite.records.wording import gate_name, short_name
+from perfsuite.records.wording import counted, gate_name, short_name
 from perfsuite.report.chart import Chart
 from perfsuite.report.environment import Environment, environment_of
 from perfsuite.report.raw_figures import timings
@@ -121,7 +121,7 @@ def page_of(run: Run, past: Sequence[Path]) -> Page:
 
 
 def _headline(run: Run, bad: int, *, green: bool) -> str:
-    benchmarks = f"{len(run.items)} benchmark{'s' * (len(run.items) != 1)}"
+    benchmarks = counted(len(run.items), "benchmark")
     if green:
         skipped = sum(said == "skipped" for said in run.items.values())
         return f"Green: {benchmarks}, none failed{f', {skipped} skipped' * bool(skipped)}"

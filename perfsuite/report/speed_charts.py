@@ -9,7 +9,7 @@ from perfsuite.judging.estimates import median_interval
 from perfsuite.records.history import Series
 from perfsuite.records.operators import Operator, Profile
 from perfsuite.records.schema import Benchmark
-from perfsuite.records.wording import short_name
+from perfsuite.records.wording import counted, short_name
 from perfsuite.report import panels
 from perfsuite.report.chart import Cell, Chart, Number, height_of_rows_in
 from perfsuite.report.raw_figures import Timing, profiles
@@ -139,8 +139,8 @@ def history(series: Series) -> Chart:
     return Chart(
         panel=partial(panels.history, series=series),
         title=f"{short_name(series.key)} {series.name}",
-        caption=f"{len(series.points)} runs. A horizontal line is the median of the runs between"
-        " two changes, a vertical line a lasting change.",
+        caption=f"{counted(len(series.points), 'run')}. A horizontal line is the median of the"
+        " runs between two changes, a vertical line a lasting change.",
         head=("from run", "median", "change", "since"),
         rows=rows,
     )

@@ -6,7 +6,7 @@ from functools import partial
 from statistics import fmean
 
 from perfsuite.records.schema import Benchmark
-from perfsuite.records.wording import short_name
+from perfsuite.records.wording import counted, short_name
 from perfsuite.report import panels
 from perfsuite.report.chart import Cell, Chart, Number, height_of_rows_in
 from perfsuite.report.raw_figures import LossCurve, SeedPair, memory, seed_pairs
@@ -26,8 +26,8 @@ def loss_curves(benchmark: Benchmark) -> Iterator[Chart]:
     yield Chart(
         panel=partial(panels.losses, runs=runs),
         title=short_name(benchmark.key),
-        caption=f"Mean loss of {len(pairs)} seeds; the bands reach from the lowest seed to the"
-        " highest. A curve ends where a loss is not a finite number.",
+        caption=f"Mean loss of {counted(len(pairs), 'seed')}; the bands reach from the lowest seed"
+        " to the highest. A curve ends where a loss is not a finite number.",
         head=("step", *(f"{name} {what}" for name in names for what in _OF_SEEDS)),
         rows=[
             (Number(at + 1), *(cell for run in runs.values() for cell in _of_step(run, at)))
