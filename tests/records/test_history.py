@@ -225,13 +225,6 @@ def test_the_command_tells_and_draws_and_overwrites_nothing(
     assert picture.read_bytes() == before
 
 
-def test_a_folder_without_runs_is_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["history", str(tmp_path)]) == 1
-    assert capsys.readouterr().err == f"perfsuite: {tmp_path}: no run\n"
-
-
 def test_the_picture_has_a_panel_a_series_with_units_and_the_change(tmp_path: Path) -> None:
     write(tmp_path, [run(v, n) for n, v in enumerate(slower())])
     series = only(tmp_path)

@@ -1,7 +1,5 @@
 """Promotion: all files or none, only sound runs of a clean commit, and one line otherwise."""
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,10 +22,19 @@ def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Suite:
     return suite
 
 
+@pytest.fixture(scope="module")
+def recorded() -> list[bytes]:
+    """Hold the run that the first test recorded, so that each need not run a session."""
+    return []
+
+
 @pytest.fixture
-def make(suite: Suite) -> Callable[..., Path]:
+def make(suite: Suite, recorded: list[bytes]) -> Callable[..., Path]:
     """Return a function that makes a run, of a clean commit unless it is told otherwise."""
-    content = suite.record(name="template.json").read_bytes()
+    if not recorded:
+        recorded.append(suite.record(name="template.json").read_bytes())
+    (suite.folder / "runs").mkdir(exist_ok=True)
+    (content,) = recorded
 
     def make_run(name: str, commit: str = CLEAN, *, dirty: bool = False) -> Path:
         path = suite.folder / "runs" / name
@@ -254,27 +261,3 @@ def test_the_command_fails_with_one_line(
     assert line.startswith("perfsuite: ")
     assert reason in line
     assert promoted(suite) == []
-
-
-@pytest.mark.parametrize("arguments", [[], ["promote"], ["demote", "run.json"]], ids=str)
-def test_the_command_used_wrongly(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main(arguments)
-    assert caught.value.code == 2
-    assert "usage: python -m perfsuite" in capsys.readouterr().err
-
-
-@pytest.mark.slow
-def test_the_module_is_a_command(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "perfsuite", "promote", "gone.json"],
-        cwd=tmp_path,
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 1
-    assert done.stderr.splitlines() == [
-        "perfsuite: benchmarks: not a suite: it holds no thresholds.toml;"
-        " name the suite's folder with --suite"
-    ]
