@@ -1,4 +1,4 @@
-"""Git, asked about the repository around a folder, which is left as it is."""
+"""Questions to git about the repository around a folder, which stays as it is."""
 
 import os
 import subprocess
@@ -12,11 +12,10 @@ class GitError(RuntimeError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ref:
-    """A commit of a repository.
+    """A commit of a repository, by the name that was given for it, and the working tree around.
 
     Attributes:
-        name: as it was given.
-        commit: its full hash.
+        commit: the full hash.
         top: the top folder of the working tree.
         dirty: whether that has changes that are in no commit.
     """

@@ -26,12 +26,12 @@ from perfsuite.records.wording import counted, short_name, software_changes
 
 PENALTY = 4.0
 """Of a further change, in log(n) times the noise's variance: on 60 runs of the same code one
-series in a hundred shows a change that is none (studies/history_study.py)."""
+series in a hundred shows a change that is not there (studies/history_study.py)."""
 NEIGHBOURS, FARTHEST = 7, 2.5
-"""A run further than so many deviations from the median of its neighbours is a stray, and counts
-as no further: squares would otherwise take two strays for a change."""
+"""A run further than so many deviations from the median of its neighbours is an outlier, and is
+moved to that distance: two outliers would otherwise look like a change."""
 LEAST_RUNS = 3
-"""Before and after a change of what scatters; fewer are not told from a stray."""
+"""Before and after a change of what scatters; fewer may be an outlier."""
 
 
 class HistoryError(RunError):
@@ -48,12 +48,7 @@ class _Figures(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """The figure of one run.
-
-    Attributes:
-        value: in the series' unit.
-        started: of the run, in ISO 8601.
-    """
+    """The figure of one run, which started at a time in ISO 8601."""
 
     value: float
     started: str
@@ -89,11 +84,9 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """One figure of one benchmark, run by run, the oldest first.
+    """The figure `name` of the benchmark `key`, run by run, the oldest first.
 
     Attributes:
-        key: of the benchmark.
-        name: of the figure.
         better: "lower" or "higher".
         points: of the runs that measured it as the newest did.
         left_out: how many runs measured it differently (another batch size, say).
@@ -129,9 +122,9 @@ class Series:
 def change_points(values: Sequence[float]) -> list[int]:
     """Return the indices at which a series of positive values shows a lasting change.
 
-    Segments of the logarithm's mean at least penalised squares (Killick, Fearnhead and Eckley,
-    J. Am. Stat. Assoc. 107, 2012), with the noise's variance from neighbours' differences,
-    which no change moves by much.
+    The logarithm is divided into segments with the least penalised squares around their means
+    (Killick, Fearnhead and Eckley, J. Am. Stat. Assoc. 107, 2012). The variance of the noise is
+    that of neighbours' differences, which no change moves by much.
 
     Raises:
         HistoryError: a value is not finite and positive.
@@ -143,7 +136,7 @@ def change_points(values: Sequence[float]) -> list[int]:
 
 @lru_cache(maxsize=256)
 def _change_points(values: tuple[float, ...]) -> list[int]:
-    """Find them, once a series: it is told and drawn from the same."""
+    """Find them once for each series, which is both described and drawn."""
     if len(values) < 2 * LEAST_RUNS:
         return []
     logs = np.log(np.asarray(values, dtype=np.float64))

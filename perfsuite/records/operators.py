@@ -14,7 +14,7 @@ LEAST_SHOWN, MOST_SHOWN = 0.5, 4.0
 """Of a timed change, on a log scale, what profiles must show of it: a profile takes a few steps,
 and what it does at each operator takes time itself."""
 
-# Whatever moves data without computing: a cast of autocast's, or a tensor laid out anew.
+# What moves data without computing: a cast by autocast, or a change of memory format.
 _CASTS = frozenset({"aten::_to_copy"})
 _LAYOUTS = frozenset({"aten::clone", "aten::contiguous", "aten::_reorder"})
 _LAYOUT_KERNELS = ("nchwtonhwc", "nhwctonchw")
@@ -130,7 +130,7 @@ def _seconds(operator: Operator | None) -> float:
 
 
 def _moved(then: Operator | None, now: Operator | None) -> str:
-    """Say how an operator moved; on one side it may not be among the largest."""
+    """Describe an operator's change; on one side it may not be among the largest."""
     if then is None or now is None:
         small = f"not among the {TOP} largest"
         sides = [small if each is None else _ms(each.self_s) for each in (then, now)]

@@ -15,16 +15,10 @@ from perfsuite.records.schema import Run, RunError, read_run
 def promote(
     paths: Sequence[Path], suite: Path, *, replace: bool = False, allow_dirty: bool = False
 ) -> list[Path]:
-    """Make runs the baseline of their hardware; all of them, or none.
+    """Make runs the baseline of their hardware, all or none; return the files in the baseline.
 
-    Args:
-        paths: run files.
-        suite: the folder with thresholds.toml.
-        replace: remove promoted runs of another commit.
-        allow_dirty: accept runs of a tree with uncommitted changes, or without version control.
-
-    Returns:
-        The files that now are part of a baseline.
+    `replace` removes promoted runs of another commit; `allow_dirty` accepts runs of a tree with
+    uncommitted changes, or without version control.
 
     Raises:
         BaselineError: a run has a failed gate or did not end, is not of a clean commit, or is
@@ -78,7 +72,7 @@ def _replaced(folder: Path, commits: set[str], *, replace: bool) -> list[Path]:
         if (old := read_run(path).commit) not in commits:
             raise BaselineError(
                 f"{folder}: the baseline is of commit {old[:12]}, these runs are of"
-                f" {min(commits)[:12]}; --replace removes those"
+                f" {min(commits)[:12]}; --replace removes the old ones"
             )
     return []
 

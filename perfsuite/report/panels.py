@@ -1,4 +1,4 @@
-"""What each kind of picture shows, on one panel. Axes carry units; colour is never alone."""
+"""Each kind of picture, on one panel. Axes have units; no difference is shown by colour alone."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial

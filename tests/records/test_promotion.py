@@ -173,7 +173,9 @@ def test_another_commit_replaces_only_if_told_to(suite: Suite, make: Callable[..
     elsewhere = suite.folder / "baselines" / "another" / "kept.json"
     elsewhere.parent.mkdir()
     elsewhere.write_bytes(old[0].read_bytes())
-    with pytest.raises(BaselineError, match=r"is of commit 0123456789ab.*--replace removes those"):
+    with pytest.raises(
+        BaselineError, match=r"is of commit 0123456789ab.*--replace removes the old ones"
+    ):
         suite.promote(new)
     assert promoted(suite) == sorted([elsewhere, *old])
     written = suite.promote(new, replace=True)
