@@ -129,10 +129,10 @@ def pytest_collection(session: pytest.Session) -> None:
     """With --perf-against, start both sides, which collect in this session's place."""
     if not _two_sides(session.config.option):
         return
-    from perfsuite.against.comparison import start_against
+    from perfsuite.against.comparison_session import start_comparison
 
     try:
-        start_against(session)
+        start_comparison(session)
     except BaseException:
         PytestBenchmark(session.config).save_nothing()
         raise

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,26 +22,26 @@ PYPROJECT = """
 pythonpath = ["src"]
 """
 
-# A step is a wait: as long as it is said to be, whatever else the machine does.
+# Time passes where a step says so, and nowhere else: a session says the same on any machine.
 MYNET = """
-import time
-
-STEP_S = 0.002
+STEP_S = 0.2
+now_s = 0.0
 
 
 def wait(seconds=STEP_S):
-    until_s = time.perf_counter() + seconds
-    while time.perf_counter() < until_s:
-        pass
+    global now_s
+    now_s += seconds
 """
 
 CONFTEST = """
 from itertools import repeat
 
+import mynet
 import pytest
 import torch
 
 from perfsuite.devices.precision import Precision
+from perfsuite.devices.cpu import HostClock
 from perfsuite.training.workload import Arm
 
 
@@ -55,6 +54,7 @@ def timed(perf):
             order=repeat((torch.empty(1), torch.empty(1))),
             restore=lambda: None,
         )
+        perf.clock = HostClock(lambda: mynet.now_s)
         blocks = perf.time(perf.warm(arm), blocks=4)
         perf.profile(arm)
         perf.metric("step_s", min(b.step_s for b in blocks), unit="s", better="lower")
@@ -71,12 +71,23 @@ def test_step(timed):
 """
 
 
+def _heed_signals() -> None:
+    """Undo what a shell does to its background, or nohup: to let it ignore signals, tests too."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @dataclass(frozen=True)
 class Result:
-    """How a session ended."""
+    """How a session ended. What is not as it should be fails with the whole output."""
 
     code: int
     out: str
+
+    def ends_with(self, code: int) -> None:
+        """Check the exit code."""
+        if self.code != code:
+            pytest.fail(f"exit code {self.code} instead of {code}:\n{self.out}")
 
     def line(self, *parts: str) -> str:
         """Return the one line of the output that holds all of these."""
@@ -84,6 +95,20 @@ class Result:
         if len(found) != 1:
             pytest.fail(f"{len(found)} lines with {parts} in:\n{self.out}")
         return found[0]
+
+    def lacks(self, *texts: str) -> None:
+        """Check that none of these is in the output."""
+        found = [text for text in texts if text in self.out]
+        if found:
+            pytest.fail(f"{found} in:\n{self.out}")
+
+    def part(self, start: str, end: str = "") -> "Result":
+        """Return the output from the first `start` on, up to the first `end` after it."""
+        _, found, rest = self.out.partition(start)
+        text, closed, _ = rest.partition(end) if end else (rest, "end", "")
+        if not found or not closed:
+            pytest.fail(f"no part from {start!r} to {end!r} in:\n{self.out}")
+        return Result(self.code, text)
 
 
 class Project:
@@ -151,34 +176,39 @@ class Project:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            # A shell lets what it starts in the background ignore Ctrl-C, the tests included.
-            preexec_fn=partial(  # noqa: PLW1509  # these tests have one thread
-                signal.signal, signal.SIGINT, signal.SIG_DFL
-            ),
+            preexec_fn=_heed_signals,  # noqa: PLW1509  # these tests have one thread
         )
 
     def run(self, *arguments: str, folder: str = ".", suite: str = "benchmarks") -> Result:
         """Run `pytest benchmarks` with these arguments, on its own."""
-        with self.start(*arguments, folder=folder, suite=suite) as session:
-            out, _ = session.communicate(timeout=300)
+        return self.ended(self.start(*arguments, folder=folder, suite=suite))
+
+    def ended(self, session: subprocess.Popen[str]) -> Result:
+        """Wait for a session's end and return how it ended."""
+        with session:
+            try:
+                out, _ = session.communicate(timeout=300)
+            except subprocess.TimeoutExpired:
+                session.kill()
+                pytest.fail(f"it does not end:\n{session.communicate()[0]}")
         return Result(session.returncode, out)
 
     def against(self, *arguments: str) -> Result:
         """Compare with HEAD, as briefly as can be."""
         return self.run("--perf-against=HEAD", "--perf-budget=1", *arguments)
 
-    def interrupt(self, session: subprocess.Popen[str], number: signal.Signals) -> Result:
-        """Send a running session a signal and return how it ended."""
-        session.send_signal(number)
-        out, _ = session.communicate(timeout=60)
-        return Result(session.returncode, out)
+    def stub(self, **says: Any) -> None:
+        """Let `stub_server` stand for both sides in sessions with "-pstub_server"."""
+        self.environment["PYTHONPATH"] = str(Path(__file__).parent)
+        self.environment["STUB"] = json.dumps(says)
 
     def wait_for(self, pattern: str, session: subprocess.Popen[str]) -> None:
         """Wait until the session's temporary folder holds something of this name."""
-        until_s = time.monotonic() + 60
+        until_s = time.monotonic() + 120
         while not any(self.scratch.glob(pattern)):
             if session.poll() is not None or time.monotonic() > until_s:
-                pytest.fail(f"no {pattern}; the session ends with {session.poll()}")
+                session.kill()
+                pytest.fail(f"no {pattern} in time:\n{session.communicate()[0]}")
             time.sleep(0.01)
 
     def left_behind(self) -> list[str]:
@@ -199,7 +229,7 @@ class Project:
 
     def wait_until_no_process_is_left(self) -> None:
         """Wait for all processes to end by themselves."""
-        until_s = time.monotonic() + 30
+        until_s = time.monotonic() + 60
         while self.processes():
             if time.monotonic() > until_s:
                 pytest.fail(f"still there: {self.processes()}")

@@ -1,265 +1,203 @@
-"""`--perf-against`: a session that lets two trees take turns, and says what changed.
+"""What is compared with what: the code before in a worktree, and a server for each side."""
 
-It coordinates two servers, one with each tree's code (`perfsuite.against.setup`), and imports
-neither torch nor a benchmark: what the servers collected stands in this session as items of the
-same names, so that node ids, -k, -m, -x and reports work as they do for any other test.
-"""
-
-import time
-from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import asdict
-from functools import partial
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
-import pytest
-
-from perfsuite.against.changes import Restart, could_not_run, is_counted, verdicts
-from perfsuite.against.controllers import SideError
-from perfsuite.against.pairs import alone, pair
-from perfsuite.against.placeholders import Offered, StandIn, stand_in_for_file
-from perfsuite.against.setup import Stage, StageError, Wanted, set_stage
-from perfsuite.judging.gates import Outcome, Verdict
-from perfsuite.judging.stopping import sample
-from perfsuite.judging.thresholds import FILE_NAME, Thresholds, ThresholdsError, load_thresholds
-from perfsuite.records.causes import reasons
-from perfsuite.records.git import GitError, commits_since
-from perfsuite.records.schema import Benchmark
-from perfsuite.session.collection import arguments, refuse_what_switches_gates_off, suites_asked_for
-from perfsuite.session.gating_session import GatingSession
+from perfsuite.against.controllers import ServerController
+from perfsuite.against.import_paths import Trees, installed_folders
+from perfsuite.against.messages import Collected, Setup
+from perfsuite.against.worktree import add_worktree, overlay, remove_worktree
+from perfsuite.records.git import Ref, resolve
+from perfsuite.records.wording import software_changes
 
 
-def start_against(session: pytest.Session) -> None:
-    """Set the stage, and register the session that compares.
+class ComparisonError(RuntimeError):
+    """Two sides that cannot be compared."""
 
-    Raises:
-        UsageError: the options do not go together, or the two sides cannot be compared.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparisonRequest:
+    """What is to be compared.
+
+    Attributes:
+        ref: the commit before; None if only the interpreter differs.
+        python: the interpreter before; None if only the commit differs.
+        folder: where pytest was started.
+        rootdir: pytest's.
+        suite: the folder with thresholds.toml.
+        paths: files and folders to be collected.
+        options: further options of the sides' pytest.
     """
-    config = session.config
-    refuse_what_switches_gates_off(config, (), compare=False)
-    if config.getoption("benchmark_skip"):
-        raise pytest.UsageError("--benchmark-skip leaves nothing for --perf-against to judge")
-    suites = suites_asked_for(config)
-    if len(suites) != 1:
-        found = ", ".join(sorted(map(str, suites))) or f"no folder with a {FILE_NAME}"
-        raise pytest.UsageError(f"--perf-against compares one suite; the arguments name {found}")
-    suite = suites.pop()
-    folder = config.invocation_params.dir.resolve()
-    python = config.getoption("perf_against_python")
-    wanted = Wanted(
-        ref=config.getoption("perf_against"),
-        python=None if python is None else str(folder / Path(python).expanduser()),
-        folder=folder,
-        rootdir=config.rootpath.resolve(),
-        suite=suite,
-        paths=sorted({place for place, _ in arguments(config)}),
-        options=_options_of_the_sides(config),
-    )
-    # Ended when pytest is, however it ends.
-    stack = ExitStack()
-    config.add_cleanup(stack.close)
-    try:
-        stage = stack.enter_context(set_stage(wanted))
-        key = stage.offers["after"].hardware["key"]
-        thresholds = load_thresholds(suite / FILE_NAME, key)
-    except (GitError, OSError, SideError, StageError, ThresholdsError) as error:
-        raise pytest.UsageError(f"--perf-against: {error}") from None
-    against = Against(config, suite=suite, stage=stage, thresholds=thresholds)
-    config.pluginmanager.register(against, "perfsuite-against")
+
+    ref: str | None
+    python: str | None
+    folder: Path
+    rootdir: Path
+    suite: Path
+    paths: Sequence[Path]
+    options: Sequence[str]
 
 
-def _options_of_the_sides(config: pytest.Config) -> list[str]:
-    """Return the options under which the sides' own pytest collects, and nothing else."""
-    option = config.option
-    workload = option.perf_workload
-    return [
-        "--override-ini=addopts=",  # of this session, and not of theirs
-        *(f"--override-ini={each}" for each in option.override_ini or ()),
-        *(f"-p{plugin}" for plugin in option.plugins or ()),
-        "-pno:cacheprovider",
-        "--capture=no",
-        "--continue-on-collection-errors",
-        f"--import-mode={option.importmode}",
-        f"--perf-device={option.perf_device}",
-        f"--perf-data={option.perf_data}",
-        f"--perf-budget={option.perf_budget}",
-        *([f"--perf-workload={workload}"] if workload is not None else ()),
-    ]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Two sides that are ready.
 
+    Attributes:
+        ref: the commit before, None if both sides have the working tree's code.
+        before: the one side.
+        after: the other.
+        collected: what each has, by its name.
+    """
 
-class Against(GatingSession):
-    """The session: for each benchmark it pairs processes of both sides until it can tell."""
-
-    def __init__(
-        self, config: pytest.Config, *, suite: Path, stage: Stage, thresholds: Thresholds
-    ) -> None:
-        super().__init__(config)
-        self._suite = suite
-        self._stage = stage
-        self._thresholds = thresholds
-        self._others: list[str] = []  # files that are no part of the suite
-
-    def pytest_pycollect_makemodule(
-        self, module_path: Path, parent: pytest.Collector
-    ) -> pytest.Collector:
-        """Collect what the side after has of a file, without importing it."""
-        path = module_path.resolve()
-        if not path.is_relative_to(self._suite):
-            self._others.append(path.name)
-            return stand_in_for_file(parent, module_path, {}, self.compare, None)
-        file = path.relative_to(self._suite).as_posix()
-        # What only the side before has was lost on the way, and must not go unnoticed.
-        members = {
-            key.partition("::")[2]: Offered(key=key, markers=tuple(markers))
-            for offer in self._stage.offers.values()
-            for key, markers in offer.items.items()
-            if key.partition("::")[0] == file
-        }
-        error = None if members else self._stage.offers["after"].why_not(file)
-        return stand_in_for_file(parent, module_path, members, self.compare, error)
-
-    def key_of(self, item: pytest.Item) -> str | None:
-        """Return the key of the benchmark that an item stands for."""
-        return item.key if isinstance(item, StandIn) else None
-
-    def pytest_collection_modifyitems(
-        self, config: pytest.Config, items: list[pytest.Item]
-    ) -> None:
-        """Leave out what judges one tree by itself, and say what else is not run."""
-        if self._others:
-            self.pages.append(f"left out, as no part of the suite: {', '.join(self._others)}")
-        alone = [item for item in items if item.get_closest_marker("one_tree")]
-        if not alone:
-            return
-        items[:] = [item for item in items if item not in alone]
-        config.hook.pytest_deselected(items=alone)
-        names = sorted({item.name.partition("[")[0] for item in alone})
-        self.pages.append(f"left out, since they judge one tree by itself: {', '.join(names)}")
-
-    def compare(self, item: StandIn) -> None:
-        """Pair processes of both sides until the verdict is clear; fail the item if it is red."""
-        restarts: list[Restart] = []
-        why: list[str] = []
-        profiles: dict[str, Any] = {}
-        started_s = time.monotonic()
-        try:
-            found = self._judge(item, restarts)
-        except SideError as error:
-            found = (self._could_not_run(item, error),)
-        except StageError as error:
-            pytest.fail(f"FAIL against: {error}", pytrace=False)
-        if restarts:
-            if any(verdict.outcome is Outcome.FAIL for verdict in found):
-                why, profiles = self._explain(item.key, len(restarts))
-            took_s = time.monotonic() - started_s
-            against = {"restarts": [each.record() for each in restarts], "profiles": profiles}
-            record = {
-                **restarts[0].after,
-                "verdicts": [asdict(verdict) for verdict in found],
-                "reasons": why,
-                "against": against,
-            }
-            times_s = _times_s(restarts) or [took_s / len(restarts)]
-            self.benchmark.record(item, times_s, record)
-        self.status.clear()
-        self.judge(item.key, found, self._thresholds.warn, why)
-
-    def _explain(self, key: str, index: int) -> tuple[list[str], dict[str, Any]]:
-        """Return what differs between the sides besides their figures, by a further restart.
-
-        Returns:
-            A line each, and where the time goes on each side.
-        """
-        try:
-            both = pair(self._stage, key, index, self.status.show, explain=True)
-        except SideError as error:
-            return [f"no reasons: {error}"], {}
-        ref, offers = self._stage.ref, self._stage.offers
-        before, after = (msgspec.convert(each, Benchmark) for each in (both.before, both.after))
-        lines = reasons(
-            before,
-            after,
-            software=(offers["before"].software, offers["after"].software),
-            commits=[] if ref is None else commits_since(ref.commit, ref.top),
-        )
-        return lines, {"before": before.operators, "after": after.operators}
-
-    def _could_not_run(self, item: StandIn, error: SideError) -> Verdict:
-        """Return the verdict on a benchmark that a side could not run, beside the other.
-
-        What the code after cannot run by itself either is its fault, whichever side failed first.
-        """
-        offered = item.key in self._stage.offers["after"].items
-        why = alone(self._stage.after, item.key, self.status.show) if offered else error.reason
-        if why is not None:
-            return could_not_run("after", why)
-        beside = " beside the code before; alone it can" * (error.side == "after")
-        return could_not_run("before", f"{error.side}: {error.reason}{beside}")
-
-    def _judge(self, item: StandIn, restarts: list[Restart]) -> tuple[Verdict, ...]:
-        file = item.key.partition("::")[0]
-        for side in ("after", "before"):
-            offer = self._stage.offers[side]
-            if item.key not in offer.items:
-                why = offer.why_not(file) or "the benchmark was not collected there"
-                raise SideError(side, why)
-        show = partial(self.status.show, item.name)
-
-        def observe(index: int) -> Restart:
-            if index == len(restarts):
-                restarts.append(pair(self._stage, item.key, index, self.status.show))
-                if restarts[index].duets.keys() != restarts[0].duets.keys():
-                    raise StageError("it times other things from one restart to the next")
-            return restarts[index]
-
-        def clear(so_far: Sequence[Restart]) -> bool:
-            found = verdicts(so_far, self._thresholds)
-            return all(verdict.outcome is not Outcome.INCONCLUSIVE for verdict in found)
-
-        started_s = time.monotonic()
-        for index in range(2):
-            observe(index)
-            if is_counted(restarts):
-                return verdicts(restarts, self._thresholds)
-        budget_s = self._config.getoption("perf_budget") - (time.monotonic() - started_s)
-        sample(observe, clear=clear, budget_s=budget_s, progress=show)
-        return verdicts(restarts, self._thresholds)
-
-    def unevaluated(self) -> list[str]:
-        """Return what keeps a session without a failure from being green."""
-        figures = any(verdict.gate.startswith("against ") for _, verdict in self.rows)
-        return self.uncompared(compared=figures)
+    ref: Ref | None
+    before: ServerController
+    after: ServerController
+    collected: Mapping[str, Collected]
 
     def header(self) -> list[str]:
-        """Return what is compared."""
-        now = self._stage.offers["after"]
-        hardware = f"{now.hardware['count']} x {now.hardware['name']} ({now.hardware['key']})"
-        return [f"{hardware}, torch {now.software['torch']}", *self._stage.header()]
-
-    def section(self) -> dict[str, Any]:
-        """Return hardware and software, and what was held against what."""
-        then, now = self._stage.offers["before"], self._stage.offers["after"]
-        ref = self._stage.ref
-        return {
-            "hardware": now.hardware,
-            "software": now.software,
-            "against": {
-                "ref": None if ref is None else ref.name,
-                "commit": None if ref is None else ref.commit,
-                "software": then.software,
-                "loaded": {"before": then.loaded, "after": now.loaded},
-            },
-        }
+        """Return lines that say what is compared."""
+        then, now = self.collected["before"], self.collected["after"]
+        tree = "the working tree"
+        if self.ref is not None and self.ref.dirty:
+            tree += ", with uncommitted changes"
+        old = tree if self.ref is None else f"{self.ref.name} ({self.ref.commit[:12]})"
+        lines = []
+        for side, code, has in (("before", old, then), ("after", tree, now)):
+            names = has.loaded["before" if self.ref and side == "before" else "after"]
+            where = f"; its own {', '.join(names)}" if names else ""
+            python = f"; {has.prefix}" if then.prefix != now.prefix else ""
+            lines.append(f"{side + ':':<7} {code}{where}{python}")
+        changes = software_changes(then.software, now.software)
+        return [*lines, *(f"  differs: {change}" for change in changes)]
 
 
-def _times_s(restarts: Sequence[Restart]) -> list[float]:
-    """Return the seconds a step of every block of the side after."""
-    return [
-        block.step_s
-        for each in restarts
-        for duet in each.duets.values()
-        for one in duet.quads
-        for block in one.of("B")
-    ]
+@contextmanager
+def prepare(request: ComparisonRequest) -> Iterator[Comparison]:
+    """Check the code before out and start both sides; at the end stop them and clean up.
+
+    Raises:
+        GitError: the commit is not there, or cannot be checked out.
+        SideError: a side could not be started, or its benchmarks not be collected.
+        ComparisonError: the sides are the same, or on different hardware.
+    """
+    stack = ExitStack()
+    try:
+        with _signals((signal.SIGTERM, signal.SIGHUP), signal.default_int_handler):
+            yield _prepare(request, stack)
+    finally:
+        with _signals((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), signal.SIG_IGN):
+            stack.close()
+
+
+def _prepare(request: ComparisonRequest, stack: ExitStack) -> Comparison:
+    ref = None if request.ref is None else resolve(request.ref, request.suite)
+    top = request.rootdir if ref is None else ref.top
+    home = Path(os.path.realpath(tempfile.mkdtemp(prefix="perfsuite-")))
+    stack.callback(shutil.rmtree, home, ignore_errors=True)
+    checkout = None
+    if ref is not None:
+        # The repository registers a worktree under its folder's name, so it must be unique.
+        checkout = home / home.name
+        stack.callback(remove_worktree, top, checkout)
+        add_worktree(ref, checkout)
+        if request.suite.is_relative_to(top):
+            overlay(top, checkout, request.suite.relative_to(top))
+    servers = {
+        name: stack.enter_context(_start(name, request, top, checkout, home))
+        for name in ("before", "after")
+    }
+    collected = {name: server.collected() for name, server in servers.items()}
+    refuse_incomparable(collected["before"], collected["after"], one_tree=ref is None)
+    return Comparison(ref=ref, **servers, collected=collected)
+
+
+def _start(
+    side: str, request: ComparisonRequest, top: Path, checkout: Path | None, home: Path
+) -> ServerController:
+    def moved(path: Path) -> Path:
+        """Return where a path of the working tree lies for this side."""
+        if checkout is None or side == "after" or not path.is_relative_to(top):
+            return path
+        return checkout / path.relative_to(top)
+
+    where = (
+        str(top),
+        None if checkout is None else str(checkout),
+        os.path.relpath(request.suite, top),
+    )
+    ours = str(Path(__file__).parents[1])
+    under_test = Trees(*where, installed_folders()).side_of(ours) is not None
+    setup = Setup(
+        side=side,
+        top=where[0],
+        checkout=where[1],
+        suite=where[2],
+        suite_folder=str(moved(request.suite)),
+        working_folder_first=request.folder in [Path(os.path.realpath(p)) for p in sys.path],
+        # Unless perfsuite itself is under test, both sides are timed by this very one.
+        perfsuite=None if under_test else ours,
+        arguments=[
+            *(str(path) for path in map(moved, request.paths) if path.exists()),
+            f"--rootdir={_existing(moved(request.rootdir))}",
+            f"--basetemp={home / f'{side}-tmp'}",
+            # It may lie in the working tree, where $TMPDIR does.
+            *([f"--ignore={home}"] if side == "after" else ()),
+            *request.options,
+        ],
+    )
+    return ServerController(
+        setup,
+        python=request.python if request.python and side == "before" else sys.executable,
+        folder=_existing(moved(request.folder)),
+        log=home / f"{side}.log",
+    )
+
+
+def _existing(folder: Path) -> Path:
+    """Return a folder, or the nearest above it that there is."""
+    return next(each for each in (folder, *folder.parents) if each.is_dir())
+
+
+@contextmanager
+def _signals(numbers: Sequence[signal.Signals], handler: Any) -> Iterator[None]:
+    """Handle signals otherwise for a while; only the main thread may."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {
+        number: signal.signal(number, handler)
+        for number in numbers
+        if signal.getsignal(number) is not signal.SIG_IGN  # as under nohup
+    }
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def refuse_incomparable(then: Collected, now: Collected, *, one_tree: bool) -> None:
+    """Raise ComparisonError if two sides are the same, or on different hardware.
+
+    Args:
+        then: what the side before has.
+        now: what the side after has.
+        one_tree: whether both run the working tree's code.
+    """
+    keys = [side.hardware["key"] for side in (then, now)]
+    if keys[0] != keys[1]:
+        raise ComparisonError(f"before runs on {keys[0]} and after on {keys[1]}: not comparable")
+    if one_tree and then.prefix == now.prefix and then.software == now.software:
+        raise ComparisonError(
+            f"--perf-against-python names the interpreter of {now.prefix}, which also runs the"
+            " side after: both sides are the same; name another, or a REF with --perf-against"
+        )

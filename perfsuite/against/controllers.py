@@ -1,25 +1,25 @@
-"""The two sides of a comparison, as their coordinator sees them: servers, and their workers."""
+"""The coordinator's handles of other processes: a server for each side, and its workers."""
 
 import os
 import signal
 import socket
 import subprocess
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Self, TypeVar
 
-import msgspec
-
-from perfsuite.against.messages import Line, LineClosedError
+from perfsuite.against import messages
+from perfsuite.against.messages import Answer, Line, LineClosedError, MessageError, Request
 from perfsuite.devices.choice import FORK_ENVIRONMENT
+from perfsuite.judging import stopping
 from perfsuite.judging.blocks import Block
-from perfsuite.judging.stopping import Progress
 
-_BOOT = Path(__file__).parent / "worker" / "bootstrap.py"
-
-_PATIENCE_S = 300.0
+_BOOTSTRAP = Path(__file__).parent / "worker" / "bootstrap.py"
+_NOT_INHERITED = ("PYTEST_ADDOPTS", "PYTEST_CURRENT_TEST", "PYTHONHOME")
+_TIMEOUT_S = 300.0
 """A process that says nothing for so long hangs; what takes longer shows progress."""
+
+Expected = TypeVar("Expected", bound=Answer)
 
 
 class SideError(RuntimeError):
@@ -36,49 +36,45 @@ class SideError(RuntimeError):
         self.reason = reason
 
 
-class Collected(msgspec.Struct, frozen=True, kw_only=True):
-    """What a side has to offer.
+def _receive(line: Line[Answer], side: str) -> Answer:
+    """Return the next answer that is no failure.
 
-    Attributes:
-        items: the names of each benchmark's markers, by key.
-        errors: why a file could not be collected, by its path in the suite.
-        prefix: of the interpreter.
-        hardware: what it runs on, as in a run's JSON.
-        software: versions.
-        loaded: packages imported, by where they came from (`trees.Trees.loaded`).
+    Raises:
+        SideError: it is one, or there is none in time, or it cannot be read.
+        LineClosedError: the process has gone.
     """
-
-    items: dict[str, list[str]]
-    errors: dict[str, str]
-    prefix: str
-    hardware: dict[str, Any]
-    software: dict[str, Any]
-    loaded: dict[str, list[str]]
-
-    def why_not(self, file: str) -> str | None:
-        """Return why a file of the suite, or a folder it lies in, was not collected."""
-        places = [file, *(parent.as_posix() for parent in Path(file).parents)]
-        return next((self.errors[place] for place in places if place in self.errors), None)
+    try:
+        answer = line.receive(_TIMEOUT_S)
+    except TimeoutError:
+        raise SideError(side, f"gave no answer for {_TIMEOUT_S:g} s") from None
+    except MessageError as error:
+        raise SideError(side, f"sent an answer that cannot be read: {error}") from None
+    if isinstance(answer, messages.Failed):
+        raise SideError(side, answer.reason)
+    return answer
 
 
-class Side:
-    """A server process with one side's code, in a process group of its own.
+def _expected(answer: Answer, side: str, kind: type[Expected]) -> Expected:
+    if isinstance(answer, kind):
+        return answer
+    raise SideError(side, f"answered {type(answer).__name__} instead of {kind.__name__}")
+
+
+class ServerController:
+    """Starts and ends the server of one side, a process group of its own.
 
     Args:
-        name: "before" or "after".
+        setup: what its bootstrap needs to know.
         python: the interpreter.
         folder: where it is started.
-        setup: what `boot` needs to know.
         log: where everything that it prints goes.
 
     Raises:
         SideError: the interpreter cannot be started.
     """
 
-    def __init__(
-        self, name: str, *, python: str, folder: Path, setup: Mapping[str, Any], log: Path
-    ) -> None:
-        self.name = name
+    def __init__(self, setup: messages.Setup, *, python: str, folder: Path, log: Path) -> None:
+        self.side = setup.side
         self._log = log
         self._workers: set[int] = set()
         ours, theirs = socket.socketpair()
@@ -90,7 +86,7 @@ class Side:
         try:
             with log.open("wb") as output:
                 self._process = subprocess.Popen(
-                    [python, "-P", str(_BOOT), str(theirs.fileno())],
+                    [python, "-P", str(_BOOTSTRAP), str(theirs.fileno())],
                     cwd=folder,
                     env=environment,
                     pass_fds=[theirs.fileno()],
@@ -101,125 +97,108 @@ class Side:
                 )
         except OSError as error:
             ours.close()
-            raise SideError(name, f"{python} cannot be started: {error.strerror}") from None
+            raise SideError(self.side, f"{python} cannot be started: {error.strerror}") from None
         finally:
             theirs.close()
-        self._line = Line(ours.detach())
-        with suppress(LineClosedError):  # told when it is asked what there is
-            self._line.send("setup", side=name, **setup)
+        self._line = Line(ours.detach(), messages.ANSWERS)
+        with suppress(LineClosedError):  # told when it is asked what it has collected
+            self._line.send(setup)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        """End the server and all its workers at once: none of them has anything to save."""
+        for pid in (self._process.pid, *self._workers):
+            _kill_group(pid)
+        self._process.wait()
+        self._line.close()
 
-    def collected(self) -> Collected:
-        """Return what there is, once all of it is imported.
+    def collected(self) -> messages.Collected:
+        """Return what the side has, once all of it is imported; raises SideError."""
+        return self._receive(messages.Collected)
 
-        Raises:
-            SideError: it did not get there.
-        """
-        return msgspec.convert(self._ask(), Collected)
-
-    def start(self, key: str, index: int, progress: Progress | None = None) -> "Worker":
-        """Fork a worker for a benchmark, which waits to be told to go.
+    def start(self, key: str, index: int, report: stopping.Progress) -> "WorkerController":
+        """Have a worker forked for a benchmark; it waits to be told to go.
 
         Args:
             key: of the benchmark.
             index: of the restart; seeds whatever random numbers the worker draws.
-            progress: called while it works.
+            report: called while it works.
 
         Raises:
             SideError: the server has gone.
         """
         ours, theirs = socket.socketpair()
         try:
-            self._tell("start", key=key, index=index, share=theirs.fileno())
-            pid = self._ask()["pid"]
+            self._send(messages.Start(key=key, index=index), share=theirs.fileno())
+            pid = self._receive(messages.Started).pid
         except SideError:
             ours.close()
             raise
         finally:
             theirs.close()
         self._workers.add(pid)
-        return Worker(self, Line(ours.detach()), pid, progress)
+        return WorkerController(self, Line(ours.detach(), messages.ANSWERS), pid, report)
 
-    def ended(self, pid: int) -> int:
+    def wait(self, pid: int) -> int:
         """Wait for a worker's end; return its exit code, or minus the signal that ended it.
 
         Raises:
             SideError: the server has gone.
         """
-        self._tell("ended", pid=pid)
-        code = int(self._ask()["code"])
-        end_group(pid)  # what it has started and left running
+        self._send(messages.Wait(pid=pid))
+        code = self._receive(messages.Ended).code
+        _kill_group(pid)  # what it has started and left running
         self._workers.discard(pid)
         return code
 
-    def close(self) -> None:
-        """End the server and all its workers at once: none of them has anything to save."""
-        for pid in (self._process.pid, *self._workers):
-            end_group(pid)
-        self._process.wait()
-        self._line.close()
-
-    def _tell(self, kind: str, **content: Any) -> None:
+    def _send(self, request: Request, *, share: int | None = None) -> None:
         try:
-            self._line.send(kind, **content)
+            self._line.send(request, share=share)
         except LineClosedError:
             raise self._gone() from None
 
-    def _ask(self) -> dict[str, Any]:
+    def _receive(self, kind: type[Expected]) -> Expected:
         try:
-            answer = self._line.receive(_PATIENCE_S)
-        except TimeoutError:
-            raise SideError(self.name, f"gave no answer for {_PATIENCE_S:g} s") from None
+            return _expected(_receive(self._line, self.side), self.side, kind)
         except LineClosedError:
             raise self._gone() from None
-        if answer["kind"] == "failed":
-            raise SideError(self.name, answer["reason"])
-        return answer
 
     def _gone(self) -> SideError:
         """Say how the server ended, by what it printed last."""
         code = self._process.wait()
         lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
         raised = [line[2:].strip() for line in lines if line.startswith("E ")]
-        said = [line.strip() for line in lines if line.strip()]
-        last = (raised or said or ["nothing"])[-1]
-        return SideError(self.name, f"its server ended with {_ending(code)}, saying: {last}")
+        printed = [line.strip() for line in lines if line.strip()]
+        last = (raised or printed or ["nothing"])[-1]
+        return SideError(self.side, f"its server ended with {_ending(code)}, saying: {last}")
 
 
-class Worker:
-    """A fresh process that runs one benchmark, and waits wherever a block is to be timed.
+class WorkerController:
+    """Directs a worker: a fresh process that runs one benchmark, and waits before each block."""
 
-    Args:
-        side: whose it is.
-        line: to the process.
-        pid: its number.
-        progress: called while it works.
-    """
-
-    def __init__(self, side: Side, line: Line, pid: int, progress: Progress | None) -> None:
-        self._side = side
+    def __init__(
+        self, server: ServerController, line: Line[Answer], pid: int, report: stopping.Progress
+    ) -> None:
+        self._server = server
         self._line = line
-        self._progress = progress
-        self._works = True
+        self._report = report
+        self._alive = True
         self.pid = pid
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._works:
-            end_group(self.pid)
+        if self._alive:
+            _kill_group(self.pid)
             with suppress(SideError):
-                self._side.ended(self.pid)
+                self._wait()
         self._line.close()
 
-    def go(self, *, explain: bool = False) -> dict[str, Any]:
-        """Let it run on; return what it says when it waits ("ready") or is through ("done").
+    def go(self, *, explain: bool = False) -> messages.Ready | messages.Done:
+        """Let it run on until it waits again, or is done.
 
         Args:
             explain: let it profile what it has timed.
@@ -227,45 +206,32 @@ class Worker:
         Raises:
             SideError: it ended, or could not run the benchmark.
         """
-        answer = self._ask("explain" if explain else "go")
-        if answer["kind"] == "done":
-            self._end()
-        return answer
+        answer = self._ask(messages.Go(explain=explain))
+        if isinstance(answer, messages.Done):
+            self._wait()
+            return answer
+        return _expected(answer, self._server.side, messages.Ready)
 
     def block(self) -> Block:
-        """Return the timing of the next block.
+        """Return the timing of the next block; raises SideError if it ended, or a step raised."""
+        return _expected(self._ask(messages.TakeBlock()), self._server.side, messages.Timed).block
 
-        Raises:
-            SideError: it ended, or its step raised.
-        """
-        return msgspec.convert(self._ask("block")["block"], Block)
-
-    def _ask(self, request: str) -> dict[str, Any]:
+    def _ask(self, request: Request) -> Answer:
         try:
             self._line.send(request)
-            while (answer := self._line.receive(_PATIENCE_S))["kind"] == "progress":
-                if self._progress is not None:
-                    self._progress(answer["done"], answer["of"])
-        except TimeoutError:
-            raise SideError(self._side.name, f"gave no answer for {_PATIENCE_S:g} s") from None
+            while isinstance(answer := _receive(self._line, self._server.side), messages.Progress):
+                self._report(answer.done, answer.of)
         except LineClosedError:
-            raise SideError(self._side.name, f"ended with {_ending(self._end())}") from None
-        if answer["kind"] == "failed":
-            self._end()
-            raise SideError(self._side.name, answer["reason"])
+            raise SideError(self._server.side, f"ended with {_ending(self._wait())}") from None
         return answer
 
-    def _end(self) -> int:
-        self._works = False
-        return self._side.ended(self.pid)
+    def _wait(self) -> int:
+        self._alive = False
+        return self._server.wait(self.pid)
 
 
-_NOT_INHERITED = ("PYTEST_ADDOPTS", "PYTEST_CURRENT_TEST", "PYTHONHOME")
-
-
-def end_group(leader: int) -> None:
-    """Kill a process group, if there is any left of it."""
-    with suppress(ProcessLookupError, PermissionError):
+def _kill_group(leader: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):  # there may be nothing left of it
         os.killpg(leader, signal.SIGKILL)
 
 

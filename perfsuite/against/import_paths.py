@@ -7,7 +7,7 @@ import importlib.util
 import os
 import sys
 import sysconfig
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -164,3 +164,26 @@ def installed_folders() -> list[str]:
     """Return where packages of this interpreter are installed; also within a tree, as .venv."""
     names = ("purelib", "platlib", "stdlib", "platstdlib")
     return [sys.prefix, *(sysconfig.get_path(name) for name in names)]
+
+
+def misplaced(then: Mapping[str, Sequence[str]], now: Mapping[str, Sequence[str]]) -> str | None:
+    """Return why two workers did not run the code of their own tree, None if they did.
+
+    Args:
+        then: what the one before imported (`Trees.loaded`).
+        now: what the one after imported.
+    """
+    if then["after"]:
+        return f"before imported {', '.join(then['after'])} from the working tree"
+    if now["before"]:
+        return f"after imported {', '.join(now['before'])} from the checkout"
+    for side, own, other, loaded in (
+        ("before", then["before"], now["after"], then),
+        ("after", now["after"], then["before"], now),
+    ):
+        strays = {*loaded["shadowed"], *((set(other) - set(own)) & set(loaded["neither"]))}
+        if strays:
+            return f"{side} imported {', '.join(sorted(strays))} from where it is installed"
+    if not then["before"] and not now["after"]:
+        return "nothing but the benchmarks themselves was imported from either tree"
+    return None

@@ -1,34 +1,20 @@
-"""Stand-ins: items and collectors in the place of benchmarks that other processes run.
+"""Placeholders: items and collectors in the place of benchmarks that other processes run.
 
 They have the names that the benchmarks have, so that node ids, -k, -m and reports work as they
 do for any other test, though no benchmark is ever imported.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Offered:
-    """A benchmark that a server has collected.
-
-    Attributes:
-        key: its key.
-        markers: names of its markers.
-    """
+class Placeholder(pytest.Item):
+    """Stands for the benchmark `key`; to run it is to call `run` with this item."""
 
     key: str
-    markers: tuple[str, ...]
-
-
-class StandIn(pytest.Item):
-    """Stands for a benchmark; to run it is to call `run` with its key."""
-
-    key: str
-    run: Callable[["StandIn"], None]
+    run: Callable[["Placeholder"], None]
     # pytest-benchmark takes an item for a benchmark by this, for --benchmark-only.
     fixturenames = ("benchmark",)
 
@@ -42,36 +28,33 @@ class StandIn(pytest.Item):
 
 
 class _Group(pytest.Collector):
-    """What there is of a file or a class, by name."""
+    """A file or a class: its benchmarks' markers, by name; its own key."""
 
-    members: Mapping[str, Offered] = {}
-    run: Callable[[StandIn], None]
+    key: str
+    members: Mapping[str, Sequence[str]]
+    run: Callable[[Placeholder], None]
     error: str | None = None
 
     def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
-        """Return its benchmarks, and its classes.
-
-        Raises:
-            CollectError: it could not be imported.
-        """
+        """Return its benchmarks, and its classes; raises CollectError with `error`."""
         if self.error is not None:
             raise self.CollectError(self.error)
-        nested: dict[str, dict[str, Offered]] = {}
-        for name, offered in self.members.items():
+        classes: dict[str, dict[str, Sequence[str]]] = {}
+        for name, markers in self.members.items():
             head, _, rest = name.partition("::")
             if rest:
-                nested.setdefault(head, {})[rest] = offered
+                classes.setdefault(head, {})[rest] = markers
                 continue
-            item: StandIn = StandIn.from_parent(self, name=name)
-            item.key, item.run = offered.key, self.run
-            for marker in offered.markers:
+            item: Placeholder = Placeholder.from_parent(self, name=name)
+            item.key, item.run = f"{self.key}::{name}", self.run
+            for marker in markers:
                 # It may be registered in a conftest.py, which only the sides load.
                 self.config.addinivalue_line("markers", marker)
                 item.add_marker(marker)
             yield item
-        for name, members in nested.items():
+        for name, members in classes.items():
             group: _Group = _Group.from_parent(self, name=name)
-            group.members, group.run = members, self.run
+            group.key, group.members, group.run = f"{self.key}::{name}", members, self.run
             yield group
 
 
@@ -79,22 +62,25 @@ class _File(_Group, pytest.File):
     """The file of some benchmarks."""
 
 
-def stand_in_for_file(
+def placeholder_file(
     parent: pytest.Collector,
     path: Path,
-    members: Mapping[str, Offered],
-    run: Callable[[StandIn], None],
-    error: str | None,
+    *,
+    key: str,
+    members: Mapping[str, Sequence[str]],
+    run: Callable[[Placeholder], None],
+    error: str | None = None,
 ) -> pytest.File:
-    """Return a collector of stand-ins.
+    """Return a collector of placeholders.
 
     Args:
         parent: pytest's.
         path: of the file.
-        members: what is in it, by the name that follows the file's in a node id.
+        key: the file's part of the benchmarks' keys.
+        members: the names of the benchmarks' markers, by what follows `key` and "::".
         run: called with an item that is to run.
         error: why the file could not be collected, None if it could.
     """
     file: _File = _File.from_parent(parent, path=path)
-    file.members, file.run, file.error = members, run, error
+    file.key, file.members, file.run, file.error = key, members, run, error
     return file

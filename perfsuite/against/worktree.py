@@ -2,48 +2,33 @@
 
 import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 from perfsuite.records.git import GitError, Ref, git
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checkout:
-    """A temporary worktree of a repository.
-
-    Attributes:
-        top: of the repository that it belongs to.
-        path: where it lies.
-    """
-
-    top: Path
-    path: Path
-
-    def remove(self) -> None:
-        """Remove the folder, and what the repository notes of it; nothing else is touched."""
-        shutil.rmtree(self.path, ignore_errors=True)
-        listed = git(self.top, "worktree", "list", "--porcelain").splitlines()
-        if f"worktree {self.path}" in listed:
-            git(self.top, "worktree", "remove", "--force", "--force", str(self.path))
-
-
-def add_checkout(ref: Ref, checkout: Checkout) -> None:
+def add_worktree(ref: Ref, path: Path) -> None:
     """Check a commit out, its submodules too, as far as they are there without a network.
 
-    What it leaves behind if it fails, or is interrupted, `Checkout.remove` removes.
+    What it leaves behind if it fails, or is interrupted, `remove_worktree` removes.
 
     Args:
         ref: what to check out.
-        checkout: where; a folder that does not exist yet, outside the working tree.
+        path: where; a folder that does not exist yet, outside the working tree.
 
     Raises:
         GitError: git cannot do it.
     """
-    path = str(checkout.path)
     # Hooks are the user's, and may do anything; the working tree's index is not looked at.
-    git(ref.top, *_NO_HOOKS, "worktree", "add", "--quiet", "--detach", path, ref.commit)
-    _add_submodules(ref.top, checkout.path)
+    git(ref.top, *_NO_HOOKS, "worktree", "add", "--quiet", "--detach", str(path), ref.commit)
+    _add_submodules(ref.top, path)
+
+
+def remove_worktree(top: Path, path: Path) -> None:
+    """Remove the folder `path`, and the entry of the repository `top` for it; nothing else."""
+    shutil.rmtree(path, ignore_errors=True)
+    if f"worktree {path}" in git(top, "worktree", "list", "--porcelain").splitlines():
+        git(top, "worktree", "remove", "--force", "--force", str(path))
 
 
 def overlay(tree: Path, checkout: Path, suite: Path) -> None:
@@ -87,16 +72,8 @@ def _add_submodules(tree: Path, checkout: Path) -> None:
         if not (source / ".git").exists():
             continue  # not there either: the working tree does without, so may the checkout
         try:
-            git(
-                tree,
-                *_NO_HOOKS,
-                "clone",
-                "--quiet",
-                "--shared",
-                "--no-checkout",
-                str(source),
-                str(target),
-            )
+            how = ("--quiet", "--shared", "--no-checkout")
+            git(tree, *_NO_HOOKS, "clone", *how, str(source), str(target))
             git(target, *_NO_HOOKS, "checkout", "--quiet", "--detach", commit)
         except GitError as error:
             raise GitError(

@@ -1,5 +1,6 @@
 """What a session shows on the terminal: its progress, and at its end the table of verdicts."""
 
+import shutil
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,7 +21,7 @@ _COLOURS = {
     Outcome.NOT_GATED: {"light": True},
 }
 _HEADER = ("verdict", "benchmark and gate", "found", "required")
-_NARROWEST, _WIDEST = 60, 100  # columns of the table
+_LEAST_COLUMNS, _COLUMNS = 60, 100  # of the table: at least, and where nothing says how many
 _GAP = "  "
 _EVERY_S = 0.2
 _SAVE, _RESTORE, _ERASE = "\0337", "\0338", "\033[K"
@@ -82,8 +83,7 @@ def write_summary(
     reporter.section("perfsuite")
     for line in (*header, *(f"\n{page}" for page in pages), ""):
         reporter.write_line(line)
-    # A file or a pipe has no width of its own.
-    width = reporter.config.get_terminal_writer().fullwidth if reporter.isatty else _WIDEST
+    width = shutil.get_terminal_size(fallback=(_COLUMNS, 0)).columns
     for outcome, line in verdict_table(rows, width=width):
         reporter.write_line(line, **_COLOURS[outcome])
     order = list(Outcome)
@@ -96,18 +96,18 @@ def write_summary(
 
 
 def verdict_table(
-    verdicts: Iterable[tuple[str, Verdict]], *, width: int = _WIDEST
+    verdicts: Iterable[tuple[str, Verdict]], *, width: int = _COLUMNS
 ) -> list[tuple[Outcome | None, str]]:
     """Return header and rows of a table of (benchmark, verdict), the worst first.
 
     Nothing is cut: what does not fit is wrapped within its column. Reasons are indented on lines of
-    their own, or stand in the last column where nothing is required. The table takes 60 to 100
-    columns, as `width` allows.
+    their own, or stand in the last column where nothing is required. The table takes
+    as many columns as `width` allows, and 60 at least.
     """
     rows = sorted(verdicts, key=lambda row: row[1].outcome.rank)
     if not rows:
         return []
-    width = min(max(width, _NARROWEST), _WIDEST)
+    width = max(width, _LEAST_COLUMNS)
     cells = [
         (v.shown, gate_name(key, v.gate), v.figure, v.required or v.explanation) for key, v in rows
     ]

@@ -9,8 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from perfsuite.against.import_paths import Pinned, Translated, Trees
-from perfsuite.against.pairs import misplaced
+from perfsuite.against.import_paths import Pinned, Translated, Trees, misplaced
 
 
 @pytest.fixture

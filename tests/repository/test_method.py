@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from perfsuite.against import pairs
+from perfsuite.against import restart
 from perfsuite.judging import stopping
 from perfsuite.judging.estimates import Estimate, SampleError, paired_ratio, predicted_ratio
 from perfsuite.judging.thresholds import load_thresholds
@@ -78,7 +78,7 @@ PHRASES = [
     f" {percent(CPU.compare.margin)} on a CPU",
     f"taken for known: {percent(DEFAULT.compare.assumed_spread)}, and"
     f" {percent(CPU.compare.assumed_spread)} on a CPU",
-    f"at least {pairs._MIN_QUADS} and at most {pairs._MAX_QUADS}.",
+    f"at least {restart.MIN_QUADS} and at most {restart.MAX_QUADS}.",
     f"on both sides of one: {percent(DEFAULT.against.margin)} by default,"
     f" {percent(CPU.against.margin)} on a CPU",
     f"The price is {history.PENALTY:g} log(n) times",

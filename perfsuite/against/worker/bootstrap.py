@@ -1,9 +1,9 @@
 """Starts a side of a comparison: `python -P bootstrap.py DESCRIPTOR`, before anything is imported.
 
 It sees to it that the code under test comes from this side's tree, also where the other tree is
-installed in editable mode, on PYTHONPATH or in a finder of its own, and hands over to
-`perfsuite.against.worker.server`. Until then it may use nothing but the standard library, since
-perfsuite itself may be under test.
+installed in editable mode, on PYTHONPATH or in a finder of its own. Until then it may use nothing
+but the standard library, since perfsuite itself may be under test: it reads the first message,
+`perfsuite.against.messages.Setup`, as plain JSON.
 """
 
 import importlib.util
@@ -32,7 +32,7 @@ def _prepare(given: dict[str, Any]) -> Any:
     """Let imports come from this side's tree; return the trees."""
     kinds = _load_trees()
     trees = kinds.Trees(given["top"], given["checkout"], given["suite"], kinds.installed_folders())
-    if given["here"]:
+    if given["working_folder_first"]:
         sys.path.insert(0, os.getcwd())  # noqa: PTH109  # what `python -m pytest` puts there
     if given["side"] == "before":
         sys.path[:] = [trees.translated(entry) for entry in sys.path]
@@ -46,9 +46,28 @@ def _prepare(given: dict[str, Any]) -> Any:
             finder if finder in standard else kinds.Translated(finder, trees)
             for finder in sys.meta_path
         ]
-    if given["pin"] is not None:
-        sys.meta_path.insert(0, kinds.Pinned("perfsuite", given["pin"]))
+    if given["perfsuite"] is not None:
+        sys.meta_path.insert(0, kinds.Pinned("perfsuite", given["perfsuite"]))
     return trees
+
+
+def _refusal(given: dict[str, Any]) -> str | None:
+    """Import what serves; return why this side's perfsuite cannot, None if it can."""
+    other = f"its perfsuite speaks another protocol than {given['protocol']}"
+    try:
+        from perfsuite.against.messages import PROTOCOL
+
+        if given["protocol"] == PROTOCOL:
+            import perfsuite.against.worker.server  # noqa: F401  # imported for the first time
+
+            return None
+        other = f"its perfsuite speaks protocol {PROTOCOL}, and not {given['protocol']}"
+        newer = given["protocol"] < PROTOCOL
+    except ImportError as error:
+        if not str(error.name).startswith("perfsuite"):
+            return f"{error}, for {sys.executable}" if error.name else str(error)
+        newer = False
+    return f"{other}; take {'an earlier' if newer else 'a later'} commit"
 
 
 def _main(descriptor: int) -> int:
@@ -61,24 +80,16 @@ def _main(descriptor: int) -> int:
         received += chunk
     given = json.loads(received)
     trees = _prepare(given)
-    try:
-        from perfsuite.against import messages
-        from perfsuite.against.worker import server as serving
-
-        if given["protocol"] != messages.PROTOCOL:
-            raise ImportError(f"its perfsuite speaks protocol {messages.PROTOCOL}")
-    except ImportError as error:
-        why = str(error)
-        if str(error.name).startswith("perfsuite"):
-            why = "its perfsuite is older than --perf-against; take a later commit"
-        elif error.name:
-            why += f", for {sys.executable}"
-        line.sendall(json.dumps({"kind": "failed", "reason": why}).encode() + b"\n")
+    why = _refusal(given)
+    if why is not None:
+        line.sendall(json.dumps({"type": "failed", "reason": why}).encode() + b"\n")
         return 1
     line.close()
+    from perfsuite.against.worker.server import serve
+
     plugins = {entry.value for entry in entry_points(group="pytest11")}
     own = [] if "perfsuite.plugin" in plugins else ["-p", "perfsuite.plugin"]
-    done: int = serving.serve(descriptor, [*own, *given["args"]], given["home"], trees.loaded)
+    done: int = serve(descriptor, [*own, *given["arguments"]], given["suite_folder"], trees.loaded)
     return done
 
 

@@ -1,38 +1,38 @@
-"""The turns of a worker process: a block is timed whenever the other end asks for one."""
+"""The turns of a worker process: a block is timed whenever the coordinator asks for one."""
 
 from collections.abc import Callable
 
 import pytest
 
-from perfsuite.against.messages import Line
+from perfsuite.against.messages import Go, Line, Progress, Ready, Request, TakeBlock, Timed
 from perfsuite.judging.blocks import Block, Turn, resting_collector
 from perfsuite.judging.interleaving import Duet
 
 
 class RemoteTurns:
-    """Turns that the other end of a line hands out."""
+    """Turns that the coordinator hands out; see `measuring.turns.Turns`."""
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: Line[Request]) -> None:
         self._line = line
         self.explains = False
 
     def show(self, what: str, done: int, of: int) -> None:
-        """Report progress to the other end."""
-        self._line.send("progress", what=what, done=done, of=of)
+        """Report progress."""
+        self._line.send(Progress(what=what, done=done, of=of))
 
-    def one(self, what: str, turn: Turn, blocks: int) -> tuple[Block, ...]:  # noqa: ARG002  # the other end decides how many
-        """Time a block for each request, until the other end has enough."""
+    def one(self, what: str, turn: Turn, blocks: int) -> tuple[Block, ...]:  # noqa: ARG002  # the coordinator decides how many
+        """Time a block for each request, until the coordinator has enough."""
         taken = []
-        self._line.send("ready", what=what)
+        self._line.send(Ready(what=what))
         with resting_collector():
-            while (request := self._line.receive()["kind"]) == "block":
+            while isinstance(request := self._line.receive(), TakeBlock):
                 taken.append(turn())
-                self._line.send("block", block=taken[-1])
-        self.explains = request == "explain"
+                self._line.send(Timed(block=taken[-1]))
+        self.explains = isinstance(request, Go) and request.explain
         return tuple(taken)
 
     def two(self, what: str, first: Turn, second: Turn, clear: Callable[[Duet], bool]) -> Duet:  # noqa: ARG002  # refused
-        """Refuse: two arms of one process are held against each other, not against a tree."""
+        """Refuse: a comparison of two arms of one process judges one tree by itself."""
         pytest.fail(
             "perf.duet judges one tree by itself: mark the benchmark one_tree, or time an arm"
             " with perf.time",

@@ -11,7 +11,8 @@ from fakes import block
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perfsuite.against.changes import Restart, could_not_run, is_counted, verdicts
+from perfsuite.against.restart import Restart
+from perfsuite.against.verdicts import could_not_run, is_counted, verdicts
 from perfsuite.judging.gates import Outcome, Verdict
 from perfsuite.judging.interleaving import Duet, Quad
 from perfsuite.judging.thresholds import AgainstLimits, CompareLimits, ConvergenceLimits, Thresholds

@@ -1,10 +1,10 @@
 """Before and after: pure functions from what two trees measured to a verdict a figure."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import fmean, median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from perfsuite.judging.estimates import Estimate, SampleError, mean_ratio
 from perfsuite.judging.gates import Outcome, Verdict, missing
@@ -13,52 +13,8 @@ from perfsuite.judging.thresholds import Thresholds
 from perfsuite.judging.throttling import sift
 from perfsuite.records.wording import quantity
 
-Record = Mapping[str, Any]
-"""What one side has to say of a benchmark, as it stands in a run's JSON."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Restart:
-    """A pair of fresh processes, one of each side.
-
-    Attributes:
-        started: which side was started first: "AB" or "BA", A for before.
-        duets: the turns that they took, by what was timed; A is before and B after.
-        before: what the one side measured.
-        after: what the other side measured.
-    """
-
-    started: str
-    duets: Mapping[str, Duet]
-    before: Record
-    after: Record
-
-    def record(self) -> dict[str, Any]:
-        """Return all of it for the run's JSON."""
-        return {
-            "started": self.started,
-            "turns": {
-                name: {"order": duet.order, "blocks": [_known(asdict(b)) for b in duet.blocks]}
-                for name, duet in self.duets.items()
-            },
-            **{
-                side: {
-                    "metrics": record["metrics"],
-                    # Its blocks are those of the turns.
-                    "raw": {name: raw for name, raw in record["raw"].items() if name != "blocks"},
-                }
-                for side, record in (("before", self.before), ("after", self.after))
-            },
-        }
-
-
-def _known(figures: dict[str, Any]) -> dict[str, Any]:
-    """Return what is not None: most of a machine's state is unknown, thousands of times."""
-    return {
-        name: _known(value) if isinstance(value, dict) else value
-        for name, value in figures.items()
-        if value is not None
-    }
+if TYPE_CHECKING:
+    from perfsuite.against.restart import Restart
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +57,12 @@ def could_not_run(side: str, reason: str) -> Verdict:
         gate="against",
         outcome=Outcome.INCONCLUSIVE if before else Outcome.FAIL,
         figure="not run on both sides" if before else "after could not run it",
-        threshold="both must",
+        threshold="a run on both sides",
         reason=reason,
     )
 
 
-def is_counted(restarts: Sequence[Restart]) -> bool:
+def is_counted(restarts: Sequence["Restart"]) -> bool:
     """Tell whether there is nothing that a further restart would measure anew.
 
     Bytes are, once two restarts agree on them; losses are, since seeds decide them.
@@ -125,7 +81,7 @@ def is_counted(restarts: Sequence[Restart]) -> bool:
     )
 
 
-def verdicts(restarts: Sequence[Restart], asked: Thresholds) -> tuple[Verdict, ...]:
+def verdicts(restarts: Sequence["Restart"], asked: Thresholds) -> tuple[Verdict, ...]:
     """Return a verdict for everything that both sides measured.
 
     Times are compared turn by turn, whatever else was measured in each process one process
@@ -197,7 +153,7 @@ def _metric(name: str, measured: Sequence[tuple[Any, Any]], asked: Thresholds) -
     return _judged(figure, ratio, asked.against.margin)
 
 
-def _losses(restart: Restart, asked: Thresholds) -> list[Verdict]:
+def _losses(restart: "Restart", asked: Thresholds) -> list[Verdict]:
     """Compare the mean losses of trainings from the same seeds, by two one-sided tests."""
     sides = [
         {pair["seed"]: pair for pair in side.get("raw", {}).get("pairs", ())}

@@ -1,0 +1,141 @@
+"""A restart: a pair of fresh processes that run one benchmark, one with each side's code."""
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from perfsuite.against.comparison import Comparison, ComparisonError
+from perfsuite.against.controllers import ServerController, SideError
+from perfsuite.against.import_paths import misplaced
+from perfsuite.against.messages import Done, Ready
+from perfsuite.judging.interleaving import Duet, starting_order, take_turns
+
+if TYPE_CHECKING:
+    from perfsuite.judging.blocks import Block
+
+MIN_QUADS, MAX_QUADS = 2, 12
+"""How many groups of four blocks a restart takes."""
+
+Show = Callable[[str, int, int], None]
+"""Shows what is being done, how many parts of it are done, and of how many."""
+
+Record = Mapping[str, Any]
+"""What one side measured of a benchmark, as in a run's JSON."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restart:
+    """What a pair of fresh processes measured.
+
+    Attributes:
+        started: which side was started first: "AB" or "BA", A for before.
+        duets: the turns that they took, by what was timed; A is before and B after.
+        before: what the one side measured.
+        after: what the other side measured.
+    """
+
+    started: str
+    duets: Mapping[str, Duet]
+    before: Record
+    after: Record
+
+    def record(self) -> dict[str, Any]:
+        """Return all of it for the run's JSON."""
+        return {
+            "started": self.started,
+            "turns": {
+                name: {"order": duet.order, "blocks": [_known(asdict(b)) for b in duet.blocks]}
+                for name, duet in self.duets.items()
+            },
+            **{
+                side: {
+                    "metrics": record["metrics"],
+                    # Its blocks are those of the turns.
+                    "raw": {name: raw for name, raw in record["raw"].items() if name != "blocks"},
+                }
+                for side, record in (("before", self.before), ("after", self.after))
+            },
+        }
+
+
+def _known(figures: dict[str, Any]) -> dict[str, Any]:
+    """Return what is not None: most of a machine's state is unknown, thousands of times."""
+    return {
+        name: _known(value) if isinstance(value, dict) else value
+        for name, value in figures.items()
+        if value is not None
+    }
+
+
+def run_restart(
+    comparison: Comparison, key: str, index: int, show: Show, *, explain: bool = False
+) -> Restart:
+    """Run a benchmark in a fresh process of each side; only one of them works at a time.
+
+    Args:
+        comparison: both sides.
+        key: of the benchmark.
+        index: of the restart; decides who starts and who goes first.
+        show: shows progress.
+        explain: let both profile what they have timed.
+
+    Raises:
+        SideError: one of them ended, or could not run it.
+        ComparisonError: they did not run the code of two trees, or do not time the same.
+    """
+    sides = {"A": comparison.before, "B": comparison.after}
+    order = starting_order(index)
+    duets: dict[str, Duet] = {}
+    with ExitStack() as stack:
+        workers = {
+            letter: stack.enter_context(
+                sides[letter].start(key, index, partial(show, f"{sides[letter].side}:"))
+            )
+            for letter in order
+        }
+        while True:
+            go_s = time.monotonic()
+            answers = {letter: workers[letter].go(explain=explain) for letter in order}
+            then, now = answers["A"], answers["B"]
+            if isinstance(then, Done) and isinstance(now, Done):
+                break
+            names = [each.what if isinstance(each, Ready) else "nothing" for each in (then, now)]
+            if names[0] != names[1]:
+                raise ComparisonError(
+                    f"the code after times {names[1]} where the code before times {names[0]}"
+                )
+            name = "step_s" if not duets else f"step_s {names[0]} {len(duets) + 1}"
+            start_s = time.monotonic() - go_s
+            duets[name] = take_turns(
+                workers["A"].block,
+                workers["B"].block,
+                index=index,
+                quads=partial(_quads, start_s),
+            )
+    if comparison.ref is not None:
+        why_not = misplaced(then.loaded, now.loaded)
+        if why_not is not None:
+            raise ComparisonError(
+                f"not two trees: {why_not}; install the project in editable mode, or put it on"
+                " pytest's pythonpath"
+            )
+    return Restart(started=order, duets=duets, before=then.record, after=now.record)
+
+
+def run_alone(server: ServerController, key: str, show: Show) -> str | None:
+    """Run a benchmark on one side, a block of whatever it times; return why it could not."""
+    try:
+        with server.start(key, 0, partial(show, f"{server.side}:")) as worker:
+            while isinstance(worker.go(), Ready):
+                worker.block()
+    except SideError as error:
+        return error.reason
+    return None
+
+
+def _quads(start_s: float, block: "Block") -> int:
+    """Return how many quads take about as long as it took to get there."""
+    return min(max(round(start_s / (4 * block.steps * block.wall_s)), MIN_QUADS), MAX_QUADS)

@@ -1,0 +1,126 @@
+"""A worker: a fork of the server that runs one benchmark, as far as the next block to be timed."""
+
+import os
+import random
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NoReturn
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+
+from perfsuite.against.messages import Done, Failed, Line, LineClosedError, Request
+from perfsuite.against.worker.remote_turns import RemoteTurns
+from perfsuite.judging.thresholds import FILE_NAME, load_thresholds
+from perfsuite.measuring.bench import Bench
+from perfsuite.records.notes import Notes
+from perfsuite.session.collection import key_in
+from perfsuite.session.stash import MACHINE, SESSION
+from perfsuite.training.data import Digits
+from perfsuite.training.workload import Workload
+
+Loaded = Callable[[], dict[str, list[str]]]
+"""Tells what was imported, by where it came from (`import_paths.Trees.loaded`)."""
+
+
+@contextmanager
+def forking() -> Iterator[None]:
+    """Keep Python >= 3.12 from warning that there are threads.
+
+    They are those of OpenBLAS, which is at rest and made to be forked.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
+
+
+class Worker:
+    """The plugin that runs one benchmark in a fork, and gives it its `Bench`.
+
+    Args:
+        line: to the coordinator.
+        suite: the folder of the suite.
+        digits: loads what is trained on.
+        loaded: tells what was imported from where.
+    """
+
+    def __init__(
+        self, line: Line[Request], suite: Path, digits: Callable[[], Digits], loaded: Loaded
+    ) -> None:
+        self._line = line
+        self._suite = suite
+        self._digits = digits
+        self._loaded = loaded
+        self._record: dict[str, Any] = {}
+        self._failure: str | None = None
+
+    def run(self, item: pytest.Item, seed: int) -> NoReturn:
+        """Run a benchmark, tell what came of it, and end without the server's own clean-up."""
+        code = 1
+        try:
+            os.setpgid(0, 0)  # with whatever it starts, which ends with it
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            # A fork has inherited the state of its server, which no other restart should.
+            random.seed(seed)
+            np.random.seed(seed)  # whoever draws from it
+            torch.manual_seed(seed)
+            item.config.stash[SESSION] = self
+            item.config.pluginmanager.register(self, "perfsuite-worker")
+            unused = "ignore:Benchmark fixture was not used at all"
+            item.add_marker(pytest.mark.filterwarnings(unused))
+            self._line.receive()  # until it is told to go
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+            if self._failure is not None:
+                self._line.send(Failed(reason=self._failure))
+            else:
+                self._line.send(Done(record=self._record, loaded=self._loaded()))
+            code = 0
+        except LineClosedError:
+            pass  # the coordinator has gone
+        except BaseException:  # told here, since nobody above will
+            traceback.print_exc()
+        finally:
+            with suppress(Exception):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(code)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note why the benchmark failed, or was skipped."""
+        if self._failure is None and not report.passed:
+            self._failure = reason(report)
+
+    @contextmanager
+    def bench(self, item: pytest.Item, workload: Workload) -> Iterator[Bench]:
+        """Return what the benchmark works with, and keep what it measured."""
+        where = item.config.stash[MACHINE]
+        bench = Bench(
+            Notes(key_in(self._suite, item), markers=()),
+            machine=where,
+            workload=workload,
+            digits=self._digits(),
+            thresholds=load_thresholds(self._suite / FILE_NAME, where.hardware.key),
+            turns=RemoteTurns(self._line),
+        )
+        yield bench
+        self._record = msgspec.to_builtins(bench.record(), enc_hook=repr)
+
+
+def reason(report: pytest.CollectReport | pytest.TestReport) -> str:
+    """Return the line that says why, of a report that failed or was skipped."""
+    if report.skipped and isinstance(report.longrepr, tuple):
+        return report.longrepr[2]
+    crash = getattr(report.longrepr, "reprcrash", None)
+    text = crash.message if crash is not None else str(report.longrepr)
+    lines = [line.removeprefix("E ").strip() for line in text.splitlines() if line.strip()]
+    if crash is not None:
+        return lines[0]
+    errors = [line.removeprefix("E ").strip() for line in text.splitlines() if line[:2] == "E "]
+    return (errors or lines or ["no reason was given"])[-1]

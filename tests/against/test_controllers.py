@@ -1,0 +1,136 @@
+"""What the coordinator makes of servers and workers that answer, hang, end, or talk nonsense."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import stub_server
+
+from perfsuite.against import controllers
+from perfsuite.against.controllers import ServerController, SideError
+from perfsuite.against.messages import Done, Setup
+
+SETUP = Setup(
+    side="after",
+    top="/",
+    checkout=None,
+    suite="",
+    suite_folder="/",
+    working_folder_first=False,
+    perfsuite=None,
+    arguments=[],
+)
+Serve = Callable[..., ServerController]
+
+
+@pytest.fixture
+def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
+    monkeypatch.setattr(controllers, "_BOOTSTRAP", stub_server.PLACE)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    started: list[ServerController] = []
+
+    def serve(python: str = sys.executable, **says: object) -> ServerController:
+        monkeypatch.setenv("STUB", json.dumps({"items": {}, **says}))
+        log = tmp_path / "log"
+        started.append(ServerController(SETUP, python=python, folder=tmp_path, log=log))
+        return started[-1]
+
+    yield serve
+    for server in started:
+        server.__exit__()
+
+
+def quiet(done: int, of: int) -> None:
+    pass
+
+
+def test_a_worker_runs_a_benchmark_and_shows_progress(serve: Serve) -> None:
+    server = serve(items={"a": ["slow"]})
+    assert server.collected().items == {"a": ["slow"]}
+    shown = []
+    with server.start("a", 0, lambda *progress: shown.append(progress)) as worker:
+        answer = worker.go()
+    assert isinstance(answer, Done)
+    assert answer.record["metrics"] == stub_server.FIGURE
+    assert shown == [(1, 1)]
+
+
+@pytest.mark.parametrize(
+    ("key", "why"),
+    [
+        ("exits", "ended with exit code 3"),
+        ("strange", "sent an answer that cannot be read: Invalid value 'unheard-of'"),
+        ("early", "answered Ended instead of Ready"),
+    ],
+)
+def test_what_a_worker_should_not_do_is_said_in_one_line(serve: Serve, key: str, why: str) -> None:
+    server = serve()
+    server.collected()
+    with server.start(key, 0, quiet) as worker, pytest.raises(SideError) as caught:
+        worker.go()
+    assert str(caught.value).startswith(f"after: {why}")
+    assert len(str(caught.value).splitlines()) == 1
+    assert not psutil.pid_exists(worker.pid)
+
+
+def test_a_worker_that_hangs_is_ended_and_the_server_goes_on(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve()
+    server.collected()
+    monkeypatch.setattr(controllers, "_TIMEOUT_S", 0.2)
+    with server.start("hung", 0, quiet) as worker:
+        with pytest.raises(SideError, match=r"gave no answer for 0\.2 s"):
+            worker.go()
+        assert psutil.pid_exists(worker.pid)
+        monkeypatch.undo()
+    assert not psutil.pid_exists(worker.pid)
+    with server.start("a", 1, quiet) as worker:
+        assert isinstance(worker.go(), Done)
+
+
+def test_a_server_that_hangs_is_told(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(controllers, "_TIMEOUT_S", 0.2)
+    with pytest.raises(SideError, match=r"gave no answer for 0\.2 s"):
+        serve(hangs=True).collected()
+
+
+@pytest.mark.parametrize(
+    ("prints", "last"),
+    [
+        ("one\nE   ValueError: broken\nat the end", "ValueError: broken"),
+        ("one\nERROR: usage\n", "ERROR: usage"),
+    ],
+    ids=["raised", "printed"],
+)
+def test_how_a_server_ended_is_said_by_what_it_printed_last(
+    serve: Serve, prints: str, last: str
+) -> None:
+    with pytest.raises(SideError) as caught:
+        serve(prints=prints).collected()
+    assert str(caught.value) == f"after: its server ended with exit code 1, saying: {last}"
+
+
+@pytest.mark.parametrize(
+    ("python", "why"),
+    [
+        ("/no/python", "/no/python cannot be started: No such file or directory"),
+        ("/bin/false", "its server ended with exit code 1, saying: nothing"),
+    ],
+)
+def test_an_interpreter_that_is_none_is_told(serve: Serve, python: str, why: str) -> None:
+    with pytest.raises(SideError) as caught:
+        serve(python).collected()
+    assert caught.value.reason == why
+
+
+def test_the_end_of_a_server_ends_its_workers(serve: Serve) -> None:
+    with serve() as server:
+        server.collected()
+        worker = server.start("hung", 0, quiet)
+    psutil.wait_procs([psutil.Process(worker.pid)] if psutil.pid_exists(worker.pid) else [], 10)
+    assert not psutil.pid_exists(worker.pid)
+    worker.__exit__()
