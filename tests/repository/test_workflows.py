@@ -100,8 +100,9 @@ def test_no_credentials_are_left_in_a_checkout(path: Path) -> None:
 @of_each
 def test_what_a_script_calls_is_there(path: Path) -> None:
     words = [word for script in scripts(path) for word in shlex.split(script)]
-    assert all((ROOT / word).is_file() for word in words if word.startswith("tools/"))
-    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+    called = [word for word in words if word.startswith(("tools/", ".ci/"))]
+    assert all((ROOT / word).is_file() for word in called)
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
     asked = [after for word, after in pairwise(words) if word == "make"]
     assert asked
     assert set(asked) <= set(targets)

@@ -1,0 +1,70 @@
+"""What has to pass before a change lands, wherever it is asked for: make, git and GitHub."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import lowest
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+def jobs() -> dict[str, Any]:
+    path = ROOT / ".github" / "workflows" / "tests.yml"
+    found = yaml.safe_load(path.read_text(encoding="utf-8"))["jobs"]
+    assert isinstance(found, dict)
+    return found
+
+
+def recipe(target: str) -> list[str]:
+    (body,) = re.findall(rf"^{target}:.*\n((?:\t.*\n)+)", MAKEFILE, flags=re.MULTILINE)
+    return [line.strip() for line in body.splitlines()]
+
+
+def test_git_runs_before_a_commit_what_make_check_runs() -> None:
+    text = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    (local,) = yaml.safe_load(text)["repos"]
+    hooks = [hook["entry"].removesuffix(" --force-exclude") for hook in local["hooks"]]
+    checks = [line.replace("$(BIN)/", ".venv/bin/") for line in recipe("check")]
+    assert hooks == [re.sub(r"( --check)? \.$", "", line) for line in checks]
+
+
+def test_make_test_runs_every_test_once_and_holds_the_coverage_to_its_floor() -> None:
+    fast, slow = recipe("test")
+    assert ('-m "not slow"' in fast, "-m slow" in slow) == (True, True)
+    assert "--cov-append" in slow
+    assert "--cov-fail-under" not in slow
+    assert PROJECT["tool"]["coverage"]["report"]["fail_under"] >= 90
+
+
+def test_no_job_can_fail_unseen() -> None:
+    found = jobs()
+    assert set(found.pop("required")["needs"]) == set(found)
+
+
+def test_the_fast_tests_run_from_the_oldest_python_on() -> None:
+    pythons = jobs()["fast"]["strategy"]["matrix"]["python"]
+    assert PROJECT["project"]["requires-python"] == f">={pythons[0]}"
+    assert pythons == [f"3.{minor}" for minor in range(11, 11 + len(pythons))]
+
+
+def test_the_lowest_versions_are_those_of_the_project(capsys: pytest.CaptureFixture[str]) -> None:
+    assert lowest.main([str(ROOT / "pyproject.toml")]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == len(PROJECT["project"]["dependencies"])
+    assert "pytest-benchmark==5.3" in printed  # which has an upper bound too
+
+
+@pytest.mark.parametrize("dependency", ["torch", "torch<3", "torch~=2.0", "torch>=2; extra == 'a'"])
+def test_a_dependency_without_a_plain_lower_bound_is_refused(
+    tmp_path: Path, dependency: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "pyproject.toml"
+    path.write_text(f'[project]\ndependencies = ["{dependency}"]\n', encoding="utf-8")
+    assert lowest.main([str(path)]) == 1
+    assert capsys.readouterr().err == f"lowest: {dependency}: no lower bound, such as name>=1.2\n"
