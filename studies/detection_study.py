@@ -25,10 +25,10 @@ import torch
 from recordings import Study, read_study, write_study
 from slowdown import slowed
 from study_verdicts import Restart, Trial, perfsuite_says, verdicts
-from worker_study import Worker, restart
+from worker_study import ArmProcess, restart
 
-from perfsuite.devices.choice import choose_device
-from perfsuite.devices.device import DeviceError
+from perfsuite.devices.choice import choose_device, device_of
+from perfsuite.devices.device import Clock, DeviceError
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.gates import Outcome
 from perfsuite.judging.stopping import sample
@@ -51,6 +51,11 @@ def make_arm(seed: int, *, device: str, slowdown: float) -> Arm:
     return arm
 
 
+def clock_for(device: str) -> Clock:
+    """Return the clock of a kind of device."""
+    return device_of(torch.device(device)).clock()
+
+
 def run_trial(index: int, *, device: str, slowdown: float, budget_s: float, alone: bool) -> Trial:
     """Measure both ways, the one first that was second in the trial before.
 
@@ -62,6 +67,7 @@ def run_trial(index: int, *, device: str, slowdown: float, budget_s: float, alon
         alone: leave the other way out.
     """
     makers = [partial(make_arm, device=device, slowdown=each) for each in (0.0, slowdown)]
+    make_clock = partial(clock_for, device)
     block_steps = BLOCK_STEPS[device]
     # To start a pair takes as long as 6 groups of turns. Longer turns tell more of a pair, but a
     # short budget has to start enough of them for a first look.
@@ -71,7 +77,7 @@ def run_trial(index: int, *, device: str, slowdown: float, budget_s: float, alon
     def observe(number: int) -> Restart:
         # A multiple of four more, so that the order of a restart stays what its number makes it.
         number += 1000 * index
-        duet = restart(*makers, index=number, quads=quads, steps=block_steps, device=device)
+        duet = restart(*makers, index=number, quads=quads, steps=block_steps, make_clock=make_clock)
         before_s, after_s = ([round(time_s, 7) for time_s in duet.times_s(side)] for side in "AB")
         return Restart(before_s=before_s, after_s=after_s)
 
@@ -89,10 +95,10 @@ def run_trial(index: int, *, device: str, slowdown: float, budget_s: float, alon
         for maker in makers:
             end_s = time.monotonic() + budget_s / 2
             times_s: list[float] = []
-            with Worker(maker, seed=index, steps=block_steps, device=device) as worker:
-                worker.ready()
+            with ArmProcess(maker, seed=index, steps=block_steps, make_clock=make_clock) as process:
+                process.ready()
                 while not times_s or time.monotonic() < end_s:
-                    times_s.append(round(worker.block().step_s, 7))
+                    times_s.append(round(process.block().step_s, 7))
             runs.append(times_s)
         return runs
 

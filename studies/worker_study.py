@@ -9,15 +9,16 @@ from typing import Any, Self
 
 import torch
 
-from perfsuite.devices.choice import device_of
+from perfsuite.devices.cpu import HostClock
+from perfsuite.devices.device import Clock
 from perfsuite.judging.blocks import Block, resting_collector
 from perfsuite.judging.interleaving import Duet, starting_order, take_turns
 from perfsuite.measuring.timing import Timeable, time_block, warm_up
 
-__all__ = ["MakeArm", "Worker", "WorkerError", "restart"]
-
 MakeArm = Callable[[int], Timeable]
 """Builds what is timed, from a seed; defined in a module, so that a process can be sent it."""
+MakeClock = Callable[[], Clock]
+"""Builds what measures it, likewise."""
 
 # Forked from a server that has imported what is needed and touched neither a GPU nor a
 # parallel region, a process is ready in a twentieth of a second instead of ten.
@@ -27,14 +28,14 @@ _CONTEXT.set_forkserver_preload([__name__, "perfsuite.training.workload"])
 
 _GRACE_S = 5.0
 _PATIENCE_S = 300.0
-"""A worker that does not answer for so long hangs; no warm-up takes a tenth of it."""
+"""A process that does not answer for so long hangs; no warm-up takes a tenth of it."""
 
 
-class WorkerError(RuntimeError):
-    """A worker that ended, or could not do what it was asked."""
+class ArmProcessError(RuntimeError):
+    """The process of an arm ended, or could not do what it was asked."""
 
 
-class Worker:
+class ArmProcess:
     """A fresh process with a warm arm, which times a block whenever it is asked.
 
     It works with one thread: two teams of threads on the same cores spin against each other.
@@ -43,13 +44,15 @@ class Worker:
         make_arm: builds the arm, in the process.
         seed: handed to it.
         steps: training steps in a block.
-        device: what the arm runs on.
+        make_clock: builds what measures it, in the process too.
     """
 
-    def __init__(self, make_arm: MakeArm, *, seed: int, steps: int, device: str = "cpu") -> None:
+    def __init__(
+        self, make_arm: MakeArm, *, seed: int, steps: int, make_clock: MakeClock = HostClock
+    ) -> None:
         self._pipe, theirs = _CONTEXT.Pipe()
         self._process = _CONTEXT.Process(
-            target=_work, args=(theirs, make_arm, seed, steps, device), daemon=True
+            target=_work, args=(theirs, make_arm, make_clock, seed, steps), daemon=True
         )
         self._process.start()
         theirs.close()
@@ -70,7 +73,7 @@ class Worker:
         """Return once the arm is warm.
 
         Raises:
-            WorkerError: it did not get there.
+            ArmProcessError: it did not get there.
         """
         self._receive()
 
@@ -78,7 +81,7 @@ class Worker:
         """Return the timing of the next block.
 
         Raises:
-            WorkerError: the worker could not take it.
+            ArmProcessError: the process could not take it.
         """
         with suppress(OSError):  # one that has gone is told by what it does not answer
             self._pipe.send("block")
@@ -99,23 +102,27 @@ class Worker:
     def _receive(self) -> Any:
         try:
             if not self._pipe.poll(_PATIENCE_S):
-                raise WorkerError(f"a worker gave no answer for {_PATIENCE_S:g} s")
+                raise ArmProcessError(f"the arm's process gave no answer for {_PATIENCE_S:g} s")
             answer = self._pipe.recv()
         except (EOFError, ConnectionResetError):
             self._process.join()
-            raise WorkerError(f"a worker ended with {self._process.exitcode}") from None
+            raise ArmProcessError(
+                f"the arm's process ended with {self._process.exitcode}"
+            ) from None
         if isinstance(answer, str):
-            raise WorkerError(answer)
+            raise ArmProcessError(answer)
         return answer
 
 
-def _work(pipe: Connection, make_arm: MakeArm, seed: int, steps: int, device: str) -> None:
-    """Be a worker: warm up, say so, then time a block for each request until told to quit."""
+def _work(
+    pipe: Connection, make_arm: MakeArm, make_clock: MakeClock, seed: int, steps: int
+) -> None:
+    """Warm up, say so, then time a block for each request until told to quit."""
     # Ctrl-C reaches all processes of a terminal; whoever started this one will end it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     try:
-        arm, clock = make_arm(seed), device_of(torch.device(device)).clock()
+        arm, clock = make_arm(seed), make_clock()
         warm_up(arm, clock, steps=steps)
         pipe.send(None)
         with resting_collector():
@@ -128,22 +135,28 @@ def _work(pipe: Connection, make_arm: MakeArm, seed: int, steps: int, device: st
 
 
 def restart(
-    before: MakeArm, after: MakeArm, *, index: int, quads: int, steps: int, device: str = "cpu"
+    before: MakeArm,
+    after: MakeArm,
+    *,
+    index: int,
+    quads: int,
+    steps: int,
+    make_clock: MakeClock = HostClock,
 ) -> Duet:
-    """Start a pair of workers and let them take turns; return their duet, A for `before`.
+    """Start a pair of processes and let them take turns; return their duet, A for `before`.
 
     Raises:
-        WorkerError: one of them ended, or raised.
+        ArmProcessError: one of them ended, or raised.
     """
     makers = {"A": before, "B": after}
     with ExitStack() as stack:
-        workers = {
+        processes = {
             letter: stack.enter_context(
-                Worker(makers[letter], seed=index, steps=steps, device=device)
+                ArmProcess(makers[letter], seed=index, steps=steps, make_clock=make_clock)
             )
             for letter in starting_order(index)
         }
-        for worker in workers.values():
-            worker.ready()
-        first, second = workers["A"].block, workers["B"].block
+        for process in processes.values():
+            process.ready()
+        first, second = processes["A"].block, processes["B"].block
         return take_turns(first, second, index=index, quads=lambda _: quads)

@@ -1,53 +1,27 @@
-"""Workers of the studies: fresh processes that take turns, and say so when they cannot."""
+"""Arms of the studies: fresh processes that take turns, and say so when they cannot."""
 
 import os
 import signal
-import statistics
 from functools import partial
-from itertools import repeat
 
 import pytest
-import torch
-from fakes import NOTHING
-from torch import Tensor
-from worker_study import Worker, WorkerError, restart
+from stand_ins import NOW_S, make_arm, make_clock
+from worker_study import ArmProcess, ArmProcessError, restart
 
-from perfsuite.measuring.timing import Timeable
+pytestmark = pytest.mark.slow
 
-
-class Arm:
-    """Spins for a while in every step; it crosses to another process by its arguments."""
-
-    def __init__(self, seed: int, *, spins: int = 200, fails_at: int = -1) -> None:
-        self.spins, self.fails_at, self.steps = spins, fails_at, 0
-        if fails_at == 0:
-            raise ValueError(f"no arm for seed {seed}")
-
-    def take(self, steps: int) -> list[tuple[Tensor, Tensor]]:
-        return list(repeat((NOTHING, NOTHING), steps))
-
-    def step(self, images: Tensor, labels: Tensor) -> Tensor:  # noqa: ARG002  # as a step is called
-        self.steps += 1
-        if self.steps == self.fails_at:
-            raise RuntimeError("out of memory")
-        for _ in range(self.spins):
-            torch.eye(8).sum()
-        return NOTHING
-
-    def restore(self) -> None:
-        pass
-
-
-def make_arm(seed: int, **settings: int) -> Timeable:
-    return Arm(seed, **settings)
+Process = partial(ArmProcess, steps=1, make_clock=make_clock)
 
 
 def test_a_pair_takes_turns_and_the_slower_side_is_slower() -> None:
-    slow = partial(make_arm, spins=2000)
-    pairs = [restart(make_arm, slow, index=index, quads=2, steps=1) for index in range(4)]
-    assert [pair.order for pair in pairs] == ["ABBABAAB", "ABBABAAB", "BAABABBA", "BAABABBA"]
-    # Ten times the work; a busy machine may hide it from a pair, not from most of four.
-    assert statistics.median(pair.point("B", over="A") for pair in pairs) > 2
+    slow = partial(make_arm, step_s=0.01)
+    pairs = [
+        restart(make_arm, slow, index=index, quads=2, steps=1, make_clock=make_clock)
+        for index in range(3)
+    ]
+    assert [pair.order for pair in pairs] == ["ABBABAAB", "ABBABAAB", "BAABABBA"]
+    assert [pair.point("B", over="A") for pair in pairs] == [pytest.approx(10)] * 3
+    assert NOW_S == [0.0]  # all of it passed elsewhere
 
 
 @pytest.mark.parametrize(
@@ -57,52 +31,55 @@ def test_a_pair_takes_turns_and_the_slower_side_is_slower() -> None:
 )
 def test_an_arm_that_cannot_be_made_ready_is_told(fails_at: int, message: str) -> None:
     with (
-        Worker(partial(make_arm, fails_at=fails_at), seed=3, steps=1) as worker,
-        pytest.raises(WorkerError, match=message),
+        Process(partial(make_arm, fails_at=fails_at), seed=3) as process,
+        pytest.raises(ArmProcessError, match=message),
     ):
-        worker.ready()
+        process.ready()
 
 
 def test_a_step_that_fails_later_is_told_where_it_was_asked_for() -> None:
-    with Worker(partial(make_arm, fails_at=30), seed=0, steps=1) as worker:
-        worker.ready()
+    with Process(partial(make_arm, fails_at=30), seed=0) as process:
+        process.ready()
         # It took some steps to warm up, and at most 12.
-        blocks = (worker.block() for _ in range(30))
-        with pytest.raises(WorkerError, match="RuntimeError: out of memory"):
+        blocks = (process.block() for _ in range(30))
+        with pytest.raises(ArmProcessError, match="RuntimeError: out of memory"):
             list(blocks)
 
 
-def test_a_worker_that_is_killed_is_told() -> None:
-    with Worker(make_arm, seed=0, steps=1) as worker:
-        worker.ready()
-        os.kill(worker.pid, signal.SIGKILL)
-        with pytest.raises(WorkerError, match="ended with -9"):
-            worker.block()
+def test_a_process_that_is_killed_is_told() -> None:
+    with Process(make_arm, seed=0) as process:
+        process.ready()
+        os.kill(process.pid, signal.SIGKILL)
+        with pytest.raises(ArmProcessError, match="ended with -9"):
+            process.block()
 
 
-def test_a_worker_that_hangs_is_told_and_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_hangs_is_told_and_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker_study._PATIENCE_S", 0.2)
     monkeypatch.setattr("worker_study._GRACE_S", 0.2)
-    hung = partial(make_arm, spins=10**9)
-    with Worker(hung, seed=0, steps=1) as worker, pytest.raises(WorkerError, match="no answer"):
-        worker.ready()
+    hung = partial(make_arm, hangs=True)
+    with (
+        Process(hung, seed=0) as process,
+        pytest.raises(ArmProcessError, match="no answer"),
+    ):
+        process.ready()
     with pytest.raises(ProcessLookupError):
-        os.kill(worker.pid, 0)
+        os.kill(process.pid, 0)
 
 
-def test_a_worker_leaves_ctrl_c_to_whoever_started_it() -> None:
-    with Worker(make_arm, seed=0, steps=1) as worker:
-        worker.ready()
-        os.kill(worker.pid, signal.SIGINT)
-        assert worker.block().steps == 1
+def test_ctrl_c_is_left_to_whoever_started_the_processes() -> None:
+    with Process(make_arm, seed=0) as process:
+        process.ready()
+        os.kill(process.pid, signal.SIGINT)
+        assert process.block().steps == 1
 
 
-def test_every_worker_is_a_process_of_its_own_and_gone_afterwards() -> None:
+def test_every_arm_has_a_process_of_its_own_that_is_gone_afterwards() -> None:
     pids = set()
     for _ in range(2):
-        with Worker(make_arm, seed=0, steps=1) as worker:
-            worker.ready()
-            pids.add(worker.pid)
+        with Process(make_arm, seed=0) as process:
+            process.ready()
+            pids.add(process.pid)
     assert len(pids | {os.getpid()}) == 3
     for pid in pids:
         with pytest.raises(ProcessLookupError):

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -157,26 +158,14 @@ def trained(
 
     def pair(device: torch.device, seed: int) -> SeedPair:
         given = batches(device, seed, STEPS)
-        seen = _poisoned(given, nan_at)
-
-        def run(each: type[TrainStep], at: Precision, fed: list[Batch], nudge: bool) -> TrainingRun:
-            step = factory(
-                each,
-                device,
-                model=one_convolution,
-                optimizer=optimizer,
-                criterion=criterion,
-                seed=seed,
-            )(at)
-            if nudge:
-                perturb(step.model, seed)
-            return train(step, fed, device_of(device).clock())  # type: ignore[arg-type]  # it is a TrainStep
-
+        make_step = factory(
+            kind, device, model=one_convolution, optimizer=optimizer, criterion=criterion, seed=seed
+        )
         return SeedPair(
             seed=seed,
-            reference=run(TrainStep, Precision.fp32, given, nudge=False),
-            candidate=run(kind, precision, seen, nudge=False),
-            control=run(TrainStep, Precision.fp32, given, nudge=True),
+            reference=_right(device, seed, optimizer, criterion, perturbed=False),
+            candidate=_train(make_step(precision), _poisoned(given, nan_at), device),
+            control=_right(device, seed, optimizer, criterion, perturbed=True),
         )
 
     def check(device: torch.device) -> tuple[Verdict, ...]:
@@ -184,6 +173,33 @@ def trained(
         return tuple(verdict for verdict in verdicts if verdict.gate in gates)
 
     return check
+
+
+@cache
+def _right(
+    device: torch.device,
+    seed: int,
+    optimizer: Callable[[Parameters], torch.optim.Optimizer],
+    criterion: Criterion | None,
+    *,
+    perturbed: bool,
+) -> TrainingRun:
+    """Train right steps at fp32, which many rows are held against."""
+    step = factory(
+        TrainStep,
+        device,
+        model=one_convolution,
+        optimizer=optimizer,
+        criterion=criterion,
+        seed=seed,
+    )(Precision.fp32)
+    if perturbed:
+        perturb(step.model, seed)
+    return _train(step, batches(device, seed, STEPS), device)
+
+
+def _train(step: Any, fed: list[Batch], device: torch.device) -> TrainingRun:
+    return train(step, fed, device_of(device).clock())
 
 
 def _poisoned(given: Sequence[Batch], at: int | None) -> list[Batch]:

@@ -1,15 +1,16 @@
 """Environments in which a step takes longer than it should, and how its gates come to be judged."""
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import cycle
+from time import sleep
 
 import torch
 from torch import Tensor, nn
 
 from perfsuite.devices.choice import device_of
+from perfsuite.devices.device import Clock
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.gates import Outcome, Verdict, at_most
 from perfsuite.judging.interleaving import Duet, duet
@@ -38,9 +39,14 @@ def arm(device: torch.device, model: Callable[[], nn.Module] = two_convolutions)
     )
 
 
+def clock_for(device: torch.device) -> Clock:
+    """Return the device's clock."""
+    return device_of(device).clock()
+
+
 def compared(gate: str, first: Arm, second: Arm, device: torch.device) -> Verdict:
     """Judge how much longer the second arm takes, by a duet that goes on until that is clear."""
-    clock = device_of(device).clock()
+    clock = clock_for(device)
     for each in (first, second):
         warm_up(each, clock, steps=STEPS)
 
@@ -83,7 +89,7 @@ def fed(wait_s: float) -> Check:
 
     def waiting(given: Iterable[Batch]) -> Iterator[Batch]:
         for batch in given:
-            time.sleep(wait_s)
+            sleep(wait_s)
             yield batch
 
     def check(device: torch.device) -> tuple[Verdict, ...]:
@@ -102,7 +108,7 @@ def an_epoch(last: int) -> Check:
         *epoch, (images, labels) = batches(device, 0, 4)
         order = cycle([*epoch, (images[:last], labels[:last])])
         try:
-            time_block(replace(arm(device), order=order), device_of(device).clock(), 8)
+            time_block(replace(arm(device), order=order), clock_for(device), 8)
         except DataError as error:
             outcome, figure = Outcome.FAIL, str(error)
         else:

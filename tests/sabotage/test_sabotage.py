@@ -1,11 +1,59 @@
 """Every planted bug turns its gates red, for the right reason; its healthy twin is green."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from perfsuite.probes.registry import PROBES
+from sabotage import speed
 from sabotage.catalogue import COUNT, ROWS
 from sabotage.row import Row, not_green, not_red
+
+OPERATOR_S = 1e-4
+clock_for = speed.clock_for
+
+
+class OperatorClock(TorchDispatchMode):
+    """A clock by which every operator takes equally long, and a wait as long as it should."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's
+        self.now_s = self.started_s = 0.0
+
+    def start(self) -> None:
+        self.started_s = self.now_s
+        self.__enter__()  # type: ignore[no-untyped-call]  # torch's
+
+    def stop(self) -> tuple[float, float | None]:
+        self.__exit__(None, None, None)  # type: ignore[no-untyped-call]  # torch's
+        return self.now_s - self.started_s, None
+
+    def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        self.now_s += OPERATOR_S
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.fixture(autouse=True)
+def counts_operators(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time steps on a CPU by what they do: a busy machine may leave open what a real clock says."""
+    clock = OperatorClock()
+    monkeypatch.setattr(
+        speed, "clock_for", lambda device: clock if device.type == "cpu" else clock_for(device)
+    )
+    monkeypatch.setattr(speed, "sleep", clock.sleep)
+    monkeypatch.setattr(speed, "STEPS", 1)  # one is like the next
 
 
 def device_of(row: Row) -> torch.device:
