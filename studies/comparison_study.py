@@ -34,7 +34,7 @@ FOLDER = Path(__file__).parent.parent / "docs" / "studies"
 PLANTED = "benchmarks/test_step_time.py::test_step_time[{precision}]"
 
 
-class Benchmark(msgspec.Struct, frozen=True, kw_only=True):
+class ComparedBenchmark(msgspec.Struct, frozen=True, kw_only=True):
     """What a session said of one benchmark.
 
     Attributes:
@@ -50,7 +50,7 @@ class Benchmark(msgspec.Struct, frozen=True, kw_only=True):
     figures: dict[str, str]
 
 
-class Session(msgspec.Struct, frozen=True, kw_only=True):
+class ComparedSession(msgspec.Struct, frozen=True, kw_only=True):
     """One session.
 
     Attributes:
@@ -65,19 +65,19 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     took_s: float
     started: str
     load_1min: float
-    benchmarks: list[Benchmark]
+    benchmarks: list[ComparedBenchmark]
 
 
-class Study(msgspec.Struct, kw_only=True):
+class ComparisonStudy(msgspec.Struct, kw_only=True):
     """All sessions of one machine."""
 
     hardware: str
     count: int
     software: dict[str, Any]
-    sessions: list[Session]
+    sessions: list[ComparedSession]
 
 
-def run_session(share: float, arguments: Sequence[str]) -> Session:
+def run_session(share: float, arguments: Sequence[str]) -> ComparedSession:
     """Compare a fresh clone, slowed down or not, with its own HEAD.
 
     Raises:
@@ -98,7 +98,7 @@ def run_session(share: float, arguments: Sequence[str]) -> Session:
         record = each["extra_info"]["perfsuite"]
         said = {v["gate"].removeprefix("against "): v for v in record["verdicts"]}
         benchmarks.append(
-            Benchmark(
+            ComparedBenchmark(
                 name=each["name"],
                 words={name: v["word"] or v["outcome"] for name, v in said.items()},
                 figures={name: v["figure"] for name, v in said.items()},
@@ -109,7 +109,7 @@ def run_session(share: float, arguments: Sequence[str]) -> Session:
                 ],
             )
         )
-    return Session(
+    return ComparedSession(
         planted=share,
         took_s=round(took_s, 1),
         started=started,
@@ -130,7 +130,7 @@ def _ratio(turns: Mapping[str, Any]) -> float:
     return round(Duet(quads).point("B", over="A"), 6)
 
 
-def report(study: Study) -> str:
+def report(study: ComparisonStudy) -> str:
     """Return the study as Markdown."""
     versions = study.software
     lines = [
@@ -211,14 +211,12 @@ def main(argv: Sequence[str]) -> int:
         device = choose_device(given.device)
         where, versions = device.hardware(), device.software()
         path = given.folder / f"against-{where.key}.json"
-        study = Study(hardware=where.name, count=where.count, software=versions, sessions=[])
+        study = ComparisonStudy(
+            hardware=where.name, count=where.count, software=versions, sessions=[]
+        )
         if path.exists():
-            study = msgspec.json.decode(path.read_bytes(), type=Study)
-        if changes := software_changes(study.software, versions):
-            raise RuntimeError(
-                f"{path} was recorded with other software ({', '.join(changes)}); move it away"
-            )
-        record(study, path, given)
+            study = msgspec.json.decode(path.read_bytes(), type=ComparisonStudy)
+        record(study, path, given, versions)
         if not study.sessions:
             raise RuntimeError("nothing was recorded")
     except (DeviceError, OSError, RuntimeError, msgspec.DecodeError) as error:
@@ -233,8 +231,14 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def record(study: Study, path: Path, given: argparse.Namespace) -> None:
-    """Run the sessions that are still missing, and keep each as soon as it is done."""
+def record(
+    study: ComparisonStudy, path: Path, given: argparse.Namespace, versions: dict[str, Any]
+) -> None:
+    """Run the sessions that are still missing, and keep each as soon as it is done.
+
+    Raises:
+        RuntimeError: the others were recorded with other software.
+    """
     precision = "fp16" if given.device == "cuda" else "fp32"
     one = ["--perf-budget", str(given.budget), PLANTED.format(precision=precision)]
     plan = [(given.slowdown / 100, one)] * given.planted + [(0.0, ["benchmarks"])] * given.sessions
@@ -243,6 +247,10 @@ def record(study: Study, path: Path, given: argparse.Namespace) -> None:
         if have[share] > 0:
             have[share] -= 1
             continue
+        if changes := software_changes(study.software, versions):
+            raise RuntimeError(
+                f"{path} was recorded with other software ({', '.join(changes)}); move it away"
+            )
         session = run_session(share, [*arguments, "--perf-device", given.device])
         study.sessions.append(session)
         write_whole(path, msgspec.json.format(msgspec.json.encode(study), indent=1))

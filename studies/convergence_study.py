@@ -53,7 +53,7 @@ SMALL = Workload(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
+class TrainedCase:
     """What is trained, and whether the gate has to be red.
 
     Attributes:
@@ -76,11 +76,11 @@ class Case:
 
 
 CASES = (
-    Case(name="A/A, tiny", workload=WORKLOADS["tiny"], precision=Precision.fp32),
-    Case(name="A/A, small", workload=SMALL, precision=Precision.fp32),
-    Case(name="bf16, small", workload=SMALL, precision=Precision.bf16),
-    Case(name="fp16, small", workload=SMALL, precision=Precision.fp16),
-    Case(
+    TrainedCase(name="A/A, tiny", workload=WORKLOADS["tiny"], precision=Precision.fp32),
+    TrainedCase(name="A/A, small", workload=SMALL, precision=Precision.fp32),
+    TrainedCase(name="bf16, small", workload=SMALL, precision=Precision.bf16),
+    TrainedCase(name="fp16, small", workload=SMALL, precision=Precision.fp16),
+    TrainedCase(
         name="double step, small",
         workload=SMALL,
         precision=Precision.bf16,
@@ -88,7 +88,7 @@ CASES = (
         faulty=True,
         trials=10,
     ),
-    Case(
+    TrainedCase(
         name="clipping without unscale, small",
         workload=SMALL,
         precision=Precision.fp16,
@@ -97,7 +97,7 @@ CASES = (
         faulty=True,
         trials=10,
     ),
-    Case(
+    TrainedCase(
         name="scale of 2^40, small",
         workload=SMALL,
         precision=Precision.fp16,
@@ -108,7 +108,7 @@ CASES = (
 )
 
 
-class Trial(msgspec.Struct, frozen=True, kw_only=True):
+class ConvergenceTrial(msgspec.Struct, frozen=True, kw_only=True):
     """What the gates said once: outcomes, the figure of the mean loss, and if it took two tries."""
 
     case: str
@@ -117,16 +117,16 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     twice: bool
 
 
-class Study(msgspec.Struct, kw_only=True):
+class ConvergenceStudy(msgspec.Struct, kw_only=True):
     """Every trial of one machine, with one torch, held against the same thresholds."""
 
     hardware: str
     torch: str
     asked: ConvergenceLimits
-    trials: list[Trial]
+    trials: list[ConvergenceTrial]
 
 
-def pair(case: Case, digits: Digits, seed: int) -> SeedPair:
+def pair(case: TrainedCase, digits: Digits, seed: int) -> SeedPair:
     """Train reference, candidate and control from one seed."""
     workload, device = case.workload, digits.labels.device
 
@@ -154,7 +154,9 @@ def pair(case: Case, digits: Digits, seed: int) -> SeedPair:
     )
 
 
-def run_trial(case: Case, digits: Digits, number: int, asked: ConvergenceLimits) -> Trial:
+def run_trial(
+    case: TrainedCase, digits: Digits, number: int, asked: ConvergenceLimits
+) -> ConvergenceTrial:
     """Judge once, as the benchmark does, with seeds that no other trial has."""
 
     def trained(seeds: Sequence[int]) -> tuple[SeedPair, ...]:
@@ -166,7 +168,7 @@ def run_trial(case: Case, digits: Digits, number: int, asked: ConvergenceLimits)
     for verdict in verdicts:  # the scale has two
         if outcomes.get(verdict.gate, Outcome.PASS) is Outcome.PASS:
             outcomes[verdict.gate] = verdict.outcome
-    return Trial(
+    return ConvergenceTrial(
         case=case.name,
         outcomes=outcomes,
         mean_loss=verdicts[0].figure,
@@ -174,13 +176,13 @@ def run_trial(case: Case, digits: Digits, number: int, asked: ConvergenceLimits)
     )
 
 
-def worst(trial: Trial) -> Outcome:
+def worst(trial: ConvergenceTrial) -> Outcome:
     """Return what the benchmark as a whole would say."""
     said = set(trial.outcomes.values())
     return next(each for each in (Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.PASS) if each in said)
 
 
-def page(study: Study) -> str:
+def page(study: ConvergenceStudy) -> str:
     """Return the report as Markdown."""
     lines = [
         "# How good is the convergence gate?",
@@ -221,30 +223,40 @@ def main(argv: Sequence[str]) -> int:
     where = device.hardware()
     asked = load_thresholds(ROOT / "benchmarks" / "thresholds.toml", where.key).convergence
     path = folder / f"convergence-{where.key}.json"
-    fresh = Study(hardware=str(where), torch=str(torch.__version__), asked=asked, trials=[])
+    fresh = ConvergenceStudy(
+        hardware=str(where), torch=str(torch.__version__), asked=asked, trials=[]
+    )
     try:
-        study = msgspec.json.decode(path.read_bytes(), type=Study) if path.exists() else fresh
+        study = (
+            msgspec.json.decode(path.read_bytes(), type=ConvergenceStudy)
+            if path.exists()
+            else fresh
+        )
     except (OSError, msgspec.DecodeError) as error:
         print(f"convergence: {path}: cannot be read: {error}; move it away", file=sys.stderr)
         return 1
-    if (study.torch, study.asked) != (fresh.torch, fresh.asked):
+    missing = [
+        (case, number)
+        for case in CASES
+        for number in range(sum(t.case == case.name for t in study.trials), case.trials)
+    ]
+    if missing and (study.torch, study.asked) != (fresh.torch, fresh.asked):
         then = f"torch {study.torch} and {study.asked}"
         print(f"convergence: {path} was recorded with {then}; move it away", file=sys.stderr)
         return 1
     digits = load_digits("mnist5k", device.place)
     try:
-        for case in CASES:
-            for number in range(sum(t.case == case.name for t in study.trials), case.trials):
-                start_s = time.monotonic()
-                trial = run_trial(case, digits, number, asked)
-                study.trials.append(trial)
-                write_whole(path, msgspec.json.format(msgspec.json.encode(study), indent=1))
-                took_s = time.monotonic() - start_s
-                print(
-                    f"{case.name} {number + 1}/{case.trials}: {worst(trial)}, mean loss"
-                    f" {trial.mean_loss} ({took_s:.0f} s)",
-                    flush=True,
-                )
+        for case, number in missing:
+            start_s = time.monotonic()
+            trial = run_trial(case, digits, number, asked)
+            study.trials.append(trial)
+            write_whole(path, msgspec.json.format(msgspec.json.encode(study), indent=1))
+            took_s = time.monotonic() - start_s
+            print(
+                f"{case.name} {number + 1}/{case.trials}: {worst(trial)}, mean loss"
+                f" {trial.mean_loss} ({took_s:.0f} s)",
+                flush=True,
+            )
     except KeyboardInterrupt:
         print(f"\nconvergence: {len(study.trials)} trials are kept in {path}", file=sys.stderr)
         return 130

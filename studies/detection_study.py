@@ -22,9 +22,9 @@ from statistics import fmean
 import msgspec
 import psutil
 import torch
-from recordings import Study, read_study, write_study
+from recordings import DetectionStudy, read_study, write_study
 from slowdown import slowed
-from study_verdicts import Restart, Trial, perfsuite_says, verdicts
+from study_verdicts import DetectionTrial, PairTimes, perfsuite_says, verdicts
 from worker_study import ArmProcess, restart
 
 from perfsuite.devices.choice import choose_device, device_of
@@ -56,7 +56,9 @@ def clock_for(device: str) -> Clock:
     return device_of(torch.device(device)).clock()
 
 
-def run_trial(index: int, *, device: str, slowdown: float, budget_s: float, alone: bool) -> Trial:
+def run_trial(
+    index: int, *, device: str, slowdown: float, budget_s: float, alone: bool
+) -> DetectionTrial:
     """Measure both ways, the one first that was second in the trial before.
 
     Args:
@@ -74,18 +76,18 @@ def run_trial(index: int, *, device: str, slowdown: float, budget_s: float, alon
     quads = 6 if budget_s < 60 else 12
     started = datetime.now(UTC).isoformat(timespec="seconds")
 
-    def observe(number: int) -> Restart:
+    def observe(number: int) -> PairTimes:
         # A multiple of four more, so that the order of a restart stays what its number makes it.
         number += 1000 * index
         duet = restart(*makers, index=number, quads=quads, steps=block_steps, make_clock=make_clock)
         before_s, after_s = ([round(time_s, 7) for time_s in duet.times_s(side)] for side in "AB")
-        return Restart(before_s=before_s, after_s=after_s)
+        return PairTimes(before_s=before_s, after_s=after_s)
 
-    def clear(restarts: Sequence[Restart]) -> bool:
+    def clear(restarts: Sequence[PairTimes]) -> bool:
         said = perfsuite_says([each.ratio for each in restarts])
         return said is not Outcome.INCONCLUSIVE
 
-    def take_turns() -> tuple[list[Restart], float]:
+    def take_turns() -> tuple[list[PairTimes], float]:
         start_s = time.monotonic()
         restarts = sample(observe, clear=clear, budget_s=budget_s)
         return restarts, time.monotonic() - start_s
@@ -105,7 +107,7 @@ def run_trial(index: int, *, device: str, slowdown: float, budget_s: float, alon
     first = one_after_another() if index % 2 and not alone else None
     restarts, restarts_s = take_turns()
     before_s, after_s = first or ([[], []] if alone else one_after_another())
-    return Trial(
+    return DetectionTrial(
         slowdown=slowdown,
         budget_s=budget_s,
         restarts=restarts,
@@ -117,8 +119,12 @@ def run_trial(index: int, *, device: str, slowdown: float, budget_s: float, alon
     )
 
 
-def record(study: Study, path: Path, arguments: argparse.Namespace) -> None:
-    """Run the trials that are still missing, and keep each as soon as it is done."""
+def record(study: DetectionStudy, path: Path, arguments: argparse.Namespace) -> None:
+    """Run the trials that are still missing, and keep each as soon as it is done.
+
+    Raises:
+        RuntimeError: the others were recorded with other software.
+    """
     wanted = [
         (round(percent / 100, 6), number)
         for number in range(arguments.trials)
@@ -130,6 +136,11 @@ def record(study: Study, path: Path, arguments: argparse.Namespace) -> None:
         for slowdown, number in wanted
         if number >= have.count((slowdown, arguments.budget))
     ]
+    changed = software_changes(study.software, choose_device(arguments.device).software())
+    if missing and changed:
+        raise RuntimeError(
+            f"{path} was recorded with other software ({', '.join(changed)}); move it away"
+        )
     took_s: list[float] = []
     for done, (slowdown, number) in enumerate(missing, start=1):
         start_s = time.monotonic()
@@ -182,21 +193,17 @@ def main(argv: Sequence[str]) -> int:
     where = device.hardware()
     path = arguments.folder / f"detection-{where.key}.json"
     try:
-        study = read_study(path) or Study(
+        study = read_study(path) or DetectionStudy(
             hardware=where.name, count=where.count, software=device.software(), trials=[]
         )
     except (OSError, msgspec.DecodeError) as error:
         print(f"detection: {path}: cannot be read: {error}; move it away", file=sys.stderr)
         return 1
-    if changed := software_changes(study.software, device.software()):
-        print(
-            f"detection: {path} was recorded with other software ({', '.join(changed)});"
-            " move it away",
-            file=sys.stderr,
-        )
-        return 1
     try:
         record(study, path, arguments)
+    except RuntimeError as error:
+        print(f"detection: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(
             f"\ndetection: {len(study.trials)} trials are kept in {path}; the same command goes"
@@ -204,7 +211,7 @@ def main(argv: Sequence[str]) -> int:
             file=sys.stderr,
         )
         return 130
-    # Late: every worker imports this file, and has no use for what draws.
+    # Late: every process of an arm imports this file, and has no use for what draws.
     from study_pages import write_report
 
     for written in write_report(study, path):

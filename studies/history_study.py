@@ -23,7 +23,7 @@ WITHIN = 5
 """After how many runs a change is to be found."""
 
 
-class Case(msgspec.Struct, frozen=True, kw_only=True):
+class HistoryCase(msgspec.Struct, frozen=True, kw_only=True):
     """Trials of one kind: how many found a change, of how many."""
 
     step: float
@@ -40,7 +40,7 @@ def noise(draw: np.random.Generator, kind: str) -> "np.typing.NDArray[np.float64
     return scatter
 
 
-def cases() -> list[Case]:
+def cases() -> list[HistoryCase]:
     """Return all trials."""
     draw = np.random.default_rng(SEED)
     told = []
@@ -54,11 +54,11 @@ def cases() -> list[Case]:
                 at = change_points(np.exp(logs).tolist())
                 # A change is found where it is, give or take two runs; any other is false.
                 found += any(abs(each - (RUNS - WITHIN)) <= 2 for each in at) if step else bool(at)
-            told.append(Case(step=step, noise=kind, found=found, trials=TRIALS))
+            told.append(HistoryCase(step=step, noise=kind, found=found, trials=TRIALS))
     return told
 
 
-def page(told: Sequence[Case]) -> str:
+def page(told: Sequence[HistoryCase]) -> str:
     """Return the study as Markdown."""
     lines = [
         "# How good are the change points of a history?",

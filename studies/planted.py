@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Session", "clone", "compare_with_head", "plant"]
-
 REPOSITORY = Path(__file__).parent.parent
 
+STEPS = Path("perfsuite") / "training" / "workload.py"
+"""Where the timed steps are made."""
 _PLANT = """
 
 _arm = Workload.arm  # planted
@@ -31,7 +31,7 @@ Workload.arm = _slow_arm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Session:
+class PlantedSession:
     """How a comparison ended.
 
     Attributes:
@@ -53,11 +53,11 @@ def clone(folder: Path) -> Path:
 
 def plant(tree: Path, share: float) -> None:
     """Slow every timed step of a clone's working tree down by a share (0.1 for 10 %)."""
-    with (tree / "perfsuite" / "workload.py").open("a", encoding="utf-8") as module:
-        module.write(_PLANT.format(share=share))
+    source = (tree / STEPS).read_text(encoding="utf-8")
+    (tree / STEPS).write_text(source + _PLANT.format(share=share), encoding="utf-8")
 
 
-def compare_with_head(tree: Path, arguments: Sequence[str]) -> Session:
+def compare_with_head(tree: Path, arguments: Sequence[str]) -> PlantedSession:
     """Run ``pytest benchmarks --perf-against HEAD`` in a clone, with further arguments."""
     saved = tree.parent / f"{tree.name}.json"
     saved.unlink(missing_ok=True)
@@ -75,4 +75,4 @@ def compare_with_head(tree: Path, arguments: Sequence[str]) -> Session:
         check=False,
     )
     run = json.loads(saved.read_bytes()) if saved.exists() else None
-    return Session(code=done.returncode, out=done.stdout, run=run)
+    return PlantedSession(code=done.returncode, out=done.stdout, run=run)

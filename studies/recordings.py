@@ -4,12 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from study_verdicts import Trial
-
-__all__ = ["Study", "read_study", "write_study", "write_whole"]
+from study_verdicts import DetectionTrial
 
 
-class Study(msgspec.Struct, kw_only=True):
+class DetectionStudy(msgspec.Struct, kw_only=True):
     """Every trial of one machine.
 
     Attributes:
@@ -22,10 +20,10 @@ class Study(msgspec.Struct, kw_only=True):
     hardware: str
     count: int
     software: dict[str, Any]
-    trials: list[Trial]
+    trials: list[DetectionTrial]
 
 
-def read_study(path: Path) -> Study | None:
+def read_study(path: Path) -> DetectionStudy | None:
     """Return what was recorded, or None if nothing was.
 
     Raises:
@@ -34,10 +32,10 @@ def read_study(path: Path) -> Study | None:
     """
     if not path.exists():
         return None
-    return msgspec.json.decode(path.read_bytes(), type=Study)
+    return msgspec.json.decode(path.read_bytes(), type=DetectionStudy)
 
 
-def write_study(path: Path, study: Study) -> None:
+def write_study(path: Path, study: DetectionStudy) -> None:
     """Write the recordings, a line a trial."""
     trials = b",\n".join(msgspec.json.encode(trial) for trial in study.trials)
     head = msgspec.json.encode({**msgspec.structs.asdict(study), "trials": []})

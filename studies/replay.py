@@ -3,19 +3,17 @@
 import random
 from collections.abc import Sequence
 
-from study_verdicts import Trial, perfsuite_says, sequential_rules_say
+from study_verdicts import DetectionTrial, perfsuite_says, sequential_rules_say
 
 from perfsuite.judging.gates import Outcome
 from perfsuite.judging.stopping import sample
-
-__all__ = ["replay", "replay_sequential"]
 
 CHUNK = 6
 """Restarts that are drawn together, so that neighbours resemble each other as they did."""
 
 
 def replay(
-    trials: Sequence[Trial], *, slowdown: float, budget_s: float, n: int, seed: int
+    trials: Sequence[DetectionTrial], *, slowdown: float, budget_s: float, n: int, seed: int
 ) -> list[Outcome]:
     """Return what perfsuite says of `n` trials put together from restarts of that budget.
 
@@ -54,7 +52,7 @@ def replay(
 
 
 def replay_sequential(
-    trials: Sequence[Trial], *, slowdown: float, budget_s: float
+    trials: Sequence[DetectionTrial], *, slowdown: float, budget_s: float
 ) -> dict[str, list[Outcome]]:
     """Return what the other rules say of the two runs of each trial, slowed down by arithmetic.
 

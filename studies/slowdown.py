@@ -11,8 +11,6 @@ from perfsuite.devices.choice import device_of
 from perfsuite.measuring.timing import time_block, warm_up
 from perfsuite.training.workload import Arm
 
-__all__ = ["slowed"]
-
 Step = Callable[[Tensor, Tensor], Tensor]
 
 

@@ -8,18 +8,17 @@ from statistics import fmean, median
 
 import matplotlib as mpl
 import msgspec
-from recordings import Study
+from recordings import DetectionStudy
 from replay import replay, replay_sequential
 from scipy.stats import binomtest
-from study_verdicts import ASV_P, MARGIN, PERCENT, RULES, Trial, verdicts
+from study_verdicts import ASV_P, MARGIN, PERCENT, RULES, DetectionTrial, verdicts
 
 from perfsuite.judging.gates import Outcome
 
 mpl.use("Agg")
+mpl.rcParams["svg.hashsalt"] = "detection"  # the same file each time
 
-from matplotlib import pyplot as plt  # the backend is chosen first
-
-__all__ = ["Rate", "rates", "write_report"]
+from matplotlib import pyplot as plt  # noqa: E402  # the backend is chosen first
 
 AA_REPLAYS, REPLAYS = 10_000, 2_000
 SLOWDOWNS = (0.0, 0.01, 0.02, 0.03, 0.05, 0.10)
@@ -68,7 +67,7 @@ def _rate(how: str, rule: str, slowdown: float, budget_s: float, said: Sequence[
     )
 
 
-def rates(trials: Sequence[Trial]) -> list[Rate]:
+def rates(trials: Sequence[DetectionTrial]) -> list[Rate]:
     """Return the rates of all rules, live and replayed."""
     found = []
     for slowdown, budget_s in sorted({(trial.slowdown, trial.budget_s) for trial in trials}):
@@ -88,7 +87,7 @@ def rates(trials: Sequence[Trial]) -> list[Rate]:
     return found
 
 
-def write_report(study: Study, path: Path) -> list[Path]:
+def write_report(study: DetectionStudy, path: Path) -> list[Path]:
     """Write the rates beside the recordings, as JSON, Markdown and a picture; return the files."""
     found = rates(study.trials)
     files = [path.with_suffix(suffix) for suffix in (".rates.json", ".md", ".svg")]
@@ -98,7 +97,7 @@ def write_report(study: Study, path: Path) -> list[Path]:
     return files
 
 
-def page(study: Study, found: Iterable[Rate], picture: str) -> str:
+def page(study: DetectionStudy, found: Iterable[Rate], picture: str) -> str:
     """Return the report as Markdown."""
     software, trials = study.software, study.trials
     lines = [
@@ -142,7 +141,7 @@ def page(study: Study, found: Iterable[Rate], picture: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _spent(trials: Sequence[Trial], budget_s: float) -> str:
+def _spent(trials: Sequence[DetectionTrial], budget_s: float) -> str:
     """Return a line on what a budget came to."""
     mine = [trial for trial in trials if trial.budget_s == budget_s]
     pairs = [len(trial.restarts) for trial in mine]

@@ -12,16 +12,6 @@ from perfsuite.judging.estimates import hodges_lehmann
 from perfsuite.judging.gates import Outcome, at_most
 from perfsuite.judging.interleaving import pooled_ratio
 
-__all__ = [
-    "MARGIN",
-    "RULES",
-    "Restart",
-    "Trial",
-    "perfsuite_says",
-    "sequential_rules_say",
-    "verdicts",
-]
-
 MARGIN = 0.02
 """The smallest slowdown that perfsuite is asked to report."""
 CONFIDENCE = 0.99
@@ -31,7 +21,7 @@ ASV_P = 0.002
 RULES = ("perfsuite", *(f"{field}:{PERCENT}%" for field in FIELDS), "Mann-Whitney")
 
 
-class Restart(msgspec.Struct, frozen=True, kw_only=True):
+class PairTimes(msgspec.Struct, frozen=True, kw_only=True):
     """One pair of processes that took turns: seconds a step, by group of four turns."""
 
     before_s: list[float]
@@ -43,7 +33,7 @@ class Restart(msgspec.Struct, frozen=True, kw_only=True):
         return hodges_lehmann(self.after_s, self.before_s)
 
 
-class Trial(msgspec.Struct, frozen=True, kw_only=True):
+class DetectionTrial(msgspec.Struct, frozen=True, kw_only=True):
     """One comparison of a step with itself, slowed down or not, as it was measured.
 
     Attributes:
@@ -59,7 +49,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
 
     slowdown: float
     budget_s: float
-    restarts: list[Restart]
+    restarts: list[PairTimes]
     restarts_s: float
     before_s: list[float]
     after_s: list[float]
@@ -95,7 +85,7 @@ def _summary(times_s: Sequence[float]) -> dict[str, float]:
     return {field: getattr(stats, field) for field in FIELDS}
 
 
-def verdicts(trial: Trial) -> Mapping[str, Outcome]:
+def verdicts(trial: DetectionTrial) -> Mapping[str, Outcome]:
     """Return what every rule says of a trial."""
     said = {"perfsuite": perfsuite_says([each.ratio for each in trial.restarts])}
     if trial.before_s:

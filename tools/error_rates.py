@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "studies"))
 import comparison_study  # found once they are on the path
 import convergence_study
 import history_study
-from recordings import Study, write_whole
+from recordings import DetectionStudy, write_whole
 from study_pages import Rate
 from study_verdicts import CONFIDENCE, MARGIN, perfsuite_says
 
@@ -48,10 +48,10 @@ found, how often the rule said so, and how often it could not say; None where it
 class Studies:
     """All recordings, by kind; one of each machine."""
 
-    detection: list[tuple[Study, list[Rate]]]
-    convergence: list[convergence_study.Study]
-    against: list[comparison_study.Study]
-    history: list[history_study.Case]
+    detection: list[tuple[DetectionStudy, list[Rate]]]
+    convergence: list[convergence_study.ConvergenceStudy]
+    against: list[comparison_study.ComparisonStudy]
+    history: list[history_study.HistoryCase]
 
 
 def read(folder: Path) -> Studies:
@@ -62,14 +62,17 @@ def read(folder: Path) -> Studies:
     """
     return Studies(
         detection=[
-            (_decoded(path, Study), _decoded(path.with_suffix(".rates.json"), list[Rate]))
+            (_decoded(path, DetectionStudy), _decoded(path.with_suffix(".rates.json"), list[Rate]))
             for path in _found(folder, "detection")
         ],
         convergence=[
-            _decoded(path, convergence_study.Study) for path in _found(folder, "convergence")
+            _decoded(path, convergence_study.ConvergenceStudy)
+            for path in _found(folder, "convergence")
         ],
-        against=[_decoded(path, comparison_study.Study) for path in _found(folder, "against")],
-        history=_decoded(folder / "history.json", list[history_study.Case]),
+        against=[
+            _decoded(path, comparison_study.ComparisonStudy) for path in _found(folder, "against")
+        ],
+        history=_decoded(folder / "history.json", list[history_study.HistoryCase]),
     )
 
 
@@ -90,7 +93,7 @@ def _decoded(path: Path, kind: type[T]) -> T:
     return found
 
 
-def _machine(study: Study | comparison_study.Study) -> str:
+def _machine(study: DetectionStudy | comparison_study.ComparisonStudy) -> str:
     parts = (study.software.get("cpu_capability"), f"torch {study.software['torch']}")
     return ", ".join([f"{study.count} x {study.hardware}", *filter(None, parts)])
 
@@ -137,13 +140,13 @@ def _two_processes(slowdown: float, budget_s: float) -> str:
 
 
 def _timed(
-    study: comparison_study.Study,
-) -> dict[tuple[str, float], list[comparison_study.Benchmark]]:
+    study: comparison_study.ComparisonStudy,
+) -> dict[tuple[str, float], list[comparison_study.ComparedBenchmark]]:
     """Return benchmarks whose times were compared, by what was tried and planted.
 
     Losses and bytes come from the same arithmetic in every session, and tell no rate.
     """
-    found: dict[tuple[str, float], list[comparison_study.Benchmark]] = {}
+    found: dict[tuple[str, float], list[comparison_study.ComparedBenchmark]] = {}
     for session in sorted(study.sessions, key=lambda each: each.planted):
         for each in session.benchmarks:
             if each.ratios:

@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import msgspec
-from nights import NEWEST, NightlyError, Outcome, append, leg_of, past_runs
+from nights import NEWEST, NightlyError, NightOutcome, append, leg_of, past_runs
 from red_issue import code, shorten
 
 from perfsuite.records.files import write_new
@@ -65,7 +65,7 @@ def _run_suite(device: str, out: Path, suite: Path) -> int:
     return code if code >= 0 else 128 - code  # ended by a signal: what a shell would say
 
 
-def judge(code: int, path: Path, leg: str) -> tuple[Outcome, Run | None]:
+def judge(code: int, path: Path, leg: str) -> tuple[NightOutcome, Run | None]:
     """Return what came of a session, and its run if that can be read.
 
     Args:
@@ -83,7 +83,7 @@ def judge(code: int, path: Path, leg: str) -> tuple[Outcome, Run | None]:
             reason = "the session did not run to its end"
         elif code not in (0, 1):
             reason = f"pytest ended with {code}"
-    outcome = Outcome(
+    outcome = NightOutcome(
         exit_code=code or int(bool(reason)),
         verdict="broken" if reason else "red" if code else "green",
         reason=reason,
@@ -116,14 +116,14 @@ def _write_report(past: Sequence[Path], run: Path, folder: Path) -> str:
     return f"the report could not be written: {said[-1]}"
 
 
-def _without_report(outcome: Outcome, fault: str) -> Outcome:
+def _without_report(outcome: NightOutcome, fault: str) -> NightOutcome:
     """Return the outcome of a night whose report is missing, which nobody can look into."""
     if outcome.verdict == "green":
         return msgspec.structs.replace(outcome, verdict="broken", reason=fault, exit_code=1)
     return msgspec.structs.replace(outcome, reason=outcome.reason or fault)
 
 
-def _show(outcome: Outcome, report: Path, summary: Path) -> None:
+def _show(outcome: NightOutcome, report: Path, summary: Path) -> None:
     """Append the report to what GitHub shows with the job; or else what became of it."""
     lines = [f"**{outcome.verdict}** {code(outcome.reason)}".rstrip(), ""]
     lines += [f"- {code(key)} did not pass" for key in outcome.failed if not report.is_file()]

@@ -27,7 +27,7 @@ class NightlyError(ValueError):
     """What was asked for and cannot be done; the message is one line."""
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+class NightOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """What came of a night on one machine.
 
     Attributes:
@@ -116,7 +116,7 @@ def append(folder: Path, outs: Sequence[Path]) -> None:
 def _named(out: Path) -> tuple[Run, str, str]:
     """Return the run in a folder that a gate wrote, its leg, and its name in a history."""
     try:
-        outcome = msgspec.json.decode((out / "outcome.json").read_bytes(), type=Outcome)
+        outcome = msgspec.json.decode((out / "outcome.json").read_bytes(), type=NightOutcome)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise NightlyError(f"{out}: its outcome cannot be read: {error}") from None
     if outcome.verdict == "broken":

@@ -11,11 +11,18 @@ import history_study
 import msgspec
 import planted
 import pytest
-from recordings import Study, read_study, write_study
+from recordings import DetectionStudy, read_study, write_study
 from replay import replay, replay_sequential
 from slowdown import slowed
 from study_pages import Rate, page, rates
-from study_verdicts import RULES, Restart, Trial, perfsuite_says, sequential_rules_say, verdicts
+from study_verdicts import (
+    RULES,
+    DetectionTrial,
+    PairTimes,
+    perfsuite_says,
+    sequential_rules_say,
+    verdicts,
+)
 
 from perfsuite.judging.gates import Outcome
 
@@ -23,17 +30,19 @@ DOCS = Path(__file__).parents[2] / "docs" / "studies"
 STUDIES = sorted(path for path in DOCS.glob("detection-*.json") if ".rates" not in path.name)
 
 
-def trial(slowdown: float = 0.0, *, seed: int = 0, spread: float = 0.02, n: int = 14) -> Trial:
+def trial(
+    slowdown: float = 0.0, *, seed: int = 0, spread: float = 0.02, n: int = 14
+) -> DetectionTrial:
     noise = random.Random(seed)
 
     def times(k: int, factor: float = 1.0) -> list[float]:
         return [0.03 * factor * (1 + noise.gauss(0, spread)) for _ in range(k)]
 
     slower = 1 + slowdown
-    return Trial(
+    return DetectionTrial(
         slowdown=slowdown,
         budget_s=30.0,
-        restarts=[Restart(before_s=times(6), after_s=times(6, slower)) for _ in range(n)],
+        restarts=[PairTimes(before_s=times(6), after_s=times(6, slower)) for _ in range(n)],
         restarts_s=2.0 * n,
         before_s=times(50),
         after_s=times(50, slower),
@@ -42,9 +51,9 @@ def trial(slowdown: float = 0.0, *, seed: int = 0, spread: float = 0.02, n: int 
     )
 
 
-def study(*trials: Trial) -> Study:
+def study(*trials: DetectionTrial) -> DetectionStudy:
     software = {"torch": "2.0", "pytest-benchmark": "5.3", "python": "3.11"}
-    return Study(hardware="a machine", count=2, software=software, trials=list(trials))
+    return DetectionStudy(hardware="a machine", count=2, software=software, trials=list(trials))
 
 
 def test_every_rule_finds_a_step_that_takes_twice_as_long_and_none_an_equal_one() -> None:
@@ -114,7 +123,7 @@ def fake_trials(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, int]]:
     """Return the trials that are asked for, none of which takes any time."""
     asked: list[tuple[float, int]] = []
 
-    def run(index: int, *, slowdown: float, budget_s: float, **_: object) -> Trial:
+    def run(index: int, *, slowdown: float, budget_s: float, **_: object) -> DetectionTrial:
         asked.append((slowdown, index))
         if index == 2:
             raise KeyboardInterrupt
@@ -246,19 +255,21 @@ def test_the_published_convergence_page_is_what_its_json_says() -> None:
     paths = sorted(DOCS.glob("convergence-*.json"))
     assert paths
     for path in paths:
-        recorded = msgspec.json.decode(path.read_bytes(), type=convergence_study.Study)
+        recorded = msgspec.json.decode(path.read_bytes(), type=convergence_study.ConvergenceStudy)
         text = path.with_suffix(".md").read_text(encoding="utf-8")
         assert text == convergence_study.page(recorded)
 
 
 def test_the_convergence_study_counts_the_worst_gate() -> None:
     said = {"mean_loss": Outcome.PASS, "finite": Outcome.FAIL}
-    one = convergence_study.Trial(case="a", outcomes=said, mean_loss="1x", twice=False)
+    one = convergence_study.ConvergenceTrial(case="a", outcomes=said, mean_loss="1x", twice=False)
     assert convergence_study.worst(one) is Outcome.FAIL
 
 
 def test_the_published_history_page_is_what_its_json_says() -> None:
-    told = msgspec.json.decode((DOCS / "history.json").read_bytes(), type=list[history_study.Case])
+    told = msgspec.json.decode(
+        (DOCS / "history.json").read_bytes(), type=list[history_study.HistoryCase]
+    )
     assert (DOCS / "history.md").read_text().rstrip() == history_study.page(told).rstrip()
 
 
@@ -269,7 +280,7 @@ def test_the_history_study_is_the_same_on_every_machine(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("path", sorted(DOCS.glob("against-*.json")), ids=lambda path: path.stem)
 def test_the_published_comparison_page_is_what_its_json_says(path: Path) -> None:
-    study = msgspec.json.decode(path.read_bytes(), type=comparison_study.Study)
+    study = msgspec.json.decode(path.read_bytes(), type=comparison_study.ComparisonStudy)
     page = path.with_suffix(".md").read_text()
     assert page.rstrip() == comparison_study.report(study).rstrip()
 
@@ -278,6 +289,8 @@ def test_a_planted_step_is_slower_and_the_clone_as_it_was(tmp_path: Path) -> Non
     tree = planted.clone(tmp_path / "tree")
     assert not subprocess.run(["git", "diff", "--quiet"], cwd=tree, check=False).returncode
     planted.plant(tree, 0.1)
-    source = (tree / "perfsuite" / "workload.py").read_text()
+    source = (tree / planted.STEPS).read_text(encoding="utf-8")
     assert "slowed(arm, 0.1, " in source
-    compile(source, "workload.py", "exec")
+    names: dict[str, object] = {}
+    exec(compile(source, str(planted.STEPS), "exec"), names)
+    assert names["Workload"].arm is names["_slow_arm"]  # type: ignore[attr-defined]  # planted

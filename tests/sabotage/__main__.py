@@ -13,19 +13,19 @@ import torch
 
 from perfsuite.devices.choice import device_of
 from sabotage.catalogue import ROWS
-from sabotage.record import Trial, encode, merge, read, render, write
-from sabotage.row import Row, not_green, not_red
+from sabotage.record import SabotageTrial, encode, merge, read, render, write
+from sabotage.row import CatalogueRow, not_green, not_red
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
-def devices(row: Row) -> list[torch.device]:
+def devices(row: CatalogueRow) -> list[torch.device]:
     """Return the devices of this machine that the row runs on."""
     names = [] if row.needs_cuda else ["cpu"]
     return [torch.device(name) for name in [*names, *["cuda"] * torch.cuda.is_available()]]
 
 
-def attempt(row: Row, device: torch.device) -> Trial:
+def attempt(row: CatalogueRow, device: torch.device) -> SabotageTrial:
     """Run both sides of a row; what it raises in spite of all is a fault of the row."""
     sides = []
     try:
@@ -34,7 +34,7 @@ def attempt(row: Row, device: torch.device) -> Trial:
     except Exception as error:
         faults = [f"raised {type(error).__name__}: {str(error).partition(chr(10))[0]}"]
     healthy, planted = [list(map(str, side)) for side in sides] or ([], [])
-    return Trial(
+    return SabotageTrial(
         device=device.type,
         hardware=device_of(device).hardware().name,
         torch=str(torch.__version__),
@@ -45,7 +45,7 @@ def attempt(row: Row, device: torch.device) -> Trial:
     )
 
 
-def main(docs: Path = DOCS, rows: Iterable[Row] = ROWS) -> int:
+def main(docs: Path = DOCS, rows: Iterable[CatalogueRow] = ROWS) -> int:
     """Run the rows, record them below `docs`, and return the exit status."""
     # The models are small: a second thread costs more than it brings.
     torch.set_num_threads(1)

@@ -11,7 +11,7 @@ from perfsuite.training.step import TrainStep
 from sabotage import environments as env
 from sabotage import graphs, speed, steps
 from sabotage.environments import in_a_region, probed, together, trained
-from sabotage.row import Row
+from sabotage.row import CatalogueRow
 
 COUNT = 29
 
@@ -24,10 +24,10 @@ def _probe_row(
     because: Mapping[str, str],
     *,
     twin: type[TrainStep] = TrainStep,
-) -> Row:
+) -> CatalogueRow:
     """Return a row whose bug is in the step, and whose gates are all probes."""
     probes = [_PROBES[gate] for gate in because]
-    return Row(
+    return CatalogueRow(
         number=number,
         plant=plant,
         because=because,
@@ -38,7 +38,7 @@ def _probe_row(
 
 _PROBES = {f"probe {probe.__name__}": probe for probe in PROBES}
 
-ROWS: tuple[Row, ...] = (
+ROWS: tuple[CatalogueRow, ...] = (
     _probe_row(
         1,
         "autocast is missing",
@@ -99,7 +99,7 @@ ROWS: tuple[Row, ...] = (
         },
         twin=steps.ClippingUnscaledGradients,
     ),
-    Row(
+    CatalogueRow(
         number=8,
         plant="every step is taken twice",
         because={
@@ -130,7 +130,7 @@ ROWS: tuple[Row, ...] = (
         Precision.bf16,
         {"probe fresh_gradients": "zeroed, not freed"},
     ),
-    Row(
+    CatalogueRow(
         number=11,
         plant="the model itself is cast to float16",
         because={"probe layer_dtypes": "is float16", "finite": "not finite: "},
@@ -151,7 +151,7 @@ ROWS: tuple[Row, ...] = (
         Precision.fp16,
         {"probe loss_dtype": "the loss is float16"},
     ),
-    Row(
+    CatalogueRow(
         number=13,
         plant="BCELoss under autocast",
         because={"probe step_count": "unsafe to autocast"},
@@ -159,21 +159,21 @@ ROWS: tuple[Row, ...] = (
         planted=probed(TrainStep, Precision.fp16, step_count, criterion=env.bce),
         needs_cuda=True,
     ),
-    Row(
+    CatalogueRow(
         number=14,
         plant="the scale starts at 2^40",
         because={"skipped_steps": "skipped; required: at most 2.0%"},
         healthy=trained(TrainStep, Precision.fp16, "skipped_steps"),
         planted=trained(steps.HugeScale, Precision.fp16, "skipped_steps"),
     ),
-    Row(
+    CatalogueRow(
         number=15,
         plant="the scale grows after every step",
         because={"skipped_steps": "skipped; required: at most 2.0%"},
         healthy=trained(TrainStep, Precision.fp16, "skipped_steps"),
         planted=trained(steps.GrowingScale, Precision.fp16, "skipped_steps"),
     ),
-    Row(
+    CatalogueRow(
         number=16,
         plant="a summed loss lets the scale collapse",
         because={"final_scale": "between 1024 and", "finite": "loss of step"},
@@ -187,7 +187,7 @@ ROWS: tuple[Row, ...] = (
             criterion=env.summed,
         ),
     ),
-    Row(
+    CatalogueRow(
         number=17,
         plant="a batch holds a NaN",
         because={"finite": "running_mean"},
@@ -201,7 +201,7 @@ ROWS: tuple[Row, ...] = (
         Precision.bf16,
         {"probe host_waits": "waits for the device"},
     ),
-    Row(
+    CatalogueRow(
         number=19,
         plant="an optimizer that is not fused, under the scaler",
         because={"probe host_waits": "waits for the device"},
@@ -223,21 +223,21 @@ ROWS: tuple[Row, ...] = (
         {"probe step_count": "raised RuntimeError: PyTorch is checking whether allow_tf32"},
         twin=steps.NewApi,
     ),
-    Row(
+    CatalogueRow(
         number=22,
         plant="a layer loses channels_last",
         because={"probe memory_format": "channels_last is lost before 4"},
         healthy=probed(TrainStep, Precision.bf16, memory_format, model=env.channels_last),
         planted=probed(TrainStep, Precision.bf16, memory_format, model=env.channels_last_lost),
     ),
-    Row(
+    CatalogueRow(
         number=23,
         plant="an epoch ends with a ragged batch",
         because={"batches": "a ragged batch: 5 images"},
         healthy=speed.an_epoch(last=env.BATCH_SIZE),
         planted=speed.an_epoch(last=5),
     ),
-    Row(
+    CatalogueRow(
         number=23,
         plant="cudnn.benchmark is off",
         because={"step_time": "at most 1.25x"},
@@ -245,21 +245,21 @@ ROWS: tuple[Row, ...] = (
         planted=speed.without_search(planted=True),
         needs_cuda=True,
     ),
-    Row(
+    CatalogueRow(
         number=24,
         plant="one operator's kernel became slower",
         because={"step_time": "at most 1.25x"},
         healthy=speed.one_operator(env.two_convolutions),
         planted=speed.one_operator(speed.regressed),
     ),
-    Row(
+    CatalogueRow(
         number=25,
         plant="the training loop is inside one autocast region",
         because={"probe sgd_canary": "learns 0.0"},
         healthy=probed(TrainStep, Precision.bf16, sgd_canary),
         planted=in_a_region(probed(TrainStep, Precision.bf16, sgd_canary)),
     ),
-    Row(
+    CatalogueRow(
         number=25,
         plant="a CUDA graph is captured with autocast's cache on",
         because={"probe sgd_canary": "learns 0.0"},
@@ -275,7 +275,7 @@ ROWS: tuple[Row, ...] = (
         {"probe autocast_in_backward": "autocast is on in it"},
         twin=graphs.Compiled,
     ),
-    Row(
+    CatalogueRow(
         number=27,
         plant="autocast's cache grows with fresh leaves",
         because={"probe memory_slope": "bytes a step"},
@@ -284,7 +284,7 @@ ROWS: tuple[Row, ...] = (
             probed(TrainStep, Precision.bf16, memory_slope, model=env.fresh_leaves)
         ),
     ),
-    Row(
+    CatalogueRow(
         number=28,
         plant="the step waits for its data",
         because={"loader": "at most 1.25x"},

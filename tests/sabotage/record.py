@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from sabotage.row import Row
+from sabotage.row import CatalogueRow
 
 HEAD = """# Sabotage
 
@@ -17,7 +17,7 @@ it cannot run keeps what another machine recorded.
 """
 
 
-class Trial(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SabotageTrial(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One run of a row on one device.
 
     Attributes:
@@ -51,7 +51,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     plant: str
     gates: list[str]
     needs_cuda: bool
-    trials: list[Trial] = []
+    trials: list[SabotageTrial] = []
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -76,7 +76,9 @@ def read(path: Path) -> Record:
         return Record(entries=[])
 
 
-def merge(before: Record, rows: Iterable[Row], trials: dict[str, list[Trial]]) -> Record:
+def merge(
+    before: Record, rows: Iterable[CatalogueRow], trials: dict[str, list[SabotageTrial]]
+) -> Record:
     """Return the record of these rows.
 
     `trials` are new ones by plant; each takes the place of an earlier one on its device, and

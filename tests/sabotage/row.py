@@ -9,7 +9,7 @@ from sabotage.environments import Check
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class CatalogueRow:
     """One planted bug beside its healthy twin.
 
     Attributes:
@@ -37,14 +37,14 @@ class Row:
         return tuple(self.because)
 
 
-def not_green(row: Row, verdicts: Sequence[Verdict]) -> list[str]:
+def not_green(row: CatalogueRow, verdicts: Sequence[Verdict]) -> list[str]:
     """Return what is wrong with the verdicts on the healthy twin."""
     wrong = [str(verdict) for verdict in verdicts if verdict.outcome is not Outcome.PASS]
     missing = set(row.gates) - {verdict.gate for verdict in verdicts}
     return wrong + [f"{gate} was not judged" for gate in sorted(missing)]
 
 
-def not_red(row: Row, verdicts: Sequence[Verdict]) -> list[str]:
+def not_red(row: CatalogueRow, verdicts: Sequence[Verdict]) -> list[str]:
     """Return what is wrong with the verdicts on the planted bug: not red, or for a wrong reason."""
     wrong = []
     for gate, because in row.because.items():

@@ -8,8 +8,8 @@ import torch
 from perfsuite.judging.gates import Outcome, Verdict
 from sabotage.__main__ import DOCS, devices, main
 from sabotage.catalogue import ROWS
-from sabotage.record import Entry, Record, Trial, encode, merge, read, render, write
-from sabotage.row import Row, not_green, not_red
+from sabotage.record import Entry, Record, SabotageTrial, encode, merge, read, render, write
+from sabotage.row import CatalogueRow, not_green, not_red
 
 PUBLISHED = read(DOCS / "runs" / "sabotage.json")
 
@@ -25,8 +25,8 @@ def row(
     plant: str = "a bug",
     because: str = "six",
     needs_cuda: bool = False,
-) -> Row:
-    return Row(
+) -> CatalogueRow:
+    return CatalogueRow(
         number=1,
         plant=plant,
         because={"finite": because},
@@ -36,7 +36,7 @@ def row(
     )
 
 
-def trial(device: str = "cpu", **changes: object) -> Trial:
+def trial(device: str = "cpu", **changes: object) -> SabotageTrial:
     fields = {
         "device": device,
         "hardware": "a machine",
@@ -46,7 +46,7 @@ def trial(device: str = "cpu", **changes: object) -> Trial:
         "planted": ["FAIL finite: nan"],
         "faults": [],
     }
-    return Trial(**(fields | changes))  # type: ignore[arg-type]  # fields by name
+    return SabotageTrial(**(fields | changes))  # type: ignore[arg-type]  # fields by name
 
 
 def test_the_published_page_is_what_its_record_renders_to() -> None:
@@ -112,7 +112,7 @@ def test_a_row_that_left_the_catalogue_leaves_the_record() -> None:
     ids=["green", "unsure", "wrong-reason", "sick-twin", "unsure-twin"],
 )
 def test_the_command_fails_where_a_row_does_not_hold(
-    changed: Row, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    changed: CatalogueRow, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(tmp_path, [row(plant="another"), changed]) == 1
     assert said in capsys.readouterr().err
@@ -136,7 +136,9 @@ def test_a_row_that_raises_is_one_that_does_not_hold(tmp_path: Path) -> None:
     def broken(_: torch.device) -> tuple[Verdict, ...]:
         raise OSError("no room\nat all")
 
-    raising = Row(number=2, plant="raises", because={"finite": ""}, healthy=broken, planted=broken)
+    raising = CatalogueRow(
+        number=2, plant="raises", because={"finite": ""}, healthy=broken, planted=broken
+    )
     assert main(tmp_path, [raising]) == 1
     assert "raised OSError: no room |" in (tmp_path / "sabotage.md").read_text(encoding="utf-8")
 
