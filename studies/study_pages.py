@@ -16,9 +16,10 @@ from study_verdicts import ASV_P, MARGIN, PERCENT, RULES, DetectionTrial, verdic
 from perfsuite.judging.gates import Outcome
 
 mpl.use("Agg")
-mpl.rcParams["svg.hashsalt"] = "detection"  # the same file each time
 
 from matplotlib import pyplot as plt  # noqa: E402  # the backend is chosen first
+
+plt.rcParams["svg.hashsalt"] = "detection"  # the same file each time
 
 AA_REPLAYS, REPLAYS = 10_000, 2_000
 SLOWDOWNS = (0.0, 0.01, 0.02, 0.03, 0.05, 0.10)

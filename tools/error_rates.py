@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median, stdev
+from string import ascii_lowercase
 from typing import TypeVar
 
 import msgspec
@@ -19,9 +20,9 @@ from figures import replace
 from scipy.stats import binomtest, rankdata
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "studies"))
-import comparison_study  # found once they are on the path
-import convergence_study
+import convergence_study  # found once they are on the path
 import history_study
+from comparison_study import ComparedBenchmark, ComparisonStudy
 from recordings import DetectionStudy, write_whole
 from study_pages import Rate
 from study_verdicts import CONFIDENCE, MARGIN, perfsuite_says
@@ -32,16 +33,15 @@ from perfsuite.judging.interleaving import pooled_ratio
 from perfsuite.judging.thresholds import FILE_NAME, load_thresholds
 
 SUITE = Path(__file__).parent.parent / "benchmarks"
-LEAST_TRIALS = 10
-"""Fewer trials tell no rate."""
+LEAST_TRIALS = 10  # fewer tell no rate
 SIMULATED, SEED = 2000, 20261124
 RESEMBLANCES, LENGTHS = (0.0, 0.2, 0.4, 0.6), (12, 27)
 PROMOTED = (1, 2, 3, 4, 5, 10)
 
 T = TypeVar("T")
 Row = tuple[str, str, str, int, bool, int, int | None]
-"""What was tried, the rule that judged, the machine, trials, whether there was something to be
-found, how often the rule said so, and how often it could not say; None where it always can."""
+"""What was tried, the rule that judged, the machine, trials, whether something was planted, how
+often the rule said so, and how often it could not say; None where it always can."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,7 @@ class Studies:
 
     detection: list[tuple[DetectionStudy, list[Rate]]]
     convergence: list[convergence_study.ConvergenceStudy]
-    against: list[comparison_study.ComparisonStudy]
+    against: list[ComparisonStudy]
     history: list[history_study.HistoryCase]
 
 
@@ -69,9 +69,7 @@ def read(folder: Path) -> Studies:
             _decoded(path, convergence_study.ConvergenceStudy)
             for path in _found(folder, "convergence")
         ],
-        against=[
-            _decoded(path, comparison_study.ComparisonStudy) for path in _found(folder, "against")
-        ],
+        against=[_decoded(path, ComparisonStudy) for path in _found(folder, "against")],
         history=_decoded(folder / "history.json", list[history_study.HistoryCase]),
     )
 
@@ -93,7 +91,7 @@ def _decoded(path: Path, kind: type[T]) -> T:
     return found
 
 
-def _machine(study: DetectionStudy | comparison_study.ComparisonStudy) -> str:
+def _machine(study: DetectionStudy | ComparisonStudy) -> str:
     parts = (study.software.get("cpu_capability"), f"torch {study.software['torch']}")
     return ", ".join([f"{study.count} x {study.hardware}", *filter(None, parts)])
 
@@ -127,8 +125,7 @@ def _rows(studies: Studies) -> Iterator[Row]:
     for told in studies.history:
         tried = f"a history of {history_study.RUNS} runs, {told.noise}{_planted(told.step)}"
         if told.step in (0.0, 0.03):
-            counts = told.trials, told.step > 0, told.found, None
-            yield tried, "perfsuite", "simulated", *counts
+            yield tried, "perfsuite", "simulated", told.trials, told.step > 0, told.found, None
 
 
 def _planted(share: float) -> str:
@@ -140,13 +137,13 @@ def _two_processes(slowdown: float, budget_s: float) -> str:
 
 
 def _timed(
-    study: comparison_study.ComparisonStudy,
-) -> dict[tuple[str, float], list[comparison_study.ComparedBenchmark]]:
+    study: ComparisonStudy,
+) -> dict[tuple[str, float], list[ComparedBenchmark]]:
     """Return benchmarks whose times were compared, by what was tried and planted.
 
     Losses and bytes come from the same arithmetic in every session, and tell no rate.
     """
-    found: dict[tuple[str, float], list[comparison_study.ComparedBenchmark]] = {}
+    found: dict[tuple[str, float], list[ComparedBenchmark]] = {}
     for session in sorted(study.sessions, key=lambda each: each.planted):
         for each in session.benchmarks:
             if each.ratios:
@@ -174,7 +171,7 @@ def error_rates(studies: Studies) -> str:
         share = f"{hits / trials:.1%}" if drawn else _share(hits, trials)
         cells = f"| {share}" if planted else f"{share} |"
         left_open = "" if unclear is None else f"{unclear / trials:.1%}"
-        letter = letters.setdefault(where, "abcdefghijklmnopqrstuvwxyz"[len(letters)])
+        letter = letters.setdefault(where, ascii_lowercase[len(letters)])
         lines.append(f"| {tried} | {rule} | {trials:,} | {cells} | {left_open} | {letter} |")
     legend = "; ".join(f"{letter}: {where}" for where, letter in letters.items())
     return "\n".join([*lines, "", f"Brackets are Wilson's intervals at 95 %. On {legend}."])
@@ -214,8 +211,7 @@ def interval_fit(studies: Studies) -> str:
 
 def _correlation(series: Sequence[float]) -> float:
     """Return the correlation of the ranks of neighbours, corrected as the intervals do."""
-    n, ranks = len(series), rankdata(series)
-    ranks = ranks - ranks.mean()
+    n, ranks = len(series), rankdata(series) - (len(series) + 1) / 2
     return (n * float(ranks[1:] @ ranks[:-1] / (ranks @ ranks)) + 1) / (n - 3)
 
 
@@ -245,11 +241,12 @@ def resemblance(_: Studies) -> str:
     """Return how often an interval misses where neighbours resemble each other, simulated."""
     heads = " | ".join(f"misses, from {n} observations" for n in LENGTHS)
     lines = [f"| correlation of neighbours | {heads} |", "| ---: |" + " ---: |" * len(LENGTHS)]
-    for r in RESEMBLANCES:
-        cells = " | ".join(_share(_misses(r, n), SIMULATED) for n in LENGTHS)
-        lines.append(f"| {r:g} | {cells} |")
-    how = f"{SIMULATED:,} normal series of first order each, seed {SEED}"
-    return "\n".join([*lines, "", f"Simulated: {how}. Brackets are Wilson's intervals at 95 %."])
+    lines += [
+        f"| {r:g} | {' | '.join(_share(_misses(r, n), SIMULATED) for n in LENGTHS)} |"
+        for r in RESEMBLANCES
+    ]
+    how = f"Simulated: {SIMULATED:,} normal series of first order each, seed {SEED}."
+    return "\n".join([*lines, "", f"{how} Brackets are Wilson's intervals at 95 %."])
 
 
 def _misses(r: float, n: int) -> int:

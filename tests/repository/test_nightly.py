@@ -1,12 +1,14 @@
 """The nightly gate, on real sessions: what it leaves behind, and that it is never green unread."""
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import nightly
 import pytest
 from suites import HARDWARE, THRESHOLDS, edit, load, timed
 
@@ -14,17 +16,6 @@ from perfsuite.records.promotion import promote
 
 ROOT = Path(__file__).parents[2]
 STARTED = ("perfsuite", "started")
-
-# Takes the report's place before it is written.
-IN_THE_WAY = """
-import os
-
-def pytest_sessionfinish(session):
-    if "IN_THE_WAY" in os.environ:
-        folder = session.config.option.benchmark_json.parent / "report"
-        folder.mkdir()
-        (folder / "report.md").touch()
-"""
 
 
 @dataclass(frozen=True)
@@ -37,6 +28,11 @@ class Night:
 
     def outcome(self) -> Any:
         return load(self.out / "outcome.json")
+
+
+def in_this_process(out: Path, *arguments: str) -> Night:
+    """Call the tool without starting it."""
+    return Night(nightly.main(["gate", "--device=cpu", "--out", str(out), *arguments]), "", out)
 
 
 class Place:
@@ -54,7 +50,6 @@ class Place:
         }
         self.write("benchmarks/thresholds.toml", THRESHOLDS)
         self.write("benchmarks/test_steps.py", timed("test_a", "test_b"))
-        self.write("benchmarks/conftest.py", IN_THE_WAY)
         for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "-m", "suite"]):
             who = ["-c", "user.name=tests", "-c", "user.email=tests@example.invalid"]
             subprocess.run(["git", *who, *command], cwd=folder, check=True)
@@ -131,6 +126,7 @@ def red(place: Place) -> Night:
     return place.gate("red", STEP_S="0.02")
 
 
+@pytest.mark.slow
 def test_a_green_night(green: Night) -> None:
     assert green.code == 0, green.said
     assert green.outcome() == {
@@ -149,6 +145,7 @@ def test_a_green_night(green: Night) -> None:
     assert "2 passed" in green.said  # pytest's own output is there to be read
 
 
+@pytest.mark.slow
 def test_what_of_a_history_cannot_be_reported_is_passed_over(green: Night) -> None:
     said = [line for line in green.said.splitlines() if "passed over" in line]
     names = ("2-later", "3-elsewhere", "4-damaged")
@@ -161,6 +158,7 @@ def test_what_of_a_history_cannot_be_reported_is_passed_over(green: Night) -> No
     assert "which verdicts are held against" not in report
 
 
+@pytest.mark.slow
 def test_github_shows_the_report(green: Night, place: Place) -> None:
     shown = (place.folder / "summary.md").read_text(encoding="utf-8")
     report = (green.out / "report" / "report.md").read_text(encoding="utf-8")
@@ -168,6 +166,7 @@ def test_github_shows_the_report(green: Night, place: Place) -> None:
     assert shown == f"**green**\n\n{report}\n"
 
 
+@pytest.mark.slow
 def test_a_red_night(red: Night) -> None:
     assert red.code == 1, red.said
     outcome = red.outcome()
@@ -176,6 +175,7 @@ def test_a_red_night(red: Night) -> None:
     assert (red.out / "report" / "report.md").is_file()
 
 
+@pytest.mark.slow
 def test_a_night_without_a_baseline(bare: Place) -> None:
     summary = bare.folder / "summary.md"
     night = bare.gate("unfounded", GITHUB_STEP_SUMMARY=str(summary))
@@ -186,6 +186,7 @@ def test_a_night_without_a_baseline(bare: Place) -> None:
     assert summary.read_text(encoding="utf-8") == f"**broken** `{why}`\n\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "code", "reason"),
     [
@@ -201,10 +202,19 @@ def test_a_night_without_a_run(bare: Place, body: str, code: int, reason: str) -
     assert (night.outcome()["verdict"], night.outcome()["reason"]) == ("broken", reason)
 
 
-def test_a_green_night_whose_report_is_missing_is_not_green(place: Place) -> None:
-    night = place.gate("unreported", IN_THE_WAY="1")
-    assert night.code == 1, night.said
-    assert "2 passed" in night.said
+@pytest.mark.slow
+def test_a_green_night_whose_report_is_missing_is_not_green(
+    green: Night, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_suite(_: str, out: Path, __: Path) -> int:
+        shutil.copy(green.out / "run.json", out)
+        (out / "report").mkdir()
+        (out / "report" / "report.md").touch()  # takes its place before it is written
+        return 0
+
+    monkeypatch.setattr(nightly, "_run_suite", run_suite)
+    night = in_this_process(tmp_path / "unreported", "--suite", str(tmp_path))
+    assert night.code == 1
     assert night.outcome()["verdict"] == "broken"
     reason = night.outcome()["reason"]
     assert reason.startswith("the report could not be written: ")
@@ -214,17 +224,20 @@ def test_a_green_night_whose_report_is_missing_is_not_green(place: Place) -> Non
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        ((), "nights/taken exists and is not empty"),
+        ((), "taken exists and is not empty"),
         (("--history", "nowhere"), "nowhere is no folder with a history"),
     ],
 )
 def test_what_is_refused_before_anything_runs(
-    bare: Place, arguments: tuple[str, ...], why: str
+    tmp_path: Path, arguments: tuple[str, ...], why: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    out = tmp_path / ("untaken" if arguments else "taken")
     if not arguments:
-        bare.write("nights/taken/run.json", "a run")
-    night = bare.gate("untaken" if arguments else "taken", *arguments)
+        out.mkdir()
+        (out / "run.json").write_text("a run", encoding="utf-8")
+    night = in_this_process(out, *arguments)
+    said = capsys.readouterr().err
     assert night.code == 1
-    assert night.said.count("\n") == 1
-    assert why in night.said
+    assert said.count("\n") == 1
+    assert why in said
     assert not (night.out / "outcome.json").exists()

@@ -1,13 +1,13 @@
 """What the nightly gate's tool does beside running the gate: the history, and another torch."""
 
 import contextlib
-import importlib
 import io
 import json
 import subprocess
 from pathlib import Path
 from typing import Any
 
+import nightly
 import pytest
 from suites import edit
 
@@ -16,13 +16,6 @@ from perfsuite.records.schema import read_run
 ROOT = Path(__file__).parents[2]
 (PUBLISHED,) = (ROOT / "docs" / "runs").glob("cpu-*.json")
 RUN = read_run(PUBLISHED)
-
-
-@pytest.fixture
-def nightly(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The tool as a module, where starting it would take longer than the test."""
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    return importlib.import_module("nightly")
 
 
 def leave(out: Path, **changed: Any) -> Path:
@@ -39,7 +32,7 @@ def appended(history: Path) -> list[str]:
     return sorted(str(path.relative_to(history)) for path in history.rglob("*") if path.is_file())
 
 
-def test_runs_are_appended_once(nightly: Any, tmp_path: Path) -> None:
+def test_runs_are_appended_once(tmp_path: Path) -> None:
     outs = [leave(tmp_path / "0"), leave(tmp_path / "1", runner="../gpu box")]
     history = tmp_path / "history"
     command = ["append", str(history), *map(str, outs)]
@@ -53,16 +46,14 @@ def test_runs_are_appended_once(nightly: Any, tmp_path: Path) -> None:
     assert len(appended(history)) == 2
 
 
-def test_nights_of_another_torch_are_kept_apart(nightly: Any, tmp_path: Path) -> None:
+def test_nights_of_another_torch_are_kept_apart(tmp_path: Path) -> None:
     outs = [leave(tmp_path / "0"), leave(tmp_path / "1", leg="2.14.*")]
     assert nightly.main(["append", str(tmp_path / "history"), *map(str, outs)]) == 0
     folders = {path.parent.name for path in (tmp_path / "history").rglob("*.json")}
     assert folders == {"newest", "2.14.*"}
 
 
-def test_another_run_is_not_overwritten(
-    nightly: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_another_run_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, history = leave(tmp_path / "0"), tmp_path / "history"
     assert nightly.main(["append", str(history), str(out)]) == 0
     (file,) = appended(history)
@@ -84,9 +75,7 @@ def test_another_run_is_not_overwritten(
         ("run.json/perfsuite/started", "last night", "last night"),
     ],
 )
-def test_what_is_not_appended(
-    nightly: Any, tmp_path: Path, where: str, value: Any, why: str
-) -> None:
+def test_what_is_not_appended(tmp_path: Path, where: str, value: Any, why: str) -> None:
     out, history = leave(tmp_path / "0"), tmp_path / "history"
     file, *keys = where.split("/")
     edit(out / file, keys, value)
@@ -97,7 +86,7 @@ def test_what_is_not_appended(
     assert not history.exists()
 
 
-def test_a_folder_that_is_not_there(nightly: Any, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     out, history = leave(tmp_path / "0"), tmp_path / "history"
     assert nightly.main(["append", str(history), str(out), str(tmp_path / "1")]) == 1
     assert not history.exists()
@@ -108,7 +97,7 @@ def test_a_folder_that_is_not_there(nightly: Any, tmp_path: Path) -> None:
     [("", []), ("2.14.*", ["torch==2.14.*", "torchvision"]), ("2.14.1", ["torch==2.14.1"])],
 )
 def test_a_torch_that_is_asked_for(
-    nightly: Any, monkeypatch: pytest.MonkeyPatch, wanted: str, installed: list[str]
+    monkeypatch: pytest.MonkeyPatch, wanted: str, installed: list[str]
 ) -> None:
     asked: list[str] = []
 
@@ -116,14 +105,12 @@ def test_a_torch_that_is_asked_for(
         asked.extend(command)
         return subprocess.CompletedProcess(command, returncode=0)
 
-    monkeypatch.setattr(nightly.subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "run", run)
     assert nightly.main(["torch", wanted]) == 0
     assert [each for each in asked if each.startswith("torch")][: len(installed)] == installed
 
 
 @pytest.mark.parametrize("wanted", ["2.14; true", ">=2", "2.14.*\n", "git+file:///x", "٢", " "])
-def test_a_torch_that_is_no_version(
-    nightly: Any, capsys: pytest.CaptureFixture[str], wanted: str
-) -> None:
+def test_a_torch_that_is_no_version(capsys: pytest.CaptureFixture[str], wanted: str) -> None:
     assert nightly.main(["torch", wanted]) == 1
     assert "is no version such as 2.14.1 or 2.14.*" in capsys.readouterr().err

@@ -5,7 +5,7 @@ import signal
 from functools import partial
 
 import pytest
-from stand_ins import NOW_S, make_arm, make_clock
+from stepped_arms import NOW_S, make_arm, make_clock
 from worker_study import ArmProcess, ArmProcessError, restart
 
 pytestmark = pytest.mark.slow

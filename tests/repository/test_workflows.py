@@ -109,10 +109,7 @@ def test_what_a_script_calls_is_there(path: Path) -> None:
 
 
 @pytest.mark.parametrize("tool", ["nightly", "red_issue"])
-def test_the_options_that_a_script_gives_are_understood(
-    monkeypatch: pytest.MonkeyPatch, tool: str
-) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+def test_the_options_that_a_script_gives_are_understood(tool: str) -> None:
     parse = importlib.import_module(tool)._parse
     lines = [line for script in scripts(NIGHTLY) for line in script.splitlines()]
     asked = [

@@ -1,4 +1,4 @@
-"""What a process of a study can be sent instead of a training step: it imports no more than one."""
+"""Arms that a process of a study is sent instead of training: the time of a step is given."""
 
 import time
 from itertools import repeat
@@ -13,7 +13,7 @@ NOW_S = [0.0]
 """The time of this process, which passes only where a step takes some."""
 
 
-class StandIn:
+class SteppedArm:
     """An arm whose steps take a time of their own; it may fail at one, or hang."""
 
     def __init__(
@@ -41,8 +41,8 @@ class StandIn:
 
 def make_arm(
     seed: int, *, step_s: float = 0.001, fails_at: int = -1, hangs: bool = False
-) -> StandIn:
-    return StandIn(seed, step_s=step_s, fails_at=fails_at, hangs=hangs)
+) -> SteppedArm:
+    return SteppedArm(seed, step_s=step_s, fails_at=fails_at, hangs=hangs)
 
 
 def make_clock() -> HostClock:
