@@ -20,9 +20,9 @@ from figures import replace
 from scipy.stats import binomtest, rankdata
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "studies"))
-import convergence_study  # found once they are on the path
-import history_study
+import history_study  # found once they are on the path
 from comparison_study import ComparedBenchmark, ComparisonStudy
+from convergence_study import CASES, ConvergenceStudy, worst
 from recordings import DetectionStudy, write_whole
 from study_pages import Rate
 from study_verdicts import CONFIDENCE, MARGIN, perfsuite_says
@@ -49,7 +49,7 @@ class Studies:
     """All recordings, by kind; one of each machine."""
 
     detection: list[tuple[DetectionStudy, list[Rate]]]
-    convergence: list[convergence_study.ConvergenceStudy]
+    convergence: list[ConvergenceStudy]
     against: list[ComparisonStudy]
     history: list[history_study.HistoryCase]
 
@@ -65,10 +65,7 @@ def read(folder: Path) -> Studies:
             (_decoded(path, DetectionStudy), _decoded(path.with_suffix(".rates.json"), list[Rate]))
             for path in _found(folder, "detection")
         ],
-        convergence=[
-            _decoded(path, convergence_study.ConvergenceStudy)
-            for path in _found(folder, "convergence")
-        ],
+        convergence=[_decoded(path, ConvergenceStudy) for path in _found(folder, "convergence")],
         against=[_decoded(path, ComparisonStudy) for path in _found(folder, "against")],
         history=_decoded(folder / "history.json", list[history_study.HistoryCase]),
     )
@@ -114,10 +111,8 @@ def _rows(studies: Studies) -> Iterator[Row]:
             yield tried, "perfsuite", _machine(compared), *counts
     for trained in studies.convergence:
         where = f"{trained.hardware.partition(' (')[0]}, torch {trained.torch}"
-        for case in convergence_study.CASES:
-            said = [
-                convergence_study.worst(each) for each in trained.trials if each.case == case.name
-            ]
+        for case in CASES:
+            said = [worst(each) for each in trained.trials if each.case == case.name]
             failed, unclear = said.count(Outcome.FAIL), said.count(Outcome.INCONCLUSIVE)
             counts = len(said), case.faulty, failed, unclear
             if said:
