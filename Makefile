@@ -14,7 +14,7 @@ TESTS := $(BIN)/python -m pytest tests --numprocesses=logical --maxprocesses=8 -
 # Python 3.12 and newer count lines at next to no cost.
 CORE = $(shell $(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")')
 
-.PHONY: bench test test-fast wheel-test check figures picture method transcript sabotage install clean
+.PHONY: bench test test-fast wheel-test check figures picture method map transcript sabotage install clean
 .DEFAULT_GOAL := bench
 
 bench: $(STAMP)
@@ -50,6 +50,10 @@ picture: $(STAMP)
 # The error rates that docs/method.md shows, from the studies.
 method: $(STAMP)
 	$(BIN)/python tools/error_rates.py docs/studies docs/method.md
+
+# The list of modules that docs/architecture.md shows, from their docstrings.
+map: $(STAMP)
+	$(BIN)/python tools/module_map.py docs/architecture.md
 
 # The comparison that README.md shows: plants a slowdown in a clone, and finds it.
 transcript: $(STAMP)

@@ -17,7 +17,7 @@ from perfsuite.judging.gates import Outcome
 
 mpl.use("Agg")
 
-from matplotlib import pyplot as plt  # noqa: E402  # the backend is chosen first
+from matplotlib import pyplot as plt  # the backend is chosen first
 
 plt.rcParams["svg.hashsalt"] = "detection"  # the same file each time
 
