@@ -48,7 +48,7 @@ def without_timing(given: Profile) -> Profile:
     """Return a profile by counts alone: a convolution takes 10 ms, and all else 0.01 ms a call."""
     found = {
         name: Operator(
-            self_s=each.calls * (1e-2 if "convolution" in name else 1e-5), calls=each.calls
+            self_s=each.calls * (1e-2 if "mkldnn_convolution" in name else 1e-5), calls=each.calls
         )
         for name, each in given.operators.items()
     }

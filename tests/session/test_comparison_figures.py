@@ -54,7 +54,7 @@ def test_another_workload_or_other_data_fails(suite: Suite, other: str) -> None:
     suite.baseline()
     result = suite.compare(other)
     assert result.ret == 1
-    result.stdout.fnmatch_lines(["FAIL compare*measured otherwise than the baseline*"])
+    result.stdout.fnmatch_lines(["FAIL compare*measured differently from the baseline*"])
 
 
 @pytest.mark.parametrize(
