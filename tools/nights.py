@@ -67,7 +67,7 @@ def leg_of(torch: str) -> str:
 
 
 def past_runs(folder: Path, now: Run) -> Iterator[Path]:
-    """Yield the newest runs in a folder that can stand beside `now`; say what is passed over."""
+    """Yield the newest runs in a folder that can stand beside `now`; say what is skipped."""
     files = sorted(folder.glob("*.json"))  # named by the time they were started
     if len(files) > MOST_PAST:
         print(f"nightly: of {len(files)} past runs the report has the newest {MOST_PAST}")
@@ -75,11 +75,11 @@ def past_runs(folder: Path, now: Run) -> Iterator[Path]:
         try:
             run = read_run(path)
         except RunError as error:
-            print(f"nightly: passed over: {error}", file=sys.stderr)
+            print(f"nightly: skipped: {error}", file=sys.stderr)
             continue
         # The report is about the newest run that it is given, which has to be tonight's.
         if run.hardware != now.hardware or run.against is not None or run.started >= now.started:
-            print(f"nightly: passed over: {path}: no earlier run of this suite", file=sys.stderr)
+            print(f"nightly: skipped: {path}: no earlier run of this suite", file=sys.stderr)
             continue
         yield path
 
