@@ -32,13 +32,8 @@ class Bench:
     """Builds arms, times them, and has notes taken on what they show.
 
     Args:
-        notes: where everything goes; its methods `configure`, `keep`, `timed`, `metric`, `gate`
-            and `show` are this object's too.
-        machine: what it runs on.
-        workload: what it trains.
-        digits: what it trains on.
-        thresholds: what is asked of this hardware.
-        turns: lets arms be timed.
+        notes: where everything goes; its methods `configure`, `keep`, `timed`, `metric`, `gate` and
+            `show` are this object's too.
     """
 
     def __init__(
@@ -142,13 +137,8 @@ class Bench:
         """Time two warm arms in ABBA turns until `judge` can say; keep the blocks and its verdict.
 
         Sampling ends once its verdict is not INCONCLUSIVE, or the budget is spent. Groups of four
-        turns in which the device was throttled are set aside, and that is said.
-
-        Args:
-            first: arm A.
-            second: arm B, whose times go into pytest-benchmark's statistics.
-            judge: the gate, from what was timed so far.
-            steps: in a block, if not the workload's.
+        turns in which the device was throttled are set aside, and that is said. The times of
+        `second` go into pytest-benchmark's statistics.
         """
         timed = self._turns.two(
             f"{first.precision} and {second.precision}",

@@ -191,11 +191,6 @@ def judge_twice(
     said. Everything else is judged over both: no second try excuses a NaN. The price of two
     tries is that a difference right at the margin passes at twice the rate of alpha.
 
-    Args:
-        train: returns a pair for each seed.
-        seeds: how many pairs.
-        asked: the thresholds.
-
     Returns:
         All pairs, and the verdicts.
     """

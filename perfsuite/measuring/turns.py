@@ -12,13 +12,9 @@ Show = Callable[[str, int, int], None]
 
 
 class Turns(Protocol):
-    """Lets warm arms be timed.
+    """Lets warm arms be timed."""
 
-    Attributes:
-        explains: whether it is to be profiled what was timed.
-    """
-
-    explains: bool
+    explains: bool  # whether it is to be profiled what was timed
 
     def show(self, what: str, done: int, of: int) -> None:
         """Show progress."""
@@ -34,7 +30,6 @@ class Alone:
     """Turns of a process that measures one tree by itself.
 
     Args:
-        show: shows progress.
         budget_s: seconds that sampling may take if its verdict stays unclear.
     """
 

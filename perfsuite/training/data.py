@@ -38,17 +38,11 @@ class DataError(RuntimeError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Digits:
-    """A data set that lies on the device as a whole.
+    """A data set that lies on the device as a whole."""
 
-    Attributes:
-        source: "mnist5k", "mnist" or "synthetic".
-        images: float32 in [0, 1], shape (n, 1, 28, 28).
-        labels: int64, shape (n,).
-    """
-
-    source: str
-    images: Tensor
-    labels: Tensor
+    source: str  # "mnist5k", "mnist" or "synthetic"
+    images: Tensor  # float32 in [0, 1], shape (n, 1, 28, 28)
+    labels: Tensor  # int64, shape (n,)
 
     def __len__(self) -> int:
         """Return the number of images."""

@@ -35,9 +35,6 @@ class TrainStep:
 
     Args:
         model: on its device, in training mode; ``model(images)`` gives what criterion takes.
-        optimizer: of the model's parameters.
-        precision: how the arithmetic is done.
-        criterion: the loss; cross-entropy unless given.
 
     Raises:
         DeviceError: nothing is known of devices such as the model's.
