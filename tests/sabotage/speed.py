@@ -30,12 +30,11 @@ def arm(device: torch.device, model: Callable[[], nn.Module] = two_convolutions)
     torch.manual_seed(0)
     made = model().to(device)
     step = TrainStep(made, adam(made.parameters()))
-    start = step.snapshot()
     return Arm(
         precision=Precision.fp32,
         step=step,
         order=cycle(batches(device, 0, 8)),
-        restore=lambda: step.restore(start),
+        restore=step.restorer(),
     )
 
 

@@ -29,9 +29,8 @@ from perfsuite.training.cfg import (
     TUTORIAL_CFG,
     CfgError,
     check_cfg,
-    check_classes,
-    conv_flops,
-    head_flops,
+    check_positive,
+    forward_flops,
     output_shapes,
     parameters,
     scale_width,
@@ -41,12 +40,11 @@ TAKES_CFG: dict[str, Callable[[Spoilt], object]] = {
     "check_cfg": lambda spoilt: check_cfg(spoilt.cfg),
     "output_shapes": lambda spoilt: output_shapes(spoilt.cfg, spoilt.image),
     "parameters": lambda spoilt: parameters(spoilt.cfg, spoilt.classes),
-    "conv_flops": lambda spoilt: conv_flops(spoilt.cfg, spoilt.image),
-    "head_flops": lambda spoilt: head_flops(spoilt.cfg, spoilt.classes),
+    "forward_flops": lambda spoilt: forward_flops(spoilt.cfg, spoilt.image, spoilt.classes),
     "scale_width": lambda spoilt: scale_width(spoilt.cfg, 1),
 }
-TAKES_IMAGE = ("output_shapes", "conv_flops")
-TAKES_CLASSES = ("parameters", "head_flops")
+TAKES_IMAGE = ("output_shapes", "forward_flops")
+TAKES_CLASSES = ("parameters", "forward_flops")
 
 
 def raised_by(call: Callable[[], object]) -> CfgError:
@@ -89,16 +87,16 @@ def test_the_tutorials_cfg_is_the_tutorials_own() -> None:
 
 def test_the_tutorials_figures() -> None:
     assert parameters(TUTORIAL_CFG) == 14_736_266
-    assert conv_flops(TUTORIAL_CFG) == 762_962_944
-    assert conv_flops(TUTORIAL_CFG) + head_flops(TUTORIAL_CFG) == 767_030_944
+    assert forward_flops(TUTORIAL_CFG) == 767_030_944
+    assert forward_flops(TUTORIAL_CFG) - 2 * (1024 * 1000 + 1000 * 1000 + 1000 * 10) == 762_962_944
     assert output_shapes(TUTORIAL_CFG)[-1] == (1024, 3, 3)
 
 
 def test_one_row_counted_by_hand() -> None:
     cfg = [[2, 3, 3, 2, 1]]  # 5x7 becomes 3x4
     assert output_shapes(cfg, (2, 5, 7)) == ((3, 3, 4),)
-    assert conv_flops(cfg, (2, 5, 7)) == 2 * (2 * 3 * 3 * 3) * (3 * 4)
-    assert head_flops(cfg, classes=4) == 2 * (3 * 1000 + 1000 * 1000 + 1000 * 4)
+    head = 2 * (3 * 1000 + 1000 * 1000 + 1000 * 4)
+    assert forward_flops(cfg, (2, 5, 7), classes=4) == 2 * (2 * 3 * 3 * 3) * (3 * 4) + head
     # Kernels, then BatchNorm's weight and bias, then weights and biases of the linear layers.
     assert parameters(cfg, classes=4) == 54 + 6 + (3_000 + 1_000) + 1_001_000 + 4_004
 
@@ -108,7 +106,7 @@ def test_a_valid_cfg_comes_back_as_tuples(network: Network) -> None:
     rows = check_cfg(network.cfg)
     assert rows == tuple(tuple(row) for row in network.cfg)
     assert check_cfg(rows) == rows
-    assert check_classes(network.classes) == network.classes
+    assert check_positive("classes", network.classes) == network.classes
 
 
 @given(network=networks())
@@ -134,7 +132,7 @@ def test_whatever_takes_an_image_refuses_a_bad_one(name: str, spoilt: Spoilt) ->
 @given(spoilt=bad_classes())
 def test_whatever_takes_classes_refuses_bad_ones(name: str, spoilt: Spoilt) -> None:
     assert_names(raised_by(lambda: TAKES_CFG[name](spoilt)), spoilt)
-    assert_names(raised_by(lambda: check_classes(spoilt.classes)), spoilt)
+    assert_names(raised_by(lambda: check_positive("classes", spoilt.classes)), spoilt)
 
 
 @pytest.mark.parametrize(
@@ -226,7 +224,7 @@ def test_the_cfg_module_needs_no_torch() -> None:
     # None there makes every import of torch fail.
     code = (
         "import sys; sys.modules['torch'] = None;"
-        "import perfsuite.training.cfg as c; c.conv_flops(c.TUTORIAL_CFG)"
+        "import perfsuite.training.cfg as c; c.forward_flops(c.TUTORIAL_CFG)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

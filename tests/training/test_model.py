@@ -12,8 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from perfsuite.training.cfg import (
     TUTORIAL_CFG,
     CfgError,
-    conv_flops,
-    head_flops,
+    forward_flops,
     output_shapes,
     parameters,
 )
@@ -50,7 +49,7 @@ def assert_described(network: Network, batch: int) -> None:
         with FlopCounterMode(display=False) as counter:
             logits = model(images)
     assert logits.shape == (batch, network.classes)
-    per_image = conv_flops(network.cfg, network.image) + head_flops(network.cfg, network.classes)
+    per_image = forward_flops(network.cfg, network.image, network.classes)
     assert counter.get_total_flops() == batch * per_image
     trainable = [p.numel() for p in model.parameters() if p.requires_grad]
     assert sum(trainable) == parameters(network.cfg, network.classes)
