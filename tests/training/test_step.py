@@ -156,9 +156,9 @@ def test_an_overflow_skips_the_step_and_halves_the_scale_until_restored() -> Non
 @pytest.mark.parametrize("name", ["fp32", "bf16", "fp16"])
 def test_a_precision_may_be_a_string(name: str) -> None:
     loose: Any = name
+    losses, _ = by_hand(Precision(name), OPTIMIZERS["adam"], CPU)
     step = step_of(loose)
     assert step.precision is Precision(name)
-    losses, _ = by_hand(Precision(name), OPTIMIZERS["adam"], CPU)
     assert values(step(*batch) for batch in batches(CPU)) == values(losses)
 
 
