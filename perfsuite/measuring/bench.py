@@ -1,11 +1,8 @@
-"""What a benchmark file works with: the fixture ``perf``, an instance of `Bench`.
-
-It ties the parts together for one benchmark: builds arms and times them. What it finds goes
-into its `Notes`, from which the run's JSON and the verdicts are made. It knows nothing of pytest.
-"""
+"""What a benchmark file works with: the fixture ``perf``, an instance of `Bench`."""
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import KW_ONLY, asdict, dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -28,40 +25,29 @@ from perfsuite.training.data import DataError, Digits
 from perfsuite.training.workload import Arm, Workload
 
 
+@dataclass(eq=False, repr=False)
 class Bench:
-    """Builds arms, times them, and has notes taken on what they show.
+    """Builds arms, times them, and has notes taken on what they show."""
 
-    Args:
-        notes: where everything goes; its methods `configure`, `keep`, `timed`, `metric`, `gate` and
-            `show` are this object's too.
-    """
+    notes: Notes  # where everything goes; most of its methods are this object's too
+    _: KW_ONLY
+    machine: Machine
+    workload: Workload
+    digits: Digits
+    thresholds: Thresholds  # of this hardware
+    turns: Turns
 
-    def __init__(
-        self,
-        notes: Notes,
-        *,
-        machine: Machine,
-        workload: Workload,
-        digits: Digits,
-        thresholds: Thresholds,
-        turns: Turns,
-    ) -> None:
-        self.notes = notes
+    def __post_init__(self) -> None:
+        notes, device = self.notes, self.machine.device
         self.configure, self.keep, self.timed = notes.configure, notes.keep, notes.timed
         self.metric, self.gate, self.show = notes.metric, notes.gate, notes.show
-        self.machine = machine
-        self.workload = workload
-        self.digits = digits
-        self.thresholds = thresholds
-        self.clock = machine.device.clock()
-        self._sensor = machine.device.sensor()
-        self._turns = turns
+        self.clock, self._sensor = device.clock(), device.sensor()
         self._state_before = self._sensor.read()
         self.configure(
-            device=machine.device.kind,
-            workload=workload.name,
-            batch_size=workload.batch_size,
-            data=digits.source,
+            device=device.kind,
+            workload=self.workload.name,
+            batch_size=self.workload.batch_size,
+            data=self.digits.source,
         )
 
     @property
@@ -71,11 +57,7 @@ class Bench:
 
     @property
     def real_digits(self) -> Digits:
-        """The digits, where something is to be learnt from them.
-
-        Raises:
-            DataError: they are synthetic.
-        """
+        """The digits, where something is to be learnt from them; DataError if synthetic."""
         if self.digits.source == "synthetic":
             raise DataError(
                 f"{self.notes.key}: nothing can be learnt from --perf-data synthetic; use mnist5k,"
@@ -85,7 +67,7 @@ class Bench:
 
     def progress(self, what: str) -> Callable[[int, int], None]:
         """Return a callback that shows how much of `what` is done."""
-        return lambda done, of: self._turns.show(what, done, of)
+        return lambda done, of: self.turns.show(what, done, of)
 
     def arm(self, precision: Precision, *, seed: int = 0) -> Arm:
         """Return a fresh arm of the workload, warmed up and back at its initial state."""
@@ -93,7 +75,7 @@ class Bench:
 
     def warm(self, arm: Arm, *, seed: int = 0) -> Arm:
         """Warm an arm up until its blocks are steady, and note how that went."""
-        self._turns.show(f"warming up {arm.label}", 0, 1)
+        self.turns.show(f"warming up {arm.label}", 0, 1)
         warmed = warm_up(arm, self.clock, steps=self.workload.block_steps)
         with backend_flags(arm.precision):
             flags = read_flags()
@@ -107,19 +89,18 @@ class Bench:
         )
         return arm
 
-    def turn(self, arm: Arm, steps: int | None = None) -> Turn:
+    def turn(self, arm: Arm, steps: int) -> Turn:
         """Return what times a block of a warm arm, and reads the machine's state around it."""
-        steps = self.workload.block_steps if steps is None else steps
         return watched(lambda: time_block(arm, self.clock, steps), self._sensor)
 
     def time(self, arm: Arm, *, blocks: int) -> tuple[Block, ...]:
-        """Time a fixed number of blocks of a warm arm, keep them, and return those to go by.
+        """Time blocks of a warm arm, keep them, and return those that were not throttled.
 
-        Blocks in which the device was throttled are set aside, and that is said. Where they
-        are most, all are returned and the benchmark is INCONCLUSIVE.
+        Where that is less than half, all are returned and the benchmark is INCONCLUSIVE.
         """
-        timed = self._turns.one(str(arm.precision), self.turn(arm), blocks)
-        self.configure(blocks=blocks, block_steps=self.workload.block_steps)
+        steps = self.workload.block_steps
+        timed = self.turns.one(str(arm.precision), self.turn(arm, steps), blocks)
+        self.configure(blocks=blocks, block_steps=steps)
         self.keep("blocks", [asdict(block) for block in timed])
         sifted = sift(timed, lambda block: bool(block.throttled))
         self._tell_throttling(sifted, timed)
@@ -134,21 +115,20 @@ class Bench:
         *,
         steps: int | None = None,
     ) -> Duet:
-        """Time two warm arms in ABBA turns until `judge` can say; keep the blocks and its verdict.
+        """Time two warm arms in ABBA turns; keep the blocks and the last verdict of `judge`.
 
-        Sampling ends once its verdict is not INCONCLUSIVE, or the budget is spent. Groups of four
-        turns in which the device was throttled are set aside, and that is said. The times of
-        `second` go into pytest-benchmark's statistics.
+        Sampling ends once it is not INCONCLUSIVE, or the budget is spent. The second arm's
+        times go into pytest-benchmark's statistics. `steps` are those in a block.
         """
-        timed = self._turns.two(
+        steps = self.workload.block_steps if steps is None else steps
+        timed = self.turns.two(
             f"{first.precision} and {second.precision}",
             self.turn(first, steps),
             self.turn(second, steps),
             clear=lambda so_far: judge(so_far).outcome is not Outcome.INCONCLUSIVE,
         )
-        self.configure(block_steps=self.workload.block_steps if steps is None else steps)
-        blocks = [asdict(block) for block in timed.blocks]
-        arms = [first.label, second.label]
+        self.configure(block_steps=steps)
+        arms, blocks = [first.label, second.label], [asdict(block) for block in timed.blocks]
         self.keep("duet", {"order": timed.order, "arms": arms, "blocks": blocks})
         self._tell_throttling(timed.sifted, timed.blocks)
         self.timed(block.step_s for block in timed.blocks_of("B"))
@@ -156,22 +136,20 @@ class Bench:
         return timed
 
     def _tell_throttling(self, sifted: Sifted[Any], blocks: tuple[Block, ...]) -> None:
-        """Gate what was set aside; nothing is said where nothing was."""
         if sifted.set_aside:
             reasons = sorted({reason for block in blocks for reason in block.throttled})
             self.gate(throttling("throttling", sifted, reasons))
 
     def profile(self, arm: Arm) -> None:
         """Note where the time of a warm arm's step goes, once all of it is timed."""
-        if self._turns.explains:
-            self._turns.show(f"profiling {arm.precision}", 0, 1)
+        if self.turns.explains:
+            self.turns.show(f"profiling {arm.precision}", 0, 1)
             self.notes.operators = profile(arm, self.machine.device)
 
     def peak_memory(self, precision: Precision, *, steps: int) -> PeakMemory | None:
         """Return the peak of some fresh training steps; None where the device counts no memory."""
-        batches = self.digits.batches(self.workload.batch_size, seed=0)
-        taken = [next(batches) for _ in range(steps)]
-        return peak_memory(self.workload, precision, self.machine.device, taken)
+        batches = islice(self.digits.batches(self.workload.batch_size, seed=0), steps)
+        return peak_memory(self.workload, precision, self.machine.device, list(batches))
 
     def record(self) -> Benchmark:
         """Return everything that is known of this benchmark, now that it is done."""

@@ -32,38 +32,24 @@ from perfsuite.training.data import Digits
 from perfsuite.training.step import TrainStep, applied_steps
 from perfsuite.training.workload import Workload
 
+# By what share of itself each weight of the control differs: a few units in its last place.
 PERTURBATION = 1e-6
-"""By what share of itself each weight of the control differs: a few units in its last place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingRun:
-    """What one training run left behind.
+    """What one training run left behind."""
 
-    Attributes:
-        losses: one a step.
-        elapsed_s: wall seconds of all steps together.
-        skipped_steps: steps that the optimizer did not take, None if it keeps no count.
-        scales: of the gradient scaler, before the first step and after each; none without one.
-            It falls where a step was skipped.
-        non_finite: what was NaN or infinite at the end, by name.
-    """
-
-    losses: tuple[float, ...]
-    elapsed_s: float
-    skipped_steps: int | None
-    scales: tuple[float, ...]
-    non_finite: tuple[str, ...]
+    losses: tuple[float, ...]  # one a step
+    elapsed_s: float  # wall seconds of all steps together
+    skipped_steps: int | None  # that the optimizer did not take; None if it keeps no count
+    scales: tuple[float, ...]  # before the first step and after each; none without a scaler
+    non_finite: tuple[str, ...]  # names of what was NaN or infinite at the end
 
     @property
     def mean_loss(self) -> float:
         """The metric."""
         return statistics.fmean(self.losses)
-
-    @property
-    def final_scale(self) -> float | None:
-        """The gradient scaler's scale at the end, None without one."""
-        return self.scales[-1] if self.scales else None
 
     @property
     def step_s(self) -> float:
@@ -73,27 +59,16 @@ class TrainingRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeedPair:
-    """Runs from the same weights over the same batches in the same order.
+    """Runs from the same weights over the same batches in the same order."""
 
-    Attributes:
-        seed: decides weights, dropout and order.
-        reference: what it is held against.
-        candidate: what is judged.
-        control: the reference again, from perturbed weights.
-    """
-
-    seed: int
+    seed: int  # decides weights, dropout and order
     reference: TrainingRun
-    candidate: TrainingRun
-    control: TrainingRun
+    candidate: TrainingRun  # what is judged
+    control: TrainingRun  # the reference again, from perturbed weights
 
 
 def train(step: TrainStep, batches: Sequence[tuple[Tensor, Tensor]], clock: Clock) -> TrainingRun:
-    """Take a step a batch; read the device only when all are done.
-
-    Raises:
-        ValueError: there are no batches.
-    """
+    """Take a step a batch, of which there must be one; read the device only when all are done."""
     if not batches:
         raise ValueError("no batches to train on")
     before = applied_steps(step.optimizer)
@@ -140,25 +115,19 @@ def train_pairs(
     progress: Progress | None = None,
 ) -> tuple[SeedPair, ...]:
     """Train both precisions from each seed's weights over its batches."""
-    device = digits.labels.device
+
+    def run(precision: Precision, seed: int, *, perturbed: bool = False) -> TrainingRun:
+        step = workload.step(precision, digits.labels.device, seed)
+        if perturbed:
+            perturb(step.model, seed)
+        batches = list(islice(digits.batches(workload.batch_size, seed), steps))
+        return train(step, batches, clock)
+
     pairs = []
     for done, seed in enumerate(seeds, start=1):
-
-        def run(precision: Precision, seed: int = seed, *, perturbed: bool = False) -> TrainingRun:
-            step = workload.step(precision, device, seed)
-            if perturbed:
-                perturb(step.model, seed)
-            batches = list(islice(digits.batches(workload.batch_size, seed), steps))
-            return train(step, batches, clock)
-
-        pairs.append(
-            SeedPair(
-                seed=seed,
-                reference=run(reference),
-                candidate=run(candidate),
-                control=run(reference, perturbed=True),
-            )
-        )
+        first, second = run(reference, seed), run(candidate, seed)
+        again = run(reference, seed, perturbed=True)
+        pairs.append(SeedPair(seed=seed, reference=first, candidate=second, control=again))
         if progress is not None:
             progress(done, len(seeds))
     return tuple(pairs)
@@ -174,11 +143,7 @@ def perturb(model: nn.Module, seed: int) -> None:
 
 
 def judge(pairs: Sequence[SeedPair], asked: ConvergenceLimits) -> tuple[Verdict, ...]:
-    """Return the verdicts on mean loss, finiteness, skipped steps and final scale.
-
-    Raises:
-        SampleError: there are fewer than two pairs.
-    """
+    """Judge mean loss, finiteness, skipped steps and final scale; SampleError below two pairs."""
     return (_mean_loss(pairs, asked), *_health(pairs, asked))
 
 
@@ -190,76 +155,60 @@ def judge_twice(
     What the fresh seeds say of the mean loss stands, and the reason tells what the first
     said. Everything else is judged over both: no second try excuses a NaN. The price of two
     tries is that a difference right at the margin passes at twice the rate of alpha.
-
-    Returns:
-        All pairs, and the verdicts.
     """
     pairs = train(range(seeds))
     first, *health = judge(pairs, asked)
-    others_are_green = all(each.outcome is Outcome.PASS for each in health)
-    if first.outcome is Outcome.PASS or not others_are_green:
+    # No second try makes up for another gate.
+    if first.outcome is Outcome.PASS or any(each.outcome is not Outcome.PASS for each in health):
         return pairs, (first, *health)
     fresh = train(range(seeds, 2 * seeds))
     again = _mean_loss(fresh, asked)
     before = f"{first.outcome} {first.figure} before, these are fresh seeds"
     reason = f"{again.reason}; {before}" if again.reason else before
-    return (*pairs, *fresh), (
-        replace(again, reason=reason),
-        *_health((*pairs, *fresh), asked),
-    )
+    both = (*pairs, *fresh)
+    return both, (replace(again, reason=reason), *_health(both, asked))
 
 
 def _mean_loss(pairs: Sequence[SeedPair], asked: ConvergenceLimits) -> Verdict:
-    """Judge by two one-sided tests, unless the control fails them."""
-    verdict = equivalent(
-        "mean_loss", _loss_ratio(pairs, lambda pair: pair.candidate, asked), asked.margin
-    )
-    control = equivalent("", _loss_ratio(pairs, lambda pair: pair.control, asked), asked.margin)
+    reference = [pair.reference.mean_loss for pair in pairs]
+    candidate = [pair.candidate.mean_loss for pair in pairs]
+    verdict = _equal_loss(candidate, reference, asked)
+    itself = _equal_loss([pair.control.mean_loss for pair in pairs], reference, asked)
     # A candidate that is not finite fails, whatever the reference does.
-    if control.outcome is Outcome.PASS or not all(
-        math.isfinite(pair.candidate.mean_loss) for pair in pairs
-    ):
+    if itself.outcome is Outcome.PASS or not all(map(math.isfinite, candidate)):
         return verdict
-    reason = (
-        f"the reference against itself, perturbed by {PERTURBATION:g}, is {control.figure}:"
-        " too noisy to judge by"
-    )
+    noise = f"the reference against itself, perturbed by {PERTURBATION:g}, is {itself.figure}"
+    reason = f"{noise}: too noisy to judge by"
     return replace(verdict, outcome=Outcome.INCONCLUSIVE, reason=reason)
 
 
-def _loss_ratio(
-    pairs: Sequence[SeedPair], of: Callable[[SeedPair], TrainingRun], asked: ConvergenceLimits
-) -> Estimate:
-    """Return a run's mean loss over the reference's, with the interval of the two tests."""
-    top, bottom = [of(p).mean_loss for p in pairs], [p.reference.mean_loss for p in pairs]
-    if not all(0 < loss < math.inf for loss in (*top, *bottom)):
-        return Estimate.exact(math.nan)
-    return mean_ratio(top, bottom, confidence=1 - 2 * asked.alpha)
+def _equal_loss(
+    losses: Sequence[float], reference: Sequence[float], asked: ConvergenceLimits
+) -> Verdict:
+    """Judge by two one-sided tests, as one interval."""
+    ratio = Estimate.exact(math.nan)
+    if all(0 < loss < math.inf for loss in (*losses, *reference)):
+        ratio = mean_ratio(losses, reference, confidence=1 - 2 * asked.alpha)
+    return equivalent("mean_loss", ratio, asked.margin)
 
 
 def _health(pairs: Sequence[SeedPair], asked: ConvergenceLimits) -> tuple[Verdict, ...]:
-    trainings = [run for pair in pairs for run in (pair.reference, pair.candidate)]
-    offenders = sorted({name for training in trainings for name in training.non_finite})
     candidates = [pair.candidate for pair in pairs]
+    runs = [*candidates, *(pair.reference for pair in pairs)]
     skipped = [run.skipped_steps for run in candidates if run.skipped_steps is not None]
     # One run that took too many steps must not be hidden by one that skipped as many.
     worst = min(skipped) if skipped and min(skipped) < 0 else sum(skipped)
-    applied = skipped_steps(
-        "skipped_steps",
-        worst if len(skipped) == len(candidates) else None,
-        sum(len(run.losses) for run in candidates),
-        asked.max_skipped,
-    )
-    scales = [run.final_scale for run in candidates if run.final_scale is not None]
+    scales = sorted(run.scales[-1] for run in candidates if run.scales)
     return (
-        finite("finite", offenders),
-        applied,
+        finite("finite", sorted({name for run in runs for name in run.non_finite})),
+        skipped_steps(
+            "skipped_steps",
+            worst if len(skipped) == len(candidates) else None,
+            sum(len(run.losses) for run in candidates),
+            asked.max_skipped,
+        ),
         *(
             scale_within("final_scale", scale, asked.min_scale, asked.max_scale)
-            for scale in _extremes(scales)
+            for scale in sorted({*scales[:1], *scales[-1:]})  # the smallest and the largest
         ),
     )
-
-
-def _extremes(scales: Sequence[float]) -> list[float]:
-    return sorted({min(scales), max(scales)}) if scales else []

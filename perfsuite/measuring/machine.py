@@ -36,10 +36,9 @@ class Machine:
 
 
 def machine(wanted: str, workload: str | None) -> Machine:
-    """Return the machine for `auto` or a kind of device, and a preset's name or its own choice.
+    """Return the machine with a device that is there, or raise DeviceError.
 
-    Raises:
-        DeviceError: the device is not there.
+    `wanted` is a kind of device or "auto"; a workload's name, if none, is the device's choice.
     """
     device = choose_device(wanted)
     return Machine(

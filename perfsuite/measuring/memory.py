@@ -14,9 +14,7 @@ from perfsuite.training.workload import Workload
 Batches = Sequence[tuple[Tensor, Tensor]]
 
 
-class _Saved:
-    """A tensor that autograd keeps, for as long as it keeps it."""
-
+class _Saved:  # lives for as long as autograd keeps the tensor
     __slots__ = ("__weakref__", "tensor")
 
     def __init__(self, tensor: Tensor) -> None:
@@ -27,19 +25,18 @@ class _Saved:
 def activation_bytes(step: TrainStep, images: Tensor, labels: Tensor) -> int:
     """Take one step and return the bytes that its forward pass kept for its backward pass.
 
-    They are counted as the backward pass begins, so that a branch dropped on the way does not
-    count. Each storage counts once, parameters and buffers do not; the copies of the weights
-    that autocast makes do, since they live as long. The same on every device.
+    Counted as the backward pass begins, without branches dropped on the way. Each storage
+    counts once, parameters and buffers do not; autocast's copies of the weights do.
     """
     model = step.model
     own = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
     saved: weakref.WeakSet[_Saved] = weakref.WeakSet()
     counted: list[int] = []
 
-    def count() -> None:
+    def count() -> int:
         storages = [each.tensor.untyped_storage() for each in saved]
         kept = {storage.data_ptr(): storage.nbytes() for storage in storages}
-        counted.append(sum(nbytes for address, nbytes in kept.items() if address not in own))
+        return sum(nbytes for address, nbytes in kept.items() if address not in own)
 
     def pack(tensor: Tensor) -> _Saved:
         each = _Saved(tensor)
@@ -48,22 +45,20 @@ def activation_bytes(step: TrainStep, images: Tensor, labels: Tensor) -> int:
 
     def unpack(each: _Saved) -> Tensor:
         if not counted:
-            count()
+            counted.append(count())
         return each.tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
         step(images, labels)
-    if not counted:
-        count()  # nothing was unpacked: there was no backward pass
-    return counted[0]
+    return counted[0] if counted else count()  # no backward pass unpacks nothing
 
 
 def peak_memory(
     workload: Workload, precision: Precision, device: Device, batches: Batches
 ) -> PeakMemory | None:
-    """Build a step, warm it up with the first half of the batches, measure on the second.
+    """Measure a fresh step on half of the batches, warmed up by the others, and free it again.
 
-    Everything built is freed again. None where the device counts no memory.
+    None where the device counts no memory.
     """
     half = len(batches) // 2
     built: list[TrainStep] = []

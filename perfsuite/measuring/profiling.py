@@ -15,8 +15,7 @@ def profile(arm: Timeable, device: Device) -> Profile:
     """Return where the time of a warm arm's step goes: medians over repeats of a few steps.
 
     On a GPU it is the time of the kernels that each operator launched, on a CPU the time in
-    the operator itself, and whatever is left of the wall clock's is outside of operators.
-    Profiling slows a step down, so that its sum is not its step time.
+    the operator itself. Profiling slows a step down: the sum is not its step time.
     """
     seen = [_profile_once(arm, device) for _ in range(REPEATS)]
     names = {name for found, _ in seen for name in found}

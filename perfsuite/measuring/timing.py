@@ -1,8 +1,7 @@
 """Timing in blocks of steps, and warm-up until steady.
 
-Only the steps themselves lie between two readings of a clock. Batches are fetched before, the
-garbage collector rests, and the device is idle at both ends. Every time is in seconds per step:
-a block's duration is divided by its steps once, here.
+Only the steps themselves lie between two readings of a clock: batches are fetched before, the
+garbage collector rests, and the device is idle at both ends. Every time is in seconds per step.
 """
 
 from collections.abc import Callable
@@ -36,8 +35,7 @@ class Timeable(Protocol):
 
 def time_block(arm: Timeable, clock: Clock, steps: int) -> Block:
     """Time `steps` steps of `arm`."""
-    batches = arm.take(steps)
-    step = arm.step
+    batches, step = arm.take(steps), arm.step
     clock.start()
     for images, labels in batches:
         step(images, labels)
@@ -55,10 +53,9 @@ class WarmUp:
 
 
 def warm_up(arm: Timeable, clock: Clock, *, steps: int, max_blocks: int = 12) -> WarmUp:
-    """Run blocks until their times agree, then restore the arm's state.
+    """Run blocks until the medians of the last three and the three before agree, then restore.
 
-    Steady means that the medians of the last three blocks and the three before agree within
-    5 %. An arm that never gets there is timed all the same, and says so.
+    An arm that never gets there is timed all the same, and says so.
     """
     blocks: list[Block] = []
     steady = False

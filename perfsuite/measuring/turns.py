@@ -7,14 +7,13 @@ from perfsuite.judging.blocks import Block, Turn
 from perfsuite.judging.interleaving import Duet, duet
 from perfsuite.measuring.timing import time_blocks
 
-Show = Callable[[str, int, int], None]
-"""Called with what is being done, how many parts of it are done, and of how many."""
+Show = Callable[[str, int, int], None]  # what is being done, how many parts of it, of how many
 
 
 class Turns(Protocol):
     """Lets warm arms be timed."""
 
-    explains: bool  # whether it is to be profiled what was timed
+    explains: bool  # whether what was timed is to be profiled
 
     def show(self, what: str, done: int, of: int) -> None:
         """Show progress."""
@@ -29,8 +28,7 @@ class Turns(Protocol):
 class Alone:
     """Turns of a process that measures one tree by itself.
 
-    Args:
-        budget_s: seconds that sampling may take if its verdict stays unclear.
+    Sampling takes up to `budget_s` seconds if its verdict stays unclear.
     """
 
     explains = True
