@@ -180,7 +180,7 @@ def _right(
     device: torch.device,
     seed: int,
     optimizer: Callable[[Parameters], torch.optim.Optimizer],
-    criterion: Criterion | None,
+    criterion: Criterion,
     *,
     perturbed: bool,
 ) -> TrainingRun:
