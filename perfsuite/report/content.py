@@ -48,7 +48,7 @@ class VerdictRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Section:
+class PageSection:
     """Charts under one heading."""
 
     title: str
@@ -82,7 +82,7 @@ class Page:
     what: str
     faults: list[str]
     rows: list[VerdictRow]
-    sections: list[Section]
+    sections: list[PageSection]
     changes: list[str]
     environment: Environment
     source: str
@@ -200,7 +200,7 @@ def _before(run: Run, series: Sequence[Series], past: Sequence[Path]) -> Run | N
     return read_run((promoted or list(past[:1]))[-1]) if past else None
 
 
-def _sections(run: Run, before: Run | None, series: Sequence[Series]) -> list[Section]:
+def _sections(run: Run, before: Run | None, series: Sequence[Series]) -> list[PageSection]:
     benchmarks = list(run.benchmarks.values())
     timed = [timing for each in benchmarks for timing in timings(each)]
     past = before.benchmarks if before is not None else {}
@@ -209,17 +209,17 @@ def _sections(run: Run, before: Run | None, series: Sequence[Series]) -> list[Se
     of_after = ", by the code after" if run.against is not None else ""
     long_enough = [each for each in series if len(each.points) >= _LEAST_RUNS]
     sections = [
-        Section(
+        PageSection(
             title="Step times",
             note=f"Seconds that a training step takes, by arm{code}.",
             charts=list(step_times(timed)),
         ),
-        Section(
+        PageSection(
             title="Blocks over time",
             note="What was timed, block by block: a drift or a pause is visible here.",
             charts=[blocks_over_time(timing) for timing in timed],
         ),
-        Section(
+        PageSection(
             title="Training",
             note=f"Both precisions from the same weights over the same batches{of_after}.",
             charts=[
@@ -229,17 +229,17 @@ def _sections(run: Run, before: Run | None, series: Sequence[Series]) -> list[Se
                 for chart in kind(b)
             ],
         ),
-        Section(
+        PageSection(
             title="Memory",
             note=f"Bytes by precision{of_after}.",
             charts=[chart for each in benchmarks for chart in memory_use(each)],
         ),
-        Section(
+        PageSection(
             title="Operators",
             note=f"Where the time of a step goes{beside}.",
             charts=[chart for each in benchmarks for chart in operators(each, past)],
         ),
-        Section(
+        PageSection(
             title="History",
             note="Figures run by run, those with a lasting change first.",
             charts=list(map(history, sorted(long_enough, key=lambda each: not each.changes()))),

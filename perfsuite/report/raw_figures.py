@@ -78,7 +78,7 @@ class LossCurve(msgspec.Struct, frozen=True, kw_only=True):
     scales: list[float | None] = []
 
 
-class SeedPair(msgspec.Struct, frozen=True, kw_only=True):
+class LossPair(msgspec.Struct, frozen=True, kw_only=True):
     """Two runs of training from one seed."""
 
     seed: int
@@ -91,7 +91,7 @@ class _Precisions(msgspec.Struct, frozen=True, kw_only=True):
     candidate: str = "mixed precision"
 
 
-class _Duet(msgspec.Struct, frozen=True, kw_only=True):
+class _TurnsRecord(msgspec.Struct, frozen=True, kw_only=True):
     order: str
     blocks: list[Block]
     arms: tuple[str, str] = ("A", "B")
@@ -115,12 +115,12 @@ class _Duet(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(tuple(turns[start : start + 4]) for start in range(0, len(turns), 4))
 
 
-class _Restart(msgspec.Struct, frozen=True, kw_only=True):
-    turns: dict[str, _Duet]
+class _RestartRecord(msgspec.Struct, frozen=True, kw_only=True):
+    turns: dict[str, _TurnsRecord]
 
 
 class _Against(msgspec.Struct, frozen=True, kw_only=True):
-    restarts: list[_Restart]
+    restarts: list[_RestartRecord]
     profiles: dict[str, Profile | None] = {}
 
 
@@ -157,7 +157,7 @@ def timings(benchmark: Benchmark) -> list[Timing]:
         return _turns_of_trees(benchmark.against, name)
     found = []
     blocks = _shaped(benchmark.raw.get("blocks"), list[Block])
-    duet = _shaped(benchmark.raw.get("duet"), _Duet)
+    duet = _shaped(benchmark.raw.get("duet"), _TurnsRecord)
     if blocks and _all_took_time(blocks):
         arm = next(iter(benchmark.arms), name)
         own = name if duet is None else f"{name}: {arm} alone"
@@ -186,9 +186,9 @@ def _turns_of_trees(against: dict[str, Any], name: str) -> list[Timing]:
     ]
 
 
-def seed_pairs(benchmark: Benchmark) -> tuple[tuple[str, str], list[SeedPair]]:
+def seed_pairs(benchmark: Benchmark) -> tuple[tuple[str, str], list[LossPair]]:
     """Return the names of two precisions, and what was trained in both from each seed."""
-    pairs = _shaped(benchmark.raw.get("pairs"), list[SeedPair]) or []
+    pairs = _shaped(benchmark.raw.get("pairs"), list[LossPair]) or []
     named = _shaped(benchmark.raw.get("precisions", {}), _Precisions) or _Precisions()
     if named.reference == named.candidate:
         named = _Precisions()

@@ -9,7 +9,7 @@ from perfsuite.records.schema import Benchmark
 from perfsuite.records.wording import counted, short_name
 from perfsuite.report import panels
 from perfsuite.report.chart import Cell, Chart, Number, height_of_rows_in
-from perfsuite.report.raw_figures import LossCurve, SeedPair, memory, seed_pairs
+from perfsuite.report.raw_figures import LossCurve, LossPair, memory, seed_pairs
 
 _OF_SEEDS = ("mean", "lowest", "highest")
 
@@ -75,7 +75,7 @@ def loss_scales(benchmark: Benchmark) -> Iterator[Chart]:
     )
 
 
-def _scales_of(pair: SeedPair) -> tuple[list[float], list[int]]:
+def _scales_of(pair: LossPair) -> tuple[list[float], list[int]]:
     """Return the scales of a run, and the numbers of the steps at which they fall.
 
     What is not a finite number above zero has no place on a logarithmic axis and is NaN, which

@@ -160,23 +160,21 @@ def test_no_module_name_stands_for_two_modules() -> None:
 
 
 def classes(path: Path) -> set[str]:
-    """Return the names of a module's public classes."""
+    """Return the names of a module's classes; an underscore before one is no other name."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    names = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
-    return {name for name in names if not name.startswith("_")}
+    return {node.name.lstrip("_") for node in tree.body if isinstance(node, ast.ClassDef)}
 
 
 def test_no_class_name_stands_for_two_classes() -> None:
-    package = set().union(*map(classes, MODULES.values()))
     folders = [ROOT / name for name in ("studies", "tools", "tests/repository", "tests/sabotage")]
-    others = [path for path in repository() if set(folders) & set(path.parents)]
-    names = Counter(name for found in (package, *map(classes, others)) for name in found)
+    paths = [path for path in repository() if {PACKAGE, *folders} & set(path.parents)]
+    names = Counter(name for path in paths for name in classes(path))
     assert {name for name, count in names.items() if count > 1} == set()
 
 
 @pytest.mark.parametrize(
     "path",
-    [path for path in repository() if ROOT / "tests" not in path.parents],
+    repository(),
     ids=lambda path: str(path.relative_to(ROOT)),
 )
 def test_a_file_is_read_in_five_minutes(path: Path) -> None:

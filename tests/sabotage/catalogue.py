@@ -13,8 +13,6 @@ from sabotage import graphs, speed, steps
 from sabotage.environments import in_a_region, probed, together, trained
 from sabotage.row import CatalogueRow
 
-COUNT = 29
-
 
 def _probe_row(
     number: int,

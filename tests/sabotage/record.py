@@ -44,7 +44,7 @@ class SabotageTrial(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         return "not red" if self.faults else "red"
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SabotageEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A row of the catalogue, with the latest trial on each device."""
 
     number: int
@@ -61,7 +61,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         entries: one a row, in the catalogue's order.
     """
 
-    entries: list[Entry]
+    entries: list[SabotageEntry]
 
 
 def read(path: Path) -> Record:
@@ -91,7 +91,7 @@ def merge(
         done = {trial.device for trial in new}
         kept = [trial for trial in known.get(row.plant, []) if trial.device not in done]
         entries.append(
-            Entry(
+            SabotageEntry(
                 number=row.number,
                 plant=row.plant,
                 gates=list(row.gates),

@@ -8,7 +8,7 @@ import torch
 from perfsuite.judging.gates import Outcome, Verdict
 from sabotage.__main__ import DOCS, devices, main
 from sabotage.catalogue import ROWS
-from sabotage.record import Entry, Record, SabotageTrial, encode, merge, read, render, write
+from sabotage.record import Record, SabotageEntry, SabotageTrial, encode, merge, read, render, write
 from sabotage.row import CatalogueRow, not_green, not_red
 
 PUBLISHED = read(DOCS / "runs" / "sabotage.json")
@@ -60,7 +60,9 @@ def test_the_published_record_is_of_this_catalogue() -> None:
 @pytest.mark.parametrize(
     "entry", [e for e in PUBLISHED.entries if not e.needs_cuda], ids=lambda e: e.plant
 )
-def test_every_bug_that_a_cpu_can_show_is_recorded_red_beside_a_green_twin(entry: Entry) -> None:
+def test_every_bug_that_a_cpu_can_show_is_recorded_red_beside_a_green_twin(
+    entry: SabotageEntry,
+) -> None:
     (found,) = [each for each in entry.trials if each.device == "cpu"]
     assert found.outcome == "red"
     assert all(line.startswith("PASS ") for line in found.healthy)

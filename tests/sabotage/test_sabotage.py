@@ -10,9 +10,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from perfsuite.probes.registry import PROBES
 from sabotage import speed
-from sabotage.catalogue import COUNT, ROWS
+from sabotage.catalogue import ROWS
 from sabotage.row import CatalogueRow, not_green, not_red
 
+COUNT = 29  # of the kinds of bugs that are known
 OPERATOR_S = 1e-4
 clock_for = speed.clock_for
 
