@@ -38,73 +38,41 @@ class _Message(msgspec.Struct, frozen=True, kw_only=True, tag=str.lower):
 
 
 class Setup(_Message, frozen=True, kw_only=True):
-    """What a server needs to know before anything is imported.
-
-    Attributes:
-        protocol: the coordinator's PROTOCOL.
-        side: "before" or "after".
-        top: the working tree.
-        checkout: the tree of the code before, None if both sides run the working tree.
-        suite: the benchmarks, relative to either tree.
-        suite_folder: the benchmarks of this side.
-        working_folder_first: whether the working folder comes first in sys.path, as under
-            `python -m pytest`.
-        perfsuite: the folder of the perfsuite that both sides use; None if each uses its own.
-        arguments: of the server's pytest.
-    """
-
     protocol: int = PROTOCOL
-    side: str
-    top: str
-    checkout: str | None
-    suite: str
-    suite_folder: str
-    working_folder_first: bool
-    perfsuite: str | None
-    arguments: list[str]
+    side: str  # "before" or "after"
+    top: str  # the working tree
+    checkout: str | None  # the tree of the code before; None if both sides run the working tree
+    suite: str  # the benchmarks, relative to either tree
+    suite_folder: str  # the benchmarks of this side
+    working_folder_first: bool  # in sys.path, as under `python -m pytest`
+    perfsuite: str | None  # the folder of both sides' perfsuite; None if each uses its own
+    arguments: list[str]  # of the server's pytest
 
 
 class Start(_Message, frozen=True, kw_only=True):
-    """Fork a worker for restart number `index` of the benchmark `key`."""
-
     key: str
-    index: int
+    index: int  # of the restart
 
 
 class Wait(_Message, frozen=True, kw_only=True):
-    """Wait for the end of a worker."""
-
     pid: int
 
 
 class Go(_Message, frozen=True, kw_only=True):
-    """Run on; `explain` lets the worker profile what it has timed."""
-
-    explain: bool = False
+    explain: bool = False  # whether it is to profile what it has timed
 
 
 class TakeBlock(_Message, frozen=True, kw_only=True):
-    """Time a block."""
+    pass
 
 
 class Collected(_Message, frozen=True, kw_only=True):
-    """What a side has.
-
-    Attributes:
-        items: the names of each benchmark's markers, by key.
-        errors: why a file could not be collected, by its path in the suite.
-        prefix: of the interpreter.
-        hardware: what it runs on, as in a run's JSON.
-        software: versions.
-        loaded: packages imported, by where they came from (`import_paths.Trees.loaded`).
-    """
-
-    items: dict[str, list[str]]
-    errors: dict[str, str]
-    prefix: str
-    hardware: dict[str, Any]
+    items: dict[str, list[str]]  # the names of each benchmark's markers, by key
+    errors: dict[str, str]  # why a file could not be collected, by its path in the suite
+    prefix: str  # of the interpreter
+    hardware: dict[str, Any]  # as in a run's JSON, like `software`
     software: dict[str, Any]
-    loaded: dict[str, list[str]]
+    loaded: dict[str, list[str]]  # `import_paths.Trees.loaded`
 
     def why_not(self, file: str) -> str | None:
         """Return why a file of the suite, or a folder it lies in, was not collected."""
@@ -113,48 +81,34 @@ class Collected(_Message, frozen=True, kw_only=True):
 
 
 class Started(_Message, frozen=True, kw_only=True):
-    """The worker's process, which leads a process group of its own."""
-
-    pid: int
+    pid: int  # of the worker, which leads a process group of its own
 
 
 class Ended(_Message, frozen=True, kw_only=True):
-    """A worker's exit code, or minus the signal that ended it."""
-
-    code: int
+    code: int  # of its exit, or minus the signal that ended it
 
 
 class Progress(_Message, frozen=True, kw_only=True):
-    """`done` of `of` parts of `what` are done."""
-
     what: str
     done: int
-    of: int
+    of: int  # how many parts there are to be done
 
 
 class Ready(_Message, frozen=True, kw_only=True):
-    """The worker can time blocks of `what`."""
-
-    what: str
+    what: str  # a block would be of
 
 
 class Timed(_Message, frozen=True, kw_only=True):
-    """A block was timed."""
-
     block: Block
 
 
 class Done(_Message, frozen=True, kw_only=True):
-    """The benchmark's record as in a run's JSON, and the packages imported (`Collected`)."""
-
-    record: dict[str, Any]
-    loaded: dict[str, list[str]]
+    record: dict[str, Any]  # the benchmark's, as in a run's JSON
+    loaded: dict[str, list[str]]  # as in `Collected`
 
 
 class Failed(_Message, frozen=True, kw_only=True):
-    """Why there is no other answer, in one line."""
-
-    reason: str
+    reason: str  # in one line
 
 
 Request = Setup | Start | Wait | Go | TakeBlock
@@ -174,12 +128,7 @@ class MessageError(ValueError):
 
 
 class Line(Generic[Received]):
-    """One end of a stream of messages.
-
-    Args:
-        descriptor: of the socket; it is this object's from now on.
-        decoder: of the messages that may come: REQUESTS or ANSWERS.
-    """
+    """One end of a stream of messages; it owns the socket, and decodes REQUESTS or ANSWERS."""
 
     def __init__(self, descriptor: int, decoder: "msgspec.json.Decoder[Received]") -> None:
         self._socket = socket.socket(fileno=descriptor)
@@ -188,14 +137,9 @@ class Line(Generic[Received]):
         self._descriptors: list[int] = []
 
     def send(self, message: Request | Answer, *, share: int | None = None) -> None:
-        """Send a message; NaN and infinity, which JSON has not, become null.
+        """Send a message, and with it an open file to `share`; raises LineClosedError.
 
-        Args:
-            message: what to send.
-            share: an open file that the other end is to share (`shared`).
-
-        Raises:
-            LineClosedError: the other end has gone.
+        NaN and infinity, which JSON has not, become null.
         """
         encoded = msgspec.json.encode(message, enc_hook=repr) + b"\n"
         try:
@@ -207,13 +151,7 @@ class Line(Generic[Received]):
             raise LineClosedError(str(error)) from None
 
     def receive(self, timeout_s: float | None = None) -> Received:
-        """Return the next message; without a timeout, wait for as long as it takes.
-
-        Raises:
-            TimeoutError: nothing came for so long.
-            LineClosedError: the other end has gone.
-            MessageError: what came is none of the messages that may come.
-        """
+        """Return the next message; raises TimeoutError, LineClosedError or MessageError."""
         self._socket.settimeout(timeout_s)
         chunks = [self._unread]
         while b"\n" not in chunks[-1]:
