@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
@@ -17,40 +16,20 @@ if TYPE_CHECKING:
     from perfsuite.against.restart import Restart
 
 
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    """How a figure's change is spoken of: the words for less and for more, and the bad ones."""
-
-    less: str
-    more: str
-    bad: frozenset[str]
-
-
-_TIME = _Kind("FASTER", "SLOWER", frozenset({"SLOWER"}))
-_BYTES = _Kind("LESS", "MORE", frozenset({"MORE"}))
+# What a figure's change is called: the words for less and for more.
+_TIME = ("FASTER", "SLOWER")
+_BYTES = ("LESS", "MORE")
 # Lower is no better here: a step that is taken twice learns faster, and is wrong.
-_LOSS = _Kind("DIFFERENT", "DIFFERENT", frozenset({"DIFFERENT"}))
-_LOWER = _Kind("BETTER", "WORSE", frozenset({"WORSE"}))
-_HIGHER = _Kind("WORSE", "BETTER", frozenset({"WORSE"}))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Figure:
-    """A figure of both sides, each in `unit`, and what it rests on."""
-
-    name: str
-    kind: _Kind
-    before: float
-    after: float
-    unit: str
-    rests_on: str
+_LOSS = ("DIFFERENT", "DIFFERENT")
+_LOWER = ("BETTER", "WORSE")
+_HIGHER = ("WORSE", "BETTER")
+_BAD = frozenset({"SLOWER", "MORE", "DIFFERENT", "WORSE", "FAIL"})
 
 
 def could_not_run(side: str, reason: str) -> Verdict:
-    """Return the verdict on a benchmark that one side could not run.
+    """Judge a benchmark that a side could not run: a fault of the code after alone.
 
-    The code before may be too old for it, of which nothing can be concluded; that the code
-    after cannot run it is a fault.
+    The code before may be too old for it.
     """
     before = side == "before"
     return Verdict(
@@ -63,10 +42,7 @@ def could_not_run(side: str, reason: str) -> Verdict:
 
 
 def is_counted(restarts: Sequence["Restart"]) -> bool:
-    """Tell whether there is nothing that a further restart would measure anew.
-
-    Bytes are, once two restarts agree on them; losses are, since seeds decide them.
-    """
+    """Tell whether a further restart measures nothing new: bytes repeat, losses follow seeds."""
     figures = [
         {name: (metric["value"], metric["unit"]) for name, metric in side["metrics"].items()}
         for each in restarts
@@ -82,10 +58,9 @@ def is_counted(restarts: Sequence["Restart"]) -> bool:
 
 
 def verdicts(restarts: Sequence["Restart"], asked: Thresholds) -> tuple[Verdict, ...]:
-    """Return a verdict for everything that both sides measured.
+    """Judge times turn by turn, bytes exactly, losses by seed, other figures process by process.
 
-    Times are compared turn by turn, whatever else was measured in each process one process
-    with one, bytes exactly and losses by seed. A restart is one observation.
+    A restart is one observation.
     """
     first = restarts[0]
     found = [_turns(name, [each.duets[name] for each in restarts], asked) for name in first.duets]
@@ -97,13 +72,8 @@ def verdicts(restarts: Sequence["Restart"], asked: Thresholds) -> tuple[Verdict,
             found.append(_metric(name, measured, asked))
     found += _losses(first, asked)
     if not found:
-        return (
-            missing(
-                "against",
-                "nothing was measured on both sides",
-                "use perf.time or perf.metric, or mark the benchmark one_tree",
-            ),
-        )
+        remedy = "use perf.time or perf.metric, or mark the benchmark one_tree"
+        found = [missing("against", "nothing was measured on both sides", remedy)]
     return tuple(found)
 
 
@@ -112,18 +82,16 @@ def _turns(name: str, duets: Sequence[Duet], asked: Thresholds) -> Verdict:
     rests_on = f"{len(sifted.kept)} restarts"
     if sifted.set_aside:
         rests_on += f", {sifted.set_aside} more were throttled and set aside"
-    before_s, after_s = (
+    sides_s = [
         median([median([block.step_s for block in duet.blocks_of(side)]) for duet in sifted.used])
         for side in "AB"
-    )
-    figure = _Figure(
-        name=name, kind=_TIME, before=before_s, after=after_s, unit="s", rests_on=rests_on
-    )
+    ]
     if sifted.decides:
         ratio = _pooled([duet.point("B", over="A") for duet in sifted.kept], asked)
     else:
         ratio = Estimate.no_answer("the device was held back most of the time")
-    return _judged(figure, ratio, asked.against.margin)
+    margin = asked.against.margin
+    return _judged(name, ratio, margin, words=_TIME, sides=sides_s, unit="s", rests_on=rests_on)
 
 
 def _metric(name: str, measured: Sequence[tuple[Any, Any]], asked: Thresholds) -> Verdict:
@@ -136,21 +104,20 @@ def _metric(name: str, measured: Sequence[tuple[Any, Any]], asked: Thresholds) -
     if unit != after["unit"] or better != after["better"]:
         return missing(f"against {name}", "its unit or direction changed", "compare by hand")
     pairs = [(each[0]["value"], each[1]["value"]) for each in measured]
-    kind = _HIGHER if better == "higher" else {"s": _TIME, "B": _BYTES}.get(unit, _LOWER)
+    words = _HIGHER if better == "higher" else {"s": _TIME, "B": _BYTES}.get(unit, _LOWER)
     if counted := unit == "B" and len(set(pairs)) == 1:
         ratio = Estimate.exact(pairs[0][1] / pairs[0][0])
     else:
         ratio = _pooled([now / then for then, now in pairs], asked)
-    then, now = (median(side) for side in zip(*pairs, strict=True))
-    figure = _Figure(
-        name=name,
-        kind=kind,
-        before=then,
-        after=now,
+    return _judged(
+        name,
+        ratio,
+        asked.against.margin,
+        words=words,
+        sides=[median(side) for side in zip(*pairs, strict=True)],
         unit=unit,
         rests_on="counted" if counted else f"{len(measured)} restarts",
     )
-    return _judged(figure, ratio, asked.against.margin)
 
 
 def _losses(restart: "Restart", asked: Thresholds) -> list[Verdict]:
@@ -171,15 +138,16 @@ def _losses(restart: "Restart", asked: Thresholds) -> list[Verdict]:
         except SampleError as error:
             finite = all(map(math.isfinite, (*then, *now)))  # null in the JSON if it was not
             ratio = Estimate.no_answer(str(error)) if finite else Estimate.exact(math.nan)
-        figure = _Figure(
-            name=f"{run} mean_loss",
-            kind=_LOSS,
-            before=fmean(then),
-            after=fmean(now),
+        verdict = _judged(
+            f"{run} mean_loss",
+            ratio,
+            asked.convergence.margin,
+            words=_LOSS,
+            sides=[fmean(then), fmean(now)],
             unit="",
             rests_on=f"{len(seeds)} seeds",
         )
-        found.append(_judged(figure, ratio, asked.convergence.margin))
+        found.append(verdict)
     return found
 
 
@@ -194,12 +162,21 @@ def _pooled(ratios: Sequence[float], asked: Thresholds) -> Estimate:
         return Estimate.no_answer(str(error))
 
 
-def _judged(figure: _Figure, ratio: Estimate, margin: float) -> Verdict:
+def _judged(
+    name: str,
+    ratio: Estimate,
+    margin: float,
+    *,
+    words: tuple[str, str],
+    sides: Sequence[float],
+    unit: str,
+    rests_on: str,
+) -> Verdict:
     """Judge a ratio of after to before against the smallest change worth reporting."""
     low, high = (math.log(end) if end > 0 else -math.inf for end in (ratio.low, ratio.high))
     width = math.log1p(margin)
-    word = _word(figure.kind, low, high, width)
-    reason = figure.rests_on
+    word = _word(words, low, high, width)
+    reason = rests_on
     if ratio.unknown:
         word, reason = "INCONCLUSIVE", f"{reason}: {ratio.unknown}"
     elif not math.isfinite(ratio.value):
@@ -212,30 +189,24 @@ def _judged(figure: _Figure, ratio: Estimate, margin: float) -> Verdict:
         # estimates of a change that is an interval beyond.
         visible = math.expm1(width + (high - low))
         reason = f"{reason}; a change of {visible:.1%} would have been seen"
+    outcome = Outcome.FAIL if word in _BAD else Outcome.PASS
     if word == "INCONCLUSIVE":
         outcome = Outcome.INCONCLUSIVE
-    else:
-        outcome = Outcome.FAIL if word in {"FAIL", *figure.kind.bad} else Outcome.PASS
+    interval = f" [{ratio.low:.3f}, {ratio.high:.3f}]" if 0 < ratio.confidence < 1 else ""
+    change = "unknown" if ratio.unknown else f"{ratio.value:.3f}x{interval}"
     return Verdict(
-        gate=f"against {figure.name}",
+        gate=f"against {name}",
         outcome=outcome,
-        figure=_shown(figure, ratio),
+        figure=f"{change} ({' -> '.join(quantity(side, unit) for side in sides)})",
         threshold=f"the same within {margin:.1%}",
         reason=reason,
         word="" if word == outcome.value else word,
     )
 
 
-def _word(kind: _Kind, low: float, high: float, width: float) -> str:
+def _word(words: tuple[str, str], low: float, high: float, width: float) -> str:
     if -width <= low and high <= width:
         return "SAME"
     if low > width:
-        return kind.more
-    return kind.less if high < -width else "INCONCLUSIVE"
-
-
-def _shown(figure: _Figure, ratio: Estimate) -> str:
-    interval = f" [{ratio.low:.3f}, {ratio.high:.3f}]" if 0 < ratio.confidence < 1 else ""
-    change = "unknown" if ratio.unknown else f"{ratio.value:.3f}x{interval}"
-    sides = (quantity(side, figure.unit) for side in (figure.before, figure.after))
-    return f"{change} ({' -> '.join(sides)})"
+        return words[1]
+    return words[0] if high < -width else "INCONCLUSIVE"
