@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from perfsuite.against.controllers import ServerController
 from perfsuite.against.import_paths import Trees, installed_folders
 from perfsuite.against.messages import Collected, Setup
 from perfsuite.against.worktree import add_worktree, overlay, remove_worktree
 from perfsuite.records.git import Ref, resolve
 from perfsuite.records.wording import software_changes
+from perfsuite.session.collection import arguments
 
 
 class ComparisonError(RuntimeError):
@@ -25,43 +28,13 @@ class ComparisonError(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ComparisonRequest:
-    """What is to be compared.
-
-    Attributes:
-        ref: the commit before; None if only the interpreter differs.
-        python: the interpreter before; None if only the commit differs.
-        folder: where pytest was started.
-        rootdir: pytest's.
-        suite: the folder with thresholds.toml.
-        paths: files and folders to be collected.
-        options: further options of the sides' pytest.
-    """
-
-    ref: str | None
-    python: str | None
-    folder: Path
-    rootdir: Path
-    suite: Path
-    paths: Sequence[Path]
-    options: Sequence[str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """Two sides that are ready.
+    """Two sides that are ready."""
 
-    Attributes:
-        ref: the commit before, None if both sides have the working tree's code.
-        before: the one side.
-        after: the other.
-        collected: what each has, by its name.
-    """
-
-    ref: Ref | None
+    ref: Ref | None  # the commit before; None if both sides have the working tree's code
     before: ServerController
     after: ServerController
-    collected: Mapping[str, Collected]
+    collected: Mapping[str, Collected]  # by "before" and "after"
 
     def header(self) -> list[str]:
         """Return lines that say what is compared."""
@@ -81,26 +54,24 @@ class Comparison:
 
 
 @contextmanager
-def prepare(request: ComparisonRequest) -> Iterator[Comparison]:
+def prepare(config: pytest.Config, suite: Path) -> Iterator[Comparison]:
     """Check the code before out and start both sides; at the end stop them and clean up.
 
-    Raises:
-        GitError: the commit is not there, or cannot be checked out.
-        SideError: a side could not be started, or its benchmarks not be collected.
-        ComparisonError: the sides are the same, or on different hardware.
+    Raises GitError, SideError where a side does not start or collect, and ComparisonError.
     """
     stack = ExitStack()
     try:
         with _signals((signal.SIGTERM, signal.SIGHUP), signal.default_int_handler):
-            yield _prepare(request, stack)
+            yield _prepare(config, suite, stack)
     finally:
         with _signals((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), signal.SIG_IGN):
             stack.close()
 
 
-def _prepare(request: ComparisonRequest, stack: ExitStack) -> Comparison:
-    ref = None if request.ref is None else resolve(request.ref, request.suite)
-    top = request.rootdir if ref is None else ref.top
+def _prepare(config: pytest.Config, suite: Path, stack: ExitStack) -> Comparison:
+    name = config.getoption("perf_against")
+    ref = None if name is None else resolve(name, suite)
+    top = config.rootpath.resolve() if ref is None else ref.top
     home = Path(os.path.realpath(tempfile.mkdtemp(prefix="perfsuite-")))
     stack.callback(shutil.rmtree, home, ignore_errors=True)
     checkout = None
@@ -109,19 +80,21 @@ def _prepare(request: ComparisonRequest, stack: ExitStack) -> Comparison:
         checkout = home / home.name
         stack.callback(remove_worktree, top, checkout)
         add_worktree(ref, checkout)
-        if request.suite.is_relative_to(top):
-            overlay(top, checkout, request.suite.relative_to(top))
+        if suite.is_relative_to(top):
+            overlay(top, checkout, suite.relative_to(top))
     servers = {
-        name: stack.enter_context(_start(name, request, top, checkout, home))
-        for name in ("before", "after")
+        side: stack.enter_context(
+            _start(side, config, suite, top=top, checkout=checkout, home=home)
+        )
+        for side in ("before", "after")
     }
-    collected = {name: server.collected() for name, server in servers.items()}
+    collected = {side: server.collected() for side, server in servers.items()}
     refuse_incomparable(collected["before"], collected["after"], one_tree=ref is None)
     return Comparison(ref=ref, **servers, collected=collected)
 
 
 def _start(
-    side: str, request: ComparisonRequest, top: Path, checkout: Path | None, home: Path
+    side: str, config: pytest.Config, suite: Path, *, top: Path, checkout: Path | None, home: Path
 ) -> ServerController:
     def moved(path: Path) -> Path:
         """Return where a path of the working tree lies for this side."""
@@ -129,37 +102,56 @@ def _start(
             return path
         return checkout / path.relative_to(top)
 
-    where = (
-        str(top),
-        None if checkout is None else str(checkout),
-        os.path.relpath(request.suite, top),
-    )
+    folder = config.invocation_params.dir.resolve()
+    python = config.getoption("perf_against_python") if side == "before" else None
+    code_before = None if checkout is None else str(checkout)
+    where = (str(top), code_before, os.path.relpath(suite, top))
     ours = str(Path(__file__).parents[1])
     under_test = Trees(*where, installed_folders()).side_of(ours) is not None
+    paths = [moved(path) for path in sorted({place for place, _ in arguments(config)})]
     setup = Setup(
         side=side,
         top=where[0],
         checkout=where[1],
         suite=where[2],
-        suite_folder=str(moved(request.suite)),
-        working_folder_first=request.folder in [Path(os.path.realpath(p)) for p in sys.path],
+        suite_folder=str(moved(suite)),
+        working_folder_first=folder in [Path(os.path.realpath(p)) for p in sys.path],
         # Unless perfsuite itself is under test, both sides are timed by this very one.
         perfsuite=None if under_test else ours,
         arguments=[
-            *(str(path) for path in map(moved, request.paths) if path.exists()),
-            f"--rootdir={_existing(moved(request.rootdir))}",
+            *(str(path) for path in paths if path.exists()),
+            f"--rootdir={_existing(moved(config.rootpath.resolve()))}",
             f"--basetemp={home / f'{side}-tmp'}",
             # It may lie in the working tree, where $TMPDIR does.
             *([f"--ignore={home}"] if side == "after" else ()),
-            *request.options,
+            *_options_of_the_sides(config),
         ],
     )
     return ServerController(
         setup,
-        python=request.python if request.python and side == "before" else sys.executable,
-        folder=_existing(moved(request.folder)),
+        python=sys.executable if python is None else str(folder / Path(python).expanduser()),
+        folder=_existing(moved(folder)),
         log=home / f"{side}.log",
     )
+
+
+def _options_of_the_sides(config: pytest.Config) -> list[str]:
+    """Return the options under which the sides' own pytest collects, and nothing else."""
+    option = config.option
+    workload = option.perf_workload
+    return [
+        "--override-ini=addopts=",  # of this session, and not of theirs
+        *(f"--override-ini={each}" for each in option.override_ini or ()),
+        *(f"-p{plugin}" for plugin in option.plugins or ()),
+        "-pno:cacheprovider",
+        "--capture=no",
+        "--continue-on-collection-errors",
+        f"--import-mode={option.importmode}",
+        f"--perf-device={option.perf_device}",
+        f"--perf-data={option.perf_data}",
+        f"--perf-budget={option.perf_budget}",
+        *([f"--perf-workload={workload}"] if workload is not None else ()),
+    ]
 
 
 def _existing(folder: Path) -> Path:
@@ -170,13 +162,11 @@ def _existing(folder: Path) -> Path:
 @contextmanager
 def _signals(numbers: Sequence[signal.Signals], handler: Any) -> Iterator[None]:
     """Handle signals otherwise for a while; only the main thread may."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+    main = threading.current_thread() is threading.main_thread()
     before = {
         number: signal.signal(number, handler)
         for number in numbers
-        if signal.getsignal(number) is not signal.SIG_IGN  # as under nohup
+        if main and signal.getsignal(number) is not signal.SIG_IGN  # as under nohup
     }
     try:
         yield
@@ -186,16 +176,10 @@ def _signals(numbers: Sequence[signal.Signals], handler: Any) -> Iterator[None]:
 
 
 def refuse_incomparable(then: Collected, now: Collected, *, one_tree: bool) -> None:
-    """Raise ComparisonError if two sides are the same, or on different hardware.
-
-    Args:
-        then: what the side before has.
-        now: what the side after has.
-        one_tree: whether both run the working tree's code.
-    """
-    keys = [side.hardware["key"] for side in (then, now)]
-    if keys[0] != keys[1]:
-        raise ComparisonError(f"before runs on {keys[0]} and after on {keys[1]}: not comparable")
+    """Raise ComparisonError if two sides are the same, or on different hardware."""
+    before, after = (side.hardware["key"] for side in (then, now))
+    if before != after:
+        raise ComparisonError(f"before runs on {before} and after on {after}: not comparable")
     if one_tree and then.prefix == now.prefix and then.software == now.software:
         raise ComparisonError(
             f"--perf-against-python names the interpreter of {now.prefix}, which also runs the"

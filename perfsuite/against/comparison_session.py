@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from perfsuite.against.comparison import Comparison, ComparisonError, ComparisonRequest, prepare
+from perfsuite.against.comparison import Comparison, ComparisonError, prepare
 from perfsuite.against.controllers import SideError
 from perfsuite.against.placeholders import Placeholder, placeholder_file
 from perfsuite.against.restart import Restart, run_alone, run_restart
@@ -26,16 +26,12 @@ from perfsuite.judging.thresholds import FILE_NAME, Thresholds, ThresholdsError,
 from perfsuite.records.causes import reasons
 from perfsuite.records.git import GitError, commits_since
 from perfsuite.records.schema import Benchmark
-from perfsuite.session.collection import arguments, refuse_what_switches_gates_off, suites_asked_for
+from perfsuite.session.collection import refuse_what_switches_gates_off, suites_asked_for
 from perfsuite.session.gating_session import GatingSession
 
 
 def start_comparison(session: pytest.Session) -> None:
-    """Start both sides, and register the session that compares them.
-
-    Raises:
-        UsageError: the options do not go together, or the two sides cannot be compared.
-    """
+    """Start both sides, and register the session that compares them; may raise UsageError."""
     config = session.config
     refuse_what_switches_gates_off(config, (), compare=False)
     if config.getoption("benchmark_skip"):
@@ -45,47 +41,17 @@ def start_comparison(session: pytest.Session) -> None:
         found = ", ".join(sorted(map(str, suites))) or f"no folder with a {FILE_NAME}"
         raise pytest.UsageError(f"--perf-against compares one suite; the arguments name {found}")
     suite = suites.pop()
-    folder = config.invocation_params.dir.resolve()
-    python = config.getoption("perf_against_python")
-    request = ComparisonRequest(
-        ref=config.getoption("perf_against"),
-        python=None if python is None else str(folder / Path(python).expanduser()),
-        folder=folder,
-        rootdir=config.rootpath.resolve(),
-        suite=suite,
-        paths=sorted({place for place, _ in arguments(config)}),
-        options=_options_of_the_sides(config),
-    )
     # Ended when pytest is, however it ends.
     stack = ExitStack()
     config.add_cleanup(stack.close)
     try:
-        comparison = stack.enter_context(prepare(request))
+        comparison = stack.enter_context(prepare(config, suite))
         key = comparison.collected["after"].hardware["key"]
         thresholds = load_thresholds(suite / FILE_NAME, key)
     except (ComparisonError, GitError, OSError, SideError, ThresholdsError) as error:
         raise pytest.UsageError(f"--perf-against: {error}") from None
     plugin = ComparisonSession(config, suite=suite, comparison=comparison, thresholds=thresholds)
     config.pluginmanager.register(plugin, "perfsuite-against")
-
-
-def _options_of_the_sides(config: pytest.Config) -> list[str]:
-    """Return the options under which the sides' own pytest collects, and nothing else."""
-    option = config.option
-    workload = option.perf_workload
-    return [
-        "--override-ini=addopts=",  # of this session, and not of theirs
-        *(f"--override-ini={each}" for each in option.override_ini or ()),
-        *(f"-p{plugin}" for plugin in option.plugins or ()),
-        "-pno:cacheprovider",
-        "--capture=no",
-        "--continue-on-collection-errors",
-        f"--import-mode={option.importmode}",
-        f"--perf-device={option.perf_device}",
-        f"--perf-data={option.perf_data}",
-        f"--perf-budget={option.perf_budget}",
-        *([f"--perf-workload={workload}"] if workload is not None else ()),
-    ]
 
 
 class ComparisonSession(GatingSession):
@@ -112,18 +78,13 @@ class ComparisonSession(GatingSession):
             return collect(key="", members={})
         file = path.relative_to(self._suite).as_posix()
         # A benchmark that only the code before has must not go unnoticed.
-        members = {
-            name: markers
-            for side in self._collected.values()
-            for key, markers in side.items.items()
-            for place, _, name in (key.partition("::"),)
-            if place == file
-        }
+        items = self._collected["before"].items | self._collected["after"].items
+        start = f"{file}::"
+        members = {key.removeprefix(start): items[key] for key in items if key.startswith(start)}
         error = None if members else self._collected["after"].why_not(file)
         return collect(key=file, members=members, error=error)
 
     def key_of(self, item: pytest.Item) -> str | None:
-        """Return the key of the benchmark that an item stands for."""
         return item.key if isinstance(item, Placeholder) else None
 
     def pytest_collection_modifyitems(
@@ -155,25 +116,22 @@ class ComparisonSession(GatingSession):
         if restarts:
             if any(verdict.outcome is Outcome.FAIL for verdict in found):
                 why, profiles = self._explain(item.key, len(restarts))
-            took_s = time.monotonic() - started_s
-            against = {"restarts": [each.record() for each in restarts], "profiles": profiles}
             record = {
                 **restarts[0].after,
                 "verdicts": [asdict(verdict) for verdict in found],
                 "reasons": why,
-                "against": against,
+                "against": {"restarts": [each.record() for each in restarts], "profiles": profiles},
             }
-            times_s = _times_s(restarts) or [took_s / len(restarts)]
-            self.benchmark.record(item, times_s, record)
+            took_s = (time.monotonic() - started_s) / len(restarts)
+            duets = [duet for each in restarts for duet in each.duets.values()]
+            quads = [quad for duet in duets for quad in duet.quads]
+            of_after_s = [block.step_s for quad in quads for block in quad.of("B")]
+            self.benchmark.record(item, of_after_s or [took_s], record)
         self.status.clear()
         self.judge(item.key, found, self._thresholds.warn, why)
 
     def _explain(self, key: str, index: int) -> tuple[list[str], dict[str, Any]]:
-        """Return what differs between the sides besides their figures, by a further restart.
-
-        Returns:
-            A line each, and where the time goes on each side.
-        """
+        """Return what else differs, a line each, and where the time goes, by a further restart."""
         try:
             both = run_restart(self._comparison, key, index, self.status.show, explain=True)
         except SideError as error:
@@ -189,11 +147,9 @@ class ComparisonSession(GatingSession):
         return lines, {"before": before.operators, "after": after.operators}
 
     def _could_not_run(self, item: Placeholder, error: SideError) -> Verdict:
-        """Return the verdict on a benchmark that a side could not run, beside the other.
-
-        What the code after cannot run by itself either is its fault, whichever side failed first.
-        """
+        """Judge a benchmark that a side could not run, beside the other."""
         why: str | None = error.reason
+        # What the code after cannot run by itself either is its fault, whichever side failed first.
         if item.key in self._collected["after"].items:
             why = run_alone(self._comparison.after, item.key, self.status.show)
         if why is not None:
@@ -202,13 +158,11 @@ class ComparisonSession(GatingSession):
         return could_not_run("before", f"{error.side}: {error.reason}{beside}")
 
     def _judge(self, item: Placeholder, restarts: list[Restart]) -> tuple[Verdict, ...]:
-        file = item.key.partition("::")[0]
         for side in ("after", "before"):
             collected = self._collected[side]
             if item.key not in collected.items:
-                why = collected.why_not(file) or "the benchmark was not collected there"
-                raise SideError(side, why)
-        show = partial(self.status.show, item.name)
+                why = collected.why_not(item.key.partition("::")[0])
+                raise SideError(side, why or "the benchmark was not collected there")
 
         def observe(index: int) -> Restart:
             if index == len(restarts):
@@ -227,42 +181,30 @@ class ComparisonSession(GatingSession):
             if is_counted(restarts):
                 return verdicts(restarts, self._thresholds)
         budget_s = self._config.getoption("perf_budget") - (time.monotonic() - started_s)
-        sample(observe, clear=clear, budget_s=budget_s, progress=show)
+        sample(
+            observe, clear=clear, budget_s=budget_s, progress=partial(self.status.show, item.name)
+        )
         return verdicts(restarts, self._thresholds)
 
     def unevaluated(self) -> list[str]:
-        """Return what keeps a session without a failure from being green."""
         figures = any(verdict.gate.startswith("against ") for _, verdict in self.rows)
         return self.uncompared(compared=figures)
 
     def header(self) -> list[str]:
-        """Return what is compared."""
         now = self._collected["after"]
         hardware = f"{now.hardware['count']} x {now.hardware['name']} ({now.hardware['key']})"
         return [f"{hardware}, torch {now.software['torch']}", *self._comparison.header()]
 
     def section(self) -> dict[str, Any]:
-        """Return hardware and software, and what was compared with what."""
         then, now = self._collected["before"], self._collected["after"]
         ref = self._comparison.ref
         return {
             "hardware": now.hardware,
             "software": now.software,
             "against": {
-                "ref": None if ref is None else ref.name,
-                "commit": None if ref is None else ref.commit,
+                "ref": ref and ref.name,
+                "commit": ref and ref.commit,
                 "software": then.software,
                 "loaded": {"before": then.loaded, "after": now.loaded},
             },
         }
-
-
-def _times_s(restarts: Sequence[Restart]) -> list[float]:
-    """Return the seconds a step of every block of the side after."""
-    return [
-        block.step_s
-        for each in restarts
-        for duet in each.duets.values()
-        for one in duet.quads
-        for block in one.of("B")
-    ]

@@ -16,13 +16,9 @@ from typing import Any
 
 
 class Trees:
-    """The user's working tree, and the checkout that stands beside it.
+    """The working tree `top`, and the checkout beside it; None where both sides share the tree.
 
-    Args:
-        top: the working tree.
-        checkout: of the other side, None where both sides share the tree.
-        suite: the benchmarks, relative to either; the same files on both sides.
-        installed: folders within the tree that hold installed packages, such as `.venv`.
+    `suite` is relative to either, `installed` are folders of installed packages, such as `.venv`.
     """
 
     def __init__(
@@ -30,22 +26,20 @@ class Trees:
     ) -> None:
         self.top = Path(top)
         self.checkout = None if checkout is None else Path(checkout)
-        self._suites = [tree / suite for tree in (self.top, self.checkout) if tree is not None]
+        self._trees = [self.top] if self.checkout is None else [self.top, self.checkout]
+        self._suites = [tree / suite for tree in self._trees]
         folders = [Path(os.path.realpath(folder)) for folder in installed]
         # One that holds the tree itself, such as /usr, says nothing of what is in the tree.
         self._installed = [each for each in folders if each.is_relative_to(self.top)]
         self._sides: dict[str, str | None] = {}  # of modules, by name
 
     def side_of(self, path: str) -> str | None:
-        """Return whose code a file or folder is: "before", "after", or None for neither's.
-
-        The suite is neither's: its files are the same on both sides.
-        """
+        """Return "before" or "after" by whose code it is; None for others, and for the suite."""
         real = Path(os.path.realpath(path))
-        return None if any(real.is_relative_to(each) for each in self._suites) else self._tree(real)
+        return None if any(map(real.is_relative_to, self._suites)) else self._tree(real)
 
     def _tree(self, real: Path) -> str | None:
-        if any(real.is_relative_to(each) for each in self._installed):
+        if any(map(real.is_relative_to, self._installed)):
             return None
         if self.checkout is not None and real.is_relative_to(self.checkout):
             return "before"
@@ -59,17 +53,15 @@ class Trees:
         return str(self.checkout / real.relative_to(self.top))
 
     def loaded(self) -> dict[str, list[str]]:
-        """Return the packages that were imported, by where they came from.
+        """Return the packages imported, by where from: "before", "after" or "neither" tree.
 
-        They are "before" or "after" by the tree, "neither" where they came from elsewhere, and
-        "shadowed" where they came from elsewhere, in whole or in part, though a tree has them.
+        Those are also "shadowed" that came from neither, even in part, though a tree has them.
         """
         for name, module in list(sys.modules.items()):
             if name not in self._sides:  # each is looked up once: a fork knows what its server knew
                 self._sides[name] = self._side_of_module(name, getattr(module, "__file__", None))
-        found: dict[str, set[str]] = {
-            where: set() for where in ("before", "after", "neither", "shadowed")
-        }
+        wheres = ("before", "after", "neither", "shadowed")
+        found: dict[str, set[str]] = {where: set() for where in wheres}
         for name, side in self._sides.items():
             package = name.partition(".")[0]
             if side is not None:
@@ -90,10 +82,9 @@ class Trees:
     @cache  # noqa: B019  # there is one of these in a process, for as long as it lives
     def _has(self, package: str) -> bool:
         """Tell whether a tree has the source of a package, where projects put it."""
-        trees = [tree for tree in (self.top, self.checkout) if tree is not None]
         return any(
             (folder / package / "__init__.py").is_file() or (folder / f"{package}.py").is_file()
-            for tree in trees
+            for tree in self._trees
             for folder in (tree, tree / "src", tree / "lib", tree / "python")
         )
 
@@ -117,9 +108,10 @@ class Translated:
         if spec is None:
             return None
         folders = spec.submodule_search_locations
-        if not spec.origin or not Path(spec.origin).is_file():
-            if folders is not None:  # a namespace, which is no file
-                spec.submodule_search_locations = [*map(self._trees.translated, folders)]
+        if folders is not None:
+            folders = [*map(self._trees.translated, folders)]
+        if not spec.origin or not Path(spec.origin).is_file():  # as of a namespace
+            spec.submodule_search_locations = folders
             return spec
         moved = self._trees.translated(spec.origin)
         if moved == spec.origin:
@@ -127,11 +119,7 @@ class Translated:
         if not Path(moved).exists():
             return None
         return importlib.util.spec_from_file_location(
-            name,
-            moved,
-            submodule_search_locations=None
-            if folders is None
-            else [*map(self._trees.translated, folders)],
+            name, moved, submodule_search_locations=folders
         )
 
     def __getattr__(self, name: str) -> Any:
@@ -145,12 +133,7 @@ class Pinned:
         self._name = name
         self._folder = folder
 
-    def find_spec(
-        self,
-        name: str,
-        path: Sequence[str] | None = None,  # noqa: ARG002  # as a finder is called
-        target: ModuleType | None = None,  # noqa: ARG002  # as a finder is called
-    ) -> ModuleSpec | None:
+    def find_spec(self, name: str, *_: object, **__: object) -> ModuleSpec | None:
         """Return the package's spec, None for any other."""
         if name != self._name:
             return None
@@ -167,12 +150,7 @@ def installed_folders() -> list[str]:
 
 
 def misplaced(then: Mapping[str, Sequence[str]], now: Mapping[str, Sequence[str]]) -> str | None:
-    """Return why two workers did not run the code of their own tree, None if they did.
-
-    Args:
-        then: what the one before imported (`Trees.loaded`).
-        now: what the one after imported.
-    """
+    """Return why two workers, by `Trees.loaded`, did not run their own tree's code, if so."""
     if then["after"]:
         return f"before imported {', '.join(then['after'])} from the working tree"
     if now["before"]:

@@ -27,8 +27,7 @@ import msgspec
 
 from perfsuite.judging.blocks import Block
 
-PROTOCOL = 2
-"""Version of the messages; both ends must speak the same."""
+PROTOCOL = 2  # the version of the messages, which both ends must speak
 
 _CHUNK_BYTES = 1 << 16
 

@@ -19,16 +19,14 @@ class Placeholder(pytest.Item):
     fixturenames = ("benchmark",)
 
     def runtest(self) -> None:
-        """Run it, elsewhere."""
         self.run(self)
 
     def reportinfo(self) -> tuple[Path, None, str]:
-        """Return where the benchmark is."""
         return self.path, None, self.name
 
 
 class _Group(pytest.Collector):
-    """A file or a class: its benchmarks' markers, by name; its own key."""
+    """A file or a class; for its attributes see `placeholder_file`."""
 
     key: str
     members: Mapping[str, Sequence[str]]
@@ -36,7 +34,6 @@ class _Group(pytest.Collector):
     error: str | None = None
 
     def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
-        """Return its benchmarks, and its classes; raises CollectError with `error`."""
         if self.error is not None:
             raise self.CollectError(self.error)
         classes: dict[str, dict[str, Sequence[str]]] = {}
@@ -71,15 +68,9 @@ def placeholder_file(
     run: Callable[[Placeholder], None],
     error: str | None = None,
 ) -> pytest.File:
-    """Return a collector of placeholders.
+    """Return a collector of placeholders, or of the `error` for which there are none.
 
-    Args:
-        parent: pytest's.
-        path: of the file.
-        key: the file's part of the benchmarks' keys.
-        members: the names of the benchmarks' markers, by what follows `key` and "::".
-        run: called with an item that is to run.
-        error: why the file could not be collected, None if it could.
+    `members` has the names of each benchmark's markers, by what follows `key` and "::".
     """
     file: _File = _File.from_parent(parent, path=path)
     file.key, file.members, file.run, file.error = key, members, run, error

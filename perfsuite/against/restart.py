@@ -16,29 +16,20 @@ from perfsuite.judging.interleaving import Duet, starting_order, take_turns
 if TYPE_CHECKING:
     from perfsuite.judging.blocks import Block
 
-MIN_QUADS, MAX_QUADS = 2, 12
-"""How many groups of four blocks a restart takes."""
+MIN_QUADS, MAX_QUADS = 2, 12  # groups of four blocks that a restart takes
 
 Show = Callable[[str, int, int], None]
 """Shows what is being done, how many parts of it are done, and of how many."""
 
-Record = Mapping[str, Any]
-"""What one side measured of a benchmark, as in a run's JSON."""
+Record = Mapping[str, Any]  # what one side measured of a benchmark, as in a run's JSON
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restart:
-    """What a pair of fresh processes measured.
+    """What a pair of fresh processes measured; A is before and B after."""
 
-    Attributes:
-        started: which side was started first: "AB" or "BA", A for before.
-        duets: the turns that they took, by what was timed; A is before and B after.
-        before: what the one side measured.
-        after: what the other side measured.
-    """
-
-    started: str
-    duets: Mapping[str, Duet]
+    started: str  # which side was started first: "AB" or "BA"
+    duets: Mapping[str, Duet]  # the turns that they took, by what was timed
     before: Record
     after: Record
 
@@ -62,7 +53,7 @@ class Restart:
 
 
 def _known(figures: dict[str, Any]) -> dict[str, Any]:
-    """Return what is not None: most of a machine's state is unknown, thousands of times."""
+    # Most of a machine's state is unknown, thousands of times.
     return {
         name: _known(value) if isinstance(value, dict) else value
         for name, value in figures.items()
@@ -75,16 +66,9 @@ def run_restart(
 ) -> Restart:
     """Run a benchmark in a fresh process of each side; only one of them works at a time.
 
-    Args:
-        comparison: both sides.
-        key: of the benchmark.
-        index: of the restart; decides who starts and who goes first.
-        show: shows progress.
-        explain: let both profile what they have timed.
-
-    Raises:
-        SideError: one of them ended, or could not run it.
-        ComparisonError: they did not run the code of two trees, or do not time the same.
+    `index` decides who starts and who goes first; `explain` lets both profile what they have
+    timed. Raises SideError, and ComparisonError where they do not run two trees' code, or time
+    different things.
     """
     sides = {"A": comparison.before, "B": comparison.after}
     order = starting_order(index)
@@ -109,19 +93,13 @@ def run_restart(
                 )
             name = "step_s" if not duets else f"step_s {names[0]} {len(duets) + 1}"
             start_s = time.monotonic() - go_s
-            duets[name] = take_turns(
-                workers["A"].block,
-                workers["B"].block,
-                index=index,
-                quads=partial(_quads, start_s),
-            )
-    if comparison.ref is not None:
-        why_not = misplaced(then.loaded, now.loaded)
-        if why_not is not None:
-            raise ComparisonError(
-                f"not two trees: {why_not}; install the project in editable mode, or put it on"
-                " pytest's pythonpath"
-            )
+            first, second = (workers[letter].block for letter in "AB")
+            duets[name] = take_turns(first, second, index=index, quads=partial(_quads, start_s))
+    if comparison.ref is not None and (why_not := misplaced(then.loaded, now.loaded)):
+        raise ComparisonError(
+            f"not two trees: {why_not}; install the project in editable mode, or put it on"
+            " pytest's pythonpath"
+        )
     return Restart(started=order, duets=duets, before=then.record, after=now.record)
 
 

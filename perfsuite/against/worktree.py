@@ -11,13 +11,7 @@ def add_worktree(ref: Ref, path: Path) -> None:
     """Check a commit out, its submodules too, as far as they are there without a network.
 
     What it leaves behind if it fails, or is interrupted, `remove_worktree` removes.
-
-    Args:
-        ref: what to check out.
-        path: where; a folder that does not exist yet, outside the working tree.
-
-    Raises:
-        GitError: git cannot do it.
+    Raises GitError.
     """
     # Hooks are the user's, and may do anything; the working tree's index is not looked at.
     git(ref.top, *_NO_HOOKS, "worktree", "add", "--quiet", "--detach", str(path), ref.commit)
@@ -32,15 +26,9 @@ def remove_worktree(top: Path, path: Path) -> None:
 
 
 def overlay(tree: Path, checkout: Path, suite: Path) -> None:
-    """Put the working tree's suite in the place of the checkout's.
+    """Put the working tree's `suite`, a path relative to either, in the place of the checkout's.
 
-    Args:
-        tree: the working tree.
-        checkout: the other.
-        suite: the folder, relative to either.
-
-    Raises:
-        GitError: the suite is the whole tree, and with it all code under test.
+    Raises GitError where it is the whole tree, and with it all code under test.
     """
     if suite == Path():
         raise GitError(
@@ -76,7 +64,6 @@ def _add_submodules(tree: Path, checkout: Path) -> None:
             git(tree, *_NO_HOOKS, "clone", *how, str(source), str(target))
             git(target, *_NO_HOOKS, "checkout", "--quiet", "--detach", commit)
         except GitError as error:
-            raise GitError(
-                f"submodule {path} at {commit[:12]}: {error}; fetch it in {source}"
-            ) from None
+            which = f"submodule {path} at {commit[:12]}"
+            raise GitError(f"{which}: {error}; fetch it in {source}") from None
         _add_submodules(source, target)

@@ -1,9 +1,8 @@
 """Starts a side of a comparison: `python -P bootstrap.py DESCRIPTOR`, before anything is imported.
 
-It sees to it that the code under test comes from this side's tree, also where the other tree is
-installed in editable mode, on PYTHONPATH or in a finder of its own. Until then it may use nothing
-but the standard library, since perfsuite itself may be under test: it reads the first message,
-`perfsuite.against.messages.Setup`, as plain JSON.
+The code under test must come from this side's tree, also where the other tree is installed in
+editable mode, on PYTHONPATH or in a finder of its own. It may be perfsuite's: until then only the
+standard library is used, and the first message, `against.messages.Setup`, is read as plain JSON.
 """
 
 import importlib.util
@@ -72,16 +71,13 @@ def _refusal(given: dict[str, Any]) -> str | None:
 
 def _main(descriptor: int) -> int:
     line = socket.socket(fileno=os.dup(descriptor))
-    received = b""
-    while not received.endswith(b"\n"):
-        chunk = line.recv(1 << 16)
-        if not chunk:
-            return 1
-        received += chunk
+    with line.makefile("rb") as file:
+        received = file.readline()
+    if not received.endswith(b"\n"):
+        return 1
     given = json.loads(received)
     trees = _prepare(given)
-    why = _refusal(given)
-    if why is not None:
+    if (why := _refusal(given)) is not None:
         line.sendall(json.dumps({"type": "failed", "reason": why}).encode() + b"\n")
         return 1
     line.close()

@@ -26,30 +26,19 @@ from perfsuite.session.stash import MACHINE, SESSION
 from perfsuite.training.data import Digits
 from perfsuite.training.workload import Workload
 
-Loaded = Callable[[], dict[str, list[str]]]
-"""Tells what was imported, by where it came from (`import_paths.Trees.loaded`)."""
+Loaded = Callable[[], dict[str, list[str]]]  # `import_paths.Trees.loaded`
 
 
 @contextmanager
 def forking() -> Iterator[None]:
-    """Keep Python >= 3.12 from warning that there are threads.
-
-    They are those of OpenBLAS, which is at rest and made to be forked.
-    """
+    """Keep Python >= 3.12 from warning of OpenBLAS's threads, which are made to be forked."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         yield
 
 
 class Worker:
-    """The plugin that runs one benchmark in a fork, and gives it its `Bench`.
-
-    Args:
-        line: to the coordinator.
-        suite: the folder of the suite.
-        digits: loads what is trained on.
-        loaded: tells what was imported from where.
-    """
+    """The plugin that runs one benchmark in a fork, and gives it its `Bench`."""
 
     def __init__(
         self, line: Line[Request], suite: Path, digits: Callable[[], Digits], loaded: Loaded
@@ -77,10 +66,8 @@ class Worker:
             item.add_marker(pytest.mark.filterwarnings(unused))
             self._line.receive()  # until it is told to go
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
-            if self._failure is not None:
-                self._line.send(Failed(reason=self._failure))
-            else:
-                self._line.send(Done(record=self._record, loaded=self._loaded()))
+            done = Done(record=self._record, loaded=self._loaded())
+            self._line.send(done if self._failure is None else Failed(reason=self._failure))
             code = 0
         except LineClosedError:
             pass  # the coordinator has gone
@@ -119,8 +106,8 @@ def reason(report: pytest.CollectReport | pytest.TestReport) -> str:
         return report.longrepr[2]
     crash = getattr(report.longrepr, "reprcrash", None)
     text = crash.message if crash is not None else str(report.longrepr)
-    lines = [line.removeprefix("E ").strip() for line in text.splitlines() if line.strip()]
-    if crash is not None:
-        return lines[0]
-    errors = [line.removeprefix("E ").strip() for line in text.splitlines() if line[:2] == "E "]
-    return (errors or lines or ["no reason was given"])[-1]
+    lines = [line for line in text.splitlines() if line.strip()]
+    if crash is None:
+        errors = [line for line in lines if line.startswith("E ")]
+        lines = (errors or lines or ["no reason was given"])[-1:]
+    return lines[0].removeprefix("E ").strip()

@@ -17,11 +17,9 @@ class RemoteTurns:
         self.explains = False
 
     def show(self, what: str, done: int, of: int) -> None:
-        """Report progress."""
         self._line.send(Progress(what=what, done=done, of=of))
 
     def one(self, what: str, turn: Turn, blocks: int) -> tuple[Block, ...]:  # noqa: ARG002  # the coordinator decides how many
-        """Time a block for each request, until the coordinator has enough."""
         taken = []
         self._line.send(Ready(what=what))
         with resting_collector():
@@ -32,7 +30,6 @@ class RemoteTurns:
         return tuple(taken)
 
     def two(self, what: str, first: Turn, second: Turn, clear: Callable[[Duet], bool]) -> Duet:  # noqa: ARG002  # refused
-        """Refuse: a comparison of two arms of one process judges one tree by itself."""
         pytest.fail(
             "perf.duet judges one tree by itself: mark the benchmark one_tree, or time an arm"
             " with perf.time",

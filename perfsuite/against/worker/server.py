@@ -1,8 +1,7 @@
 """A side's server: a pytest session that forks a fresh process for each run of a benchmark.
 
-It collects the suite with this side's code and imports all it needs, once. Then it forks a
-worker for each request. The server itself touches neither the GPU nor a parallel region, so
-that its forks may.
+It imports this side's code once, and forks a worker for each request. The server itself touches
+neither the GPU nor a parallel region, so that its forks may.
 """
 
 import gc
@@ -14,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from concurrent import futures
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +33,7 @@ from perfsuite.training.workload import WORKLOADS
 
 
 def serve(descriptor: int, arguments: Sequence[str], suite: str, loaded: Loaded) -> int:
-    """Collect, then serve until the other end hangs up; return an exit code.
-
-    Args:
-        descriptor: of the socket to the coordinator.
-        arguments: of pytest.
-        suite: the suite's folder on this side.
-        loaded: tells what was imported from where.
-    """
+    """Collect by pytest's `arguments`, serve until the other end hangs up; return an exit code."""
     # Nothing of perfsuite's own, which was imported to get here, relies on rewritten asserts.
     plain = "-Wignore:Module already imported:pytest.PytestAssertRewriteWarning"
     return int(pytest.main([plain, *arguments], plugins=[Server(descriptor, Path(suite), loaded)]))
@@ -68,9 +61,8 @@ class Server:
                 raise pytest.UsageError(str(error)) from None
             except Exception as error:  # whatever the driver says, if it says anything
                 raise pytest.UsageError(f"{type(error).__name__}: {error}") from None
-        self._machine = Machine(
-            **about, device=device_of(place), default_workload=WORKLOADS[workload]
-        )
+        device = device_of(place)
+        self._machine = Machine(**about, device=device, default_workload=WORKLOADS[workload])
         if self._machine.device.computes_on_host:
             # Two teams of threads on the same cores spin against each other; and no parallel
             # region may be entered before a fork.
@@ -98,22 +90,21 @@ class Server:
             for item in session.items
             if "perf" in getattr(item, "fixturenames", ()) and suite_above(item.path) == self._suite
         }
-        self._line.send(
-            messages.Collected(
-                items={
-                    key: sorted({mark.name for mark in item.iter_markers()} - MARKERS_THAT_ACT)
-                    for key, item in ours.items()
-                },
-                errors={
-                    os.path.relpath(session.config.rootpath / place, self._suite): why
-                    for place, why in self._errors.items()
-                },
-                prefix=sys.prefix,
-                hardware=asdict(self._machine.hardware),
-                software=self._machine.software,
-                loaded=self._loaded(),
-            )
+        collected = messages.Collected(
+            items={
+                key: sorted({mark.name for mark in item.iter_markers()} - MARKERS_THAT_ACT)
+                for key, item in ours.items()
+            },
+            errors={
+                os.path.relpath(session.config.rootpath / place, self._suite): why
+                for place, why in self._errors.items()
+            },
+            prefix=sys.prefix,
+            hardware=asdict(self._machine.hardware),
+            software=self._machine.software,
+            loaded=self._loaded(),
         )
+        self._line.send(collected)
         # What every fork would do anew: the first use of an optimizer imports the one, for a
         # second, the fixture `workload` the other; and then it is looked where they came from.
         importlib.import_module("torch._dynamo")
@@ -137,18 +128,16 @@ class Server:
                     with forking():
                         pid = os.fork()
                     if pid == 0:
-                        self._become_worker(theirs, ours[key], index)
+                        self._line.close()
+                        item = ours[key]
+                        load = partial(self._load, item.config)
+                        worker = Worker(Line(theirs, REQUESTS), self._suite, load, self._loaded)
+                        worker.run(item, seed=index)
                     os.close(theirs)  # or nobody would see the worker end
                     self._line.send(messages.Started(pid=pid))
                 case messages.Wait(pid=pid):
                     _, status = os.waitpid(pid, 0)
                     self._line.send(messages.Ended(code=os.waitstatus_to_exitcode(status)))
-
-    def _become_worker(self, descriptor: int, item: pytest.Item, index: int) -> None:
-        self._line.close()
-        line = Line(descriptor, REQUESTS)
-        worker = Worker(line, self._suite, lambda: self._load(item.config), self._loaded)
-        worker.run(item, seed=index)
 
     def _fail(self, why: str) -> None:
         with suppress(LineClosedError):
