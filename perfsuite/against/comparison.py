@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,19 +83,15 @@ def _prepare(config: pytest.Config, suite: Path, stack: ExitStack) -> Comparison
         add_worktree(ref, checkout)
         if suite.is_relative_to(top):
             overlay(top, checkout, suite.relative_to(top))
-    servers = {
-        side: stack.enter_context(
-            _start(side, config, suite, top=top, checkout=checkout, home=home)
-        )
-        for side in ("before", "after")
-    }
+    start = partial(_start, config=config, suite=suite, top=top, checkout=checkout, home=home)
+    servers = {side: stack.enter_context(start(side)) for side in ("before", "after")}
     collected = {side: server.collected() for side, server in servers.items()}
     refuse_incomparable(collected["before"], collected["after"], one_tree=ref is None)
     return Comparison(ref=ref, **servers, collected=collected)
 
 
 def _start(
-    side: str, config: pytest.Config, suite: Path, *, top: Path, checkout: Path | None, home: Path
+    side: str, *, config: pytest.Config, suite: Path, top: Path, checkout: Path | None, home: Path
 ) -> ServerController:
     def moved(path: Path) -> Path:
         """Return where a path of the working tree lies for this side."""

@@ -181,9 +181,8 @@ class ComparisonSession(GatingSession):
             if is_counted(restarts):
                 return verdicts(restarts, self._thresholds)
         budget_s = self._config.getoption("perf_budget") - (time.monotonic() - started_s)
-        sample(
-            observe, clear=clear, budget_s=budget_s, progress=partial(self.status.show, item.name)
-        )
+        show = partial(self.status.show, item.name)
+        sample(observe, clear=clear, budget_s=budget_s, progress=show)
         return verdicts(restarts, self._thresholds)
 
     def unevaluated(self) -> list[str]:

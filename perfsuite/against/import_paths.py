@@ -108,8 +108,7 @@ class Translated:
         if spec is None:
             return None
         folders = spec.submodule_search_locations
-        if folders is not None:
-            folders = [*map(self._trees.translated, folders)]
+        folders = None if folders is None else [*map(self._trees.translated, folders)]
         if not spec.origin or not Path(spec.origin).is_file():  # as of a namespace
             spec.submodule_search_locations = folders
             return spec
@@ -137,7 +136,7 @@ class Pinned:
         """Return the package's spec, None for any other."""
         if name != self._name:
             return None
-        init = os.path.join(self._folder, "__init__.py")  # noqa: PTH118  # a spec holds text
+        init = f"{self._folder}/__init__.py"
         return importlib.util.spec_from_file_location(
             name, init, submodule_search_locations=[self._folder]
         )

@@ -29,8 +29,6 @@ from perfsuite.judging.blocks import Block
 
 PROTOCOL = 2  # the version of the messages, which both ends must speak
 
-_CHUNK_BYTES = 1 << 16
-
 
 class _Message(msgspec.Struct, frozen=True, kw_only=True, tag=str.lower):
     """Its tag, the field "type" of the JSON, is the class's name in lower case."""
@@ -136,10 +134,7 @@ class Line(Generic[Received]):
         self._descriptors: list[int] = []
 
     def send(self, message: Request | Answer, *, share: int | None = None) -> None:
-        """Send a message, and with it an open file to `share`; raises LineClosedError.
-
-        NaN and infinity, which JSON has not, become null.
-        """
+        """Send a message, NaN as null, with an open file to `share`; raises LineClosedError."""
         encoded = msgspec.json.encode(message, enc_hook=repr) + b"\n"
         try:
             if share is not None:
@@ -155,7 +150,7 @@ class Line(Generic[Received]):
         chunks = [self._unread]
         while b"\n" not in chunks[-1]:
             try:
-                chunk, descriptors, _, _ = socket.recv_fds(self._socket, _CHUNK_BYTES, 1)
+                chunk, descriptors, _, _ = socket.recv_fds(self._socket, 1 << 16, 1)
             except ConnectionError as error:
                 raise LineClosedError(str(error)) from None
             finally:

@@ -5,22 +5,18 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from perfsuite.against.comparison import Comparison, ComparisonError
 from perfsuite.against.controllers import ServerController, SideError
 from perfsuite.against.import_paths import misplaced
 from perfsuite.against.messages import Done, Ready
+from perfsuite.judging.blocks import Block
 from perfsuite.judging.interleaving import Duet, starting_order, take_turns
-
-if TYPE_CHECKING:
-    from perfsuite.judging.blocks import Block
 
 MIN_QUADS, MAX_QUADS = 2, 12  # groups of four blocks that a restart takes
 
-Show = Callable[[str, int, int], None]
-"""Shows what is being done, how many parts of it are done, and of how many."""
-
+Show = Callable[[str, int, int], None]  # what is done, how many parts of it, of how many
 Record = Mapping[str, Any]  # what one side measured of a benchmark, as in a run's JSON
 
 
@@ -74,12 +70,11 @@ def run_restart(
     order = starting_order(index)
     duets: dict[str, Duet] = {}
     with ExitStack() as stack:
-        workers = {
-            letter: stack.enter_context(
-                sides[letter].start(key, index, partial(show, f"{sides[letter].side}:"))
-            )
-            for letter in order
-        }
+        workers = {}
+        for letter in order:
+            side = sides[letter]
+            worker = side.start(key, index, partial(show, f"{side.side}:"))
+            workers[letter] = stack.enter_context(worker)
         while True:
             go_s = time.monotonic()
             answers = {letter: workers[letter].go(explain=explain) for letter in order}
@@ -114,6 +109,6 @@ def run_alone(server: ServerController, key: str, show: Show) -> str | None:
     return None
 
 
-def _quads(start_s: float, block: "Block") -> int:
+def _quads(start_s: float, block: Block) -> int:
     """Return how many quads take about as long as it took to get there."""
     return min(max(round(start_s / (4 * block.steps * block.wall_s)), MIN_QUADS), MAX_QUADS)

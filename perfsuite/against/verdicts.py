@@ -15,7 +15,6 @@ from perfsuite.records.wording import quantity
 if TYPE_CHECKING:
     from perfsuite.against.restart import Restart
 
-
 # What a figure's change is called: the words for less and for more.
 _TIME = ("FASTER", "SLOWER")
 _BYTES = ("LESS", "MORE")
@@ -27,10 +26,7 @@ _BAD = frozenset({"SLOWER", "MORE", "DIFFERENT", "WORSE", "FAIL"})
 
 
 def could_not_run(side: str, reason: str) -> Verdict:
-    """Judge a benchmark that a side could not run: a fault of the code after alone.
-
-    The code before may be too old for it.
-    """
+    """Judge what a side could not run: a fault of the code after; that before may be too old."""
     before = side == "before"
     return Verdict(
         gate="against",
@@ -51,10 +47,8 @@ def is_counted(restarts: Sequence["Restart"]) -> bool:
     units = {unit for side in figures for _, unit in side.values()}
     if restarts[0].duets or units - {"B"}:
         return False
-    sides = [figures[0::2], figures[1::2]]
-    return not units or (
-        len(restarts) > 1 and all(side[0] == other for side in sides for other in side)
-    )
+    repeated = figures == figures[:2] * len(restarts)
+    return not units or (len(restarts) > 1 and repeated)
 
 
 def verdicts(restarts: Sequence["Restart"], asked: Thresholds) -> tuple[Verdict, ...]:
@@ -64,12 +58,12 @@ def verdicts(restarts: Sequence["Restart"], asked: Thresholds) -> tuple[Verdict,
     """
     first = restarts[0]
     found = [_turns(name, [each.duets[name] for each in restarts], asked) for name in first.duets]
-    for name in sorted({*first.before["metrics"], *first.after["metrics"]}):
+    names = {*first.before["metrics"], *first.after["metrics"]}
+    for name in sorted(names - first.duets.keys()):  # whose turns were compared, and not the sums
         measured = [
             (each.before["metrics"].get(name), each.after["metrics"].get(name)) for each in restarts
         ]
-        if name not in first.duets:  # a side's own sum of the turns that were compared
-            found.append(_metric(name, measured, asked))
+        found.append(_metric(name, measured, asked))
     found += _losses(first, asked)
     if not found:
         remedy = "use perf.time or perf.metric, or mark the benchmark one_tree"
@@ -175,7 +169,10 @@ def _judged(
     """Judge a ratio of after to before against the smallest change worth reporting."""
     low, high = (math.log(end) if end > 0 else -math.inf for end in (ratio.low, ratio.high))
     width = math.log1p(margin)
-    word = _word(words, low, high, width)
+    changed = low > width or high < -width
+    word = words[low > width] if changed else "INCONCLUSIVE"
+    if -width <= low and high <= width:
+        word = "SAME"
     reason = rests_on
     if ratio.unknown:
         word, reason = "INCONCLUSIVE", f"{reason}: {ratio.unknown}"
@@ -202,11 +199,3 @@ def _judged(
         reason=reason,
         word="" if word == outcome.value else word,
     )
-
-
-def _word(words: tuple[str, str], low: float, high: float, width: float) -> str:
-    if -width <= low and high <= width:
-        return "SAME"
-    if low > width:
-        return words[1]
-    return words[0] if high < -width else "INCONCLUSIVE"

@@ -50,7 +50,6 @@ _NO_HOOKS = ("-c", f"core.hooksPath={os.devnull}")
 
 
 def _add_submodules(tree: Path, checkout: Path) -> None:
-    """Clone the submodules that are there in `tree` into the checkout, from there."""
     for entry in filter(None, git(checkout, "ls-files", "--stage", "-z").split("\0")):
         about, _, path = entry.partition("\t")
         mode, commit, _ = about.split()
