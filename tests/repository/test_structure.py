@@ -1,6 +1,7 @@
 """The structure of the house: imports run one way, and every name has one meaning."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import perfsuite
+from perfsuite.__main__ import main
 
 PACKAGE = Path(perfsuite.__file__).parent
 ROOT = PACKAGE.parent
@@ -222,6 +224,38 @@ def test_a_benchmark_file_needs_public_names_alone(path: Path) -> None:
         "perfsuite",
         *(f"perfsuite.{name}" for name in perfsuite.__all__),
     }
+
+
+def test_options_of_pytest(pytestconfig: pytest.Config) -> None:
+    options = {k: v for k, v in vars(pytestconfig.option).items() if k.startswith("perf_")}
+    assert options == {
+        "perf_device": "auto",
+        "perf_workload": None,
+        "perf_data": "mnist5k",
+        "perf_budget": 60.0,
+        "perf_report": None,
+        "perf_against": None,
+        "perf_against_python": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        ("promote", {"RUN.json", "--suite", "--replace", "--allow-dirty"}),
+        ("history", {"DIR", "--hardware", "--output"}),
+        ("report", {"RUN.json", "--output"}),
+    ],
+)
+def test_options_of_the_commands(
+    command: str, options: set[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    told = re.findall(
+        r"^  (?:-\w(?: \S+)?, )?(--[a-z-]+|[A-Z][\w.]+)", capsys.readouterr().out, re.M
+    )
+    assert set(told) == options | {"--help"}
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
