@@ -1,24 +1,44 @@
 """Probes of what a step computes in: dtypes, float32's arithmetic, and memory format."""
 
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from perfsuite.devices.precision import Precision, read_flags
 from perfsuite.judging.gates import Outcome, Verdict
-from perfsuite.probes.probe import Batch, StepFactory, and_more, dtype_name, on_forward, verdict
-
-_COMPUTES = (
-    nn.Conv1d,
-    nn.Conv2d,
-    nn.Conv3d,
-    nn.ConvTranspose1d,
-    nn.ConvTranspose2d,
-    nn.ConvTranspose3d,
-    nn.Linear,
+from perfsuite.probes.probe import (
+    Batch,
+    ProbedStep,
+    StepFactory,
+    and_more,
+    dtype_name,
+    on_backward,
+    verdict,
 )
+
+T = TypeVar("T")
+# Convolutions of any dimension, transposed ones too.
+_COMPUTES = (nn.modules.conv._ConvNd, nn.Linear)
+
+
+def layer_calls(
+    step: ProbedStep, batch: Batch, layers: dict[nn.Module, str], look: Callable[..., T]
+) -> list[tuple[str, T]]:
+    """Take one step; return a layer's name and `look(inputs, output)` for each call of a layer."""
+    calls: list[tuple[str, T]] = []
+
+    def see(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        calls.append((layers[layer], look(inputs, output)))
+
+    with ExitStack() as hooks:
+        for layer in layers:
+            hooks.enter_context(layer.register_forward_hook(see))
+        step(*batch)
+    return calls
 
 
 def layer_dtypes(make_step: StepFactory, precision: Precision, batch: Batch) -> Verdict:
@@ -28,33 +48,25 @@ def layer_dtypes(make_step: StepFactory, precision: Precision, batch: Batch) -> 
     """
     step = make_step(precision)
     layers: dict[nn.Module, str] = {
-        module: name for name, module in step.model.named_modules() if isinstance(module, _COMPUTES)
+        layer: name for name, layer in step.model.named_modules() if isinstance(layer, _COMPUTES)
     }
     expected = precision.autocast_dtype or torch.float32
-    called = 0
-    wrong: list[str] = []
-
-    def see(module: nn.Module, _: Any, output: Tensor) -> None:
-        nonlocal called
-        called += 1
-        if output.dtype is not expected:
-            wrong.append(f"{layers[module]} computed in {dtype_name(output.dtype)}")
-
-    with on_forward(layers, see):
-        step(*batch)
-    wrong += [
+    calls = layer_calls(step, batch, layers, lambda _, output: output.dtype)
+    wrong = [
+        f"{name} computed in {dtype_name(dtype)}" for name, dtype in calls if dtype is not expected
+    ] + [
         f"{name} is {dtype_name(parameter.dtype)}"
         for name, parameter in step.model.named_parameters()
         if parameter.dtype is not torch.float32
     ]
     said = verdict(
         "layer_dtypes",
-        and_more(wrong) if wrong else f"{called} layers computed in {dtype_name(expected)}",
+        and_more(wrong) if wrong else f"{len(calls)} layers computed in {dtype_name(expected)}",
         f"layers that compute in {dtype_name(expected)}, on float32 parameters",
         good=not wrong,
         remedy="is the forward pass inside autocast, and the model not cast itself?",
     )
-    if called or wrong:
+    if calls or wrong:
         return said
     return replace(
         said,
@@ -106,11 +118,7 @@ def arithmetic(make_step: StepFactory, precision: Precision, batch: Batch) -> Ve
         flags = read_flags()
         seen.update(str(value) for name, value in flags.items() if name.endswith("precision"))
 
-    def see(_: Any, __: Any, output: Tensor) -> None:
-        read()
-        output.register_hook(read)
-
-    with on_forward([step.model], see):
+    with step.model.register_forward_hook(read), on_backward(step.model, read):
         step(*batch)
     wanted = "tf32" if precision is Precision.tf32 else "ieee"
     return verdict(
@@ -127,11 +135,7 @@ def autocast_in_backward(make_step: StepFactory, precision: Precision, batch: Ba
     step = make_step(precision)
     device = batch[0].device.type
     seen: list[bool] = []
-
-    def see(_: Any, __: Any, output: Tensor) -> None:
-        output.register_hook(lambda _: seen.append(torch.is_autocast_enabled(device)))
-
-    with on_forward([step.model], see):
+    with on_backward(step.model, lambda _: seen.append(torch.is_autocast_enabled(device))):
         step(*batch)
     return verdict(
         "autocast_in_backward",
@@ -152,33 +156,28 @@ def memory_format(make_step: StepFactory, precision: Precision, batch: Batch) ->
     """
     step = make_step(precision)
     layers: dict[nn.Module, str] = {
-        module: name
-        for name, module in step.model.named_modules()
-        if isinstance(module, nn.Conv2d)
-        and module.weight.is_contiguous(memory_format=torch.channels_last)
-        and not module.weight.is_contiguous()
+        layer: name
+        for name, layer in step.model.named_modules()
+        if isinstance(layer, nn.Conv2d)
+        and layer.weight.is_contiguous(memory_format=torch.channels_last)
+        and not layer.weight.is_contiguous()
     }
-    lost: list[str] = []
-    called = 0
 
-    def see(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        nonlocal called
-        called += 1
-        if not inputs[0].is_contiguous(memory_format=torch.channels_last):
-            lost.append(layers[module])
+    def kept(inputs: tuple[Tensor, ...], _: Tensor) -> bool:
+        return inputs[0].is_contiguous(memory_format=torch.channels_last)
 
-    with on_forward(layers, see, before=True):
-        step(*batch)
-    found = f"{called} convolutions in channels_last" if layers else "no channels_last weights"
+    calls = layer_calls(step, batch, layers, kept)
+    lost = [name for name, is_kept in calls if not is_kept]
+    found = f"{len(calls)} convolutions in channels_last" if layers else "no channels_last weights"
     if lost:
         found = f"channels_last is lost before {and_more(lost)}"
-    elif layers and not called:
+    elif layers and not calls:
         found = "no channels_last convolution was called"
     return verdict(
         "memory_format",
         found,
         "channels_last images for channels_last weights",
-        good=not lost and (bool(called) or not layers),
+        good=not lost and bool(calls) is bool(layers),
         remedy="pass images.to(memory_format=torch.channels_last), and keep .contiguous() and"
         " .view() out of the model",
     )

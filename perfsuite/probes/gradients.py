@@ -13,7 +13,7 @@ from perfsuite.probes.probe import (
     Batch,
     ProbedStep,
     StepFactory,
-    on_forward,
+    on_backward,
     settled,
     verdict,
     without_dropout,
@@ -28,14 +28,10 @@ def loss_scale(make_step: StepFactory, precision: Precision, batch: Batch) -> Ve
     for each in (Precision.fp32, precision):
         step = settled(without_dropout(make_step(each)), batch)
         seen: list[Tensor] = []
-
-        def see(_: Any, __: Any, output: Tensor, seen: list[Tensor] = seen) -> None:
-            output.register_hook(seen.append)
-
         # Read before the step: what it does to the scale is for the next one.
         enabled = step.scaler.is_enabled()
         scale = step.scaler.get_scale() if enabled else 1.0
-        with on_forward([step.model], see):
+        with on_backward(step.model, seen.append):
             step(*batch)
         norms[each] = norm(seen)
     found = norms[precision] / norms[Precision.fp32] if norms[Precision.fp32] else math.nan
@@ -95,11 +91,8 @@ def gradients_at_step(step: ProbedStep, batch: Batch) -> list[Tensor]:
             everything = [p for group in optimizer.param_groups for p in group["params"]]
             seen.extend(p.grad.detach().double() / factor for p in everything if p.grad is not None)
 
-    handle = step.optimizer.register_step_pre_hook(see)
-    try:
+    with step.optimizer.register_step_pre_hook(see):
         step(*batch)
-    finally:
-        handle.remove()
     return seen
 
 
@@ -116,40 +109,32 @@ def fresh_gradients(make_step: StepFactory, precision: Precision, batch: Batch) 
     forward passes it is the first that counts.
     """
     step = make_step(precision)
-    first = True
-    stale: list[bool] = []
-    held: list[bool] = []
-    zeroed: list[bool] = []
 
-    def left() -> list[Tensor]:
-        return [p.grad for p in step.model.parameters() if p.grad is not None]
+    def left() -> str:
+        found = [p.grad for p in step.model.parameters() if p.grad is not None]
+        return "values" if any(bool(g.count_nonzero()) for g in found) else "zeros" * bool(found)
 
-    def nonzero() -> bool:
-        return any(bool(gradient.count_nonzero()) for gradient in left())
-
-    def see(_: Any, __: Any, output: Tensor) -> None:
-        nonlocal first
-        if not first:
-            return
-        first = False
-        held.append(bool(left()))
-        zeroed.append(not nonzero())
-        output.register_hook(lambda _: stale.append(nonzero()))
-
-    with on_forward([step.model], see):
-        for _ in range(2):
-            first = True
+    def watched() -> tuple[list[str], list[str]]:
+        forward: list[str] = []
+        backward: list[str] = []
+        with (
+            step.model.register_forward_hook(lambda *_: forward.append(left())),
+            on_backward(step.model, lambda _: backward.append(left())),
+        ):
             step(*batch)
+        return forward[:1], backward[:1]
+
+    (first, then), (begun, began) = zip(watched(), watched(), strict=True)
+    held, stale = first + then, begun + began
     found, good = "gradients are freed before the forward pass", False
     remedy = "call optimizer.zero_grad(set_to_none=True) at the start of every step"
     if len(stale) < 2:
         found = "there was no backward pass"
-    elif any(stale):
+    elif "values" in stale:
         found = "gradients are left from the step before"
     elif any(held):
-        found = (
-            f"gradients are {'zeroed, not freed' if all(zeroed) else 'held in the forward pass'}"
-        )
+        how = "held in the forward pass" if "values" in held else "zeroed, not freed"
+        found = f"gradients are {how}"
         remedy = (
             "call optimizer.zero_grad(set_to_none=True) before the forward pass: the memory is"
             " free for activations, and no zeros are written"

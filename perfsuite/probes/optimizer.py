@@ -3,10 +3,8 @@
 import math
 import statistics
 import warnings
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.gates import Outcome, Verdict
@@ -15,7 +13,7 @@ from perfsuite.probes.probe import (
     Batch,
     ProbedStep,
     StepFactory,
-    on_forward,
+    on_backward,
     settled,
     verdict,
     without_dropout,
@@ -33,24 +31,17 @@ def step_count(make_step: StepFactory, precision: Precision, batch: Batch) -> Ve
     A call after which the scale fell was skipped, as it should be; not all may be.
     """
     step = settled(make_step(precision), batch)
-    called, before = 0, applied_steps(step.optimizer) or 0
-
-    def see(*_: Any) -> None:
-        nonlocal called
-        called += 1
-
+    before = applied_steps(step.optimizer) or 0
+    called: list[bool] = []
     skipped, scale = 0, step.scaler.get_scale()
-    handle = step.optimizer.register_step_post_hook(see)
-    try:
+    with step.optimizer.register_step_post_hook(lambda *_: called.append(True)):
         for _ in range(STEPS):
             step(*batch)
             skipped += step.scaler.get_scale() < scale
             scale = step.scaler.get_scale()
-    finally:
-        handle.remove()
     # An optimizer without a count of its own, such as SGD, is judged by how often it was called.
     own = applied_steps(step.optimizer)
-    count = called if own is None else own - before
+    count = len(called) if own is None else own - before
     remedy = "is the optimizer stepped twice, or is every step skipped?"
     found = f"{count} optimizer steps in {STEPS} calls"
     found += f", {skipped} skipped" if skipped else ""
@@ -72,12 +63,9 @@ def skipped_step(make_step: StepFactory, precision: Precision, batch: Batch) -> 
     def rates() -> list[float]:
         return [float(group["lr"]) for group in step.optimizer.param_groups]
 
-    def overflow(_: Any, __: Any, output: Tensor) -> None:
-        output.register_hook(lambda gradient: torch.full_like(gradient, math.inf))
-
     parameters = [p.detach().clone() for p in step.model.parameters()]
     count, lr, scale = applied_steps(step.optimizer), rates(), step.scaler.get_scale()
-    with on_forward([step.model], overflow):
+    with on_backward(step.model, lambda gradient: torch.full_like(gradient, math.inf)):
         step(*batch)
     changed = [
         name

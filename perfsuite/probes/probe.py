@@ -5,12 +5,12 @@ A probe looks at the structure of a training step. It builds fresh steps with
 one batch, and returns a verdict with one line that says what is wrong.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.gates import Outcome, Verdict
@@ -26,16 +26,11 @@ class ProbedStep(Protocol):
 
     It has to look up its optimizer and its scaler by these names whenever it is called, since a
     probe may put another optimizer in place.
-
-    Attributes:
-        model: what is trained; its output is one tensor.
-        optimizer: of the model's parameters.
-        scaler: a disabled one where gradients are not scaled.
     """
 
-    model: nn.Module
+    model: nn.Module  # its output is one tensor
     optimizer: torch.optim.Optimizer
-    scaler: torch.amp.GradScaler
+    scaler: torch.amp.GradScaler  # a disabled one where gradients are not scaled
 
     def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
         """Take one step and return its loss."""
@@ -90,20 +85,16 @@ def settled(step: ProbedStep, batch: Batch) -> ProbedStep:
     return step
 
 
-@contextmanager
-def on_forward(
-    modules: Iterable[nn.Module], see: Callable[..., Any], *, before: bool = False
-) -> Iterator[None]:
-    """Call `see` after, or before, each forward pass of these modules, as PyTorch's hooks are."""
-    handles = [
-        module.register_forward_pre_hook(see) if before else module.register_forward_hook(see)
-        for module in modules
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+def on_backward(model: nn.Module, see: Callable[[Tensor], Any]) -> RemovableHandle:
+    """Call `see` with the gradient of each output of the model, until the handle is left.
+
+    What it returns, if anything, takes the gradient's place.
+    """
+
+    def watch(_: nn.Module, __: Any, output: Tensor) -> None:
+        output.register_hook(see)
+
+    return model.register_forward_hook(watch)
 
 
 def and_more(found: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,11 +19,9 @@ _WARM_UP, _MEASURED = 3, 4
 
 
 class HostReads(TorchDispatchMode):
-    """Counts, while it is entered, every ``.item()``, ``float(tensor)`` and ``if tensor``.
+    """Counts, while entered, each ``.item()``, ``float(tensor)`` and ``if tensor`` on a device.
 
-    Args:
-        device: whose values count; elsewhere there is nothing to wait for.
-        apart_from: tensors that may be read, as those that are meant for the host.
+    `apart_from` are tensors that may be read, as those that are meant for the host.
     """
 
     def __init__(self, device: torch.device, *, apart_from: Iterable[Tensor] = ()) -> None:
@@ -55,22 +54,16 @@ def host_waits(make_step: StepFactory, precision: Precision, batch: Batch) -> Ve
     counters = [c for c in counters if isinstance(c, Tensor) and c.device == HOST]
     place = batch[0].device
     try:
-        with (
-            device_of(place).host_waits_raise(),
-            HostReads(place, apart_from=counters) as reads,
-        ):
+        with device_of(place).host_waits_raise(), HostReads(place, apart_from=counters) as reads:
             step(*batch)
-        good = reads.count == 0
-        found = "no value is fetched"
-        if reads.count:
-            found = f"the step waits for the device: {reads.count} fetched"
+        waits = f"{reads.count} fetched" if reads.count else ""
     except HostWaitError as error:
-        found, good = f"the step waits for the device: {error}", False
+        waits = str(error)
     return verdict(
         "host_waits",
-        found,
+        f"the step waits for the device: {waits}" if waits else "no value is fetched",
         "a step that brings no value to the host",
-        good=good,
+        good=not waits,
         remedy="keep losses on the device, and use a fused optimizer under a GradScaler",
     )
 
@@ -84,14 +77,14 @@ def memory_slope(make_step: StepFactory, precision: Precision, batch: Batch) -> 
     """
     made: list[ProbedStep] = []
 
-    def warm_up() -> None:
-        made.append(make_step(precision))
-        _take(made[0], batch, _WARM_UP)
+    def take(steps: int) -> None:
+        made[:] = made or [make_step(precision)]  # in the warm-up, whose allocations are watched
+        for _ in range(steps):
+            made[0](*batch)
+        gc.collect()
 
-    def measured() -> None:
-        _take(made[0], batch, _MEASURED)
-
-    grown = device_of(batch[0].device).growth_bytes(warm_up, measured)
+    device = device_of(batch[0].device)
+    grown = device.growth_bytes(partial(take, _WARM_UP), partial(take, _MEASURED))
     return verdict(
         "memory_slope",
         f"memory grows by {grown / _MEASURED:,.0f} bytes a step"
@@ -102,9 +95,3 @@ def memory_slope(make_step: StepFactory, precision: Precision, batch: Batch) -> 
         remedy="keep losses out of lists, and leave autocast in every step: it keeps its casts"
         " of the weights until then",
     )
-
-
-def _take(step: ProbedStep, batch: Batch, steps: int) -> None:
-    for _ in range(steps):
-        step(*batch)
-    gc.collect()
