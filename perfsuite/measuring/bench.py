@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import KW_ONLY, asdict, dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -67,7 +68,7 @@ class Bench:
 
     def progress(self, what: str) -> Callable[[int, int], None]:
         """Return a callback that shows how much of `what` is done."""
-        return lambda done, of: self.turns.show(what, done, of)
+        return partial(self.turns.show, what)
 
     def arm(self, precision: Precision, *, seed: int = 0) -> Arm:
         """Return a fresh arm of the workload, warmed up and back at its initial state."""
@@ -89,8 +90,7 @@ class Bench:
         )
         return arm
 
-    def turn(self, arm: Arm, steps: int) -> Turn:
-        """Return what times a block of a warm arm, and reads the machine's state around it."""
+    def _turn(self, arm: Arm, steps: int) -> Turn:
         return watched(lambda: time_block(arm, self.clock, steps), self._sensor)
 
     def time(self, arm: Arm, *, blocks: int) -> tuple[Block, ...]:
@@ -99,7 +99,7 @@ class Bench:
         Where that is less than half, all are returned and the benchmark is INCONCLUSIVE.
         """
         steps = self.workload.block_steps
-        timed = self.turns.one(str(arm.precision), self.turn(arm, steps), blocks)
+        timed = self.turns.one(str(arm.precision), self._turn(arm, steps), blocks)
         self.configure(blocks=blocks, block_steps=steps)
         self.keep("blocks", [asdict(block) for block in timed])
         sifted = sift(timed, lambda block: bool(block.throttled))
@@ -108,12 +108,7 @@ class Bench:
         return sifted.used
 
     def duet(
-        self,
-        first: Arm,
-        second: Arm,
-        judge: Callable[[Duet], Verdict],
-        *,
-        steps: int | None = None,
+        self, first: Arm, second: Arm, judge: Callable[[Duet], Verdict], *, steps: int | None = None
     ) -> Duet:
         """Time two warm arms in ABBA turns; keep the blocks and the last verdict of `judge`.
 
@@ -123,8 +118,8 @@ class Bench:
         steps = self.workload.block_steps if steps is None else steps
         timed = self.turns.two(
             f"{first.precision} and {second.precision}",
-            self.turn(first, steps),
-            self.turn(second, steps),
+            self._turn(first, steps),
+            self._turn(second, steps),
             clear=lambda so_far: judge(so_far).outcome is not Outcome.INCONCLUSIVE,
         )
         self.configure(block_steps=steps)

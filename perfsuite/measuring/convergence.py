@@ -164,7 +164,7 @@ def judge_twice(
     fresh = train(range(seeds, 2 * seeds))
     again = _mean_loss(fresh, asked)
     before = f"{first.outcome} {first.figure} before, these are fresh seeds"
-    reason = f"{again.reason}; {before}" if again.reason else before
+    reason = "; ".join(filter(None, (again.reason, before)))
     both = (*pairs, *fresh)
     return both, (replace(again, reason=reason), *_health(both, asked))
 
@@ -199,6 +199,7 @@ def _health(pairs: Sequence[SeedPair], asked: ConvergenceLimits) -> tuple[Verdic
     # One run that took too many steps must not be hidden by one that skipped as many.
     worst = min(skipped) if skipped and min(skipped) < 0 else sum(skipped)
     scales = sorted(run.scales[-1] for run in candidates if run.scales)
+    extremes = sorted({*scales[:1], *scales[-1:]})
     return (
         finite("finite", sorted({name for run in runs for name in run.non_finite})),
         skipped_steps(
@@ -207,8 +208,5 @@ def _health(pairs: Sequence[SeedPair], asked: ConvergenceLimits) -> tuple[Verdic
             sum(len(run.losses) for run in candidates),
             asked.max_skipped,
         ),
-        *(
-            scale_within("final_scale", scale, asked.min_scale, asked.max_scale)
-            for scale in sorted({*scales[:1], *scales[-1:]})  # the smallest and the largest
-        ),
+        *(scale_within("final_scale", each, asked.min_scale, asked.max_scale) for each in extremes),
     )

@@ -36,10 +36,7 @@ class Machine:
 
 
 def machine(wanted: str, workload: str | None) -> Machine:
-    """Return the machine with a device that is there, or raise DeviceError.
-
-    `wanted` is a kind of device or "auto"; a workload's name, if none, is the device's choice.
-    """
+    """Return the machine with "auto" or a kind of device; DeviceError if that is not there."""
     device = choose_device(wanted)
     return Machine(
         device=device,

@@ -14,14 +14,6 @@ from perfsuite.training.workload import Workload
 Batches = Sequence[tuple[Tensor, Tensor]]
 
 
-class _Saved:  # lives for as long as autograd keeps the tensor
-    __slots__ = ("__weakref__", "tensor")
-
-    def __init__(self, tensor: Tensor) -> None:
-        # Detached, or an output would keep its own graph, and that the output, for ever.
-        self.tensor = tensor.detach()
-
-
 def activation_bytes(step: TrainStep, images: Tensor, labels: Tensor) -> int:
     """Take one step and return the bytes that its forward pass kept for its backward pass.
 
@@ -30,23 +22,24 @@ def activation_bytes(step: TrainStep, images: Tensor, labels: Tensor) -> int:
     """
     model = step.model
     own = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
-    saved: weakref.WeakSet[_Saved] = weakref.WeakSet()
+    saved: list[weakref.ref[Tensor]] = []
     counted: list[int] = []
 
     def count() -> int:
-        storages = [each.tensor.untyped_storage() for each in saved]
-        kept = {storage.data_ptr(): storage.nbytes() for storage in storages}
-        return sum(nbytes for address, nbytes in kept.items() if address not in own)
+        storages = [kept.untyped_storage() for each in saved if (kept := each()) is not None]
+        sizes = {storage.data_ptr(): storage.nbytes() for storage in storages}
+        return sum(nbytes for address, nbytes in sizes.items() if address not in own)
 
-    def pack(tensor: Tensor) -> _Saved:
-        each = _Saved(tensor)
-        saved.add(each)
-        return each
+    def pack(tensor: Tensor) -> Tensor:
+        # Detached, or an output would keep its own graph, and that the output, for ever.
+        kept = tensor.detach()
+        saved.append(weakref.ref(kept))  # which dies with autograd's own reference
+        return kept
 
-    def unpack(each: _Saved) -> Tensor:
+    def unpack(kept: Tensor) -> Tensor:
         if not counted:
             counted.append(count())
-        return each.tensor
+        return kept
 
     with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
         step(images, labels)
@@ -56,10 +49,7 @@ def activation_bytes(step: TrainStep, images: Tensor, labels: Tensor) -> int:
 def peak_memory(
     workload: Workload, precision: Precision, device: Device, batches: Batches
 ) -> PeakMemory | None:
-    """Measure a fresh step on half of the batches, warmed up by the others, and free it again.
-
-    None where the device counts no memory.
-    """
+    """Return a fresh step's peak after half of the batches; None where the device counts none."""
     half = len(batches) // 2
     built: list[TrainStep] = []
 

@@ -17,17 +17,13 @@ def profile(arm: Timeable, device: Device) -> Profile:
     On a GPU it is the time of the kernels that each operator launched, on a CPU the time in
     the operator itself. Profiling slows a step down: the sum is not its step time.
     """
-    seen = [_profile_once(arm, device) for _ in range(REPEATS)]
-    names = {name for found, _ in seen for name in found}
-    found = {
-        name: Operator(
-            self_s=median(found[name].self_s if name in found else 0.0 for found, _ in seen),
-            calls=median(found[name].calls if name in found else 0.0 for found, _ in seen),
-        )
-        for name in names
-    }
-    step_s = median(step_s for _, step_s in seen)
-    return profile_of(found, step_s=step_s, clock=device.profiled_by)
+    runs, steps_s = zip(*(_profile_once(arm, device) for _ in range(REPEATS)), strict=True)
+    found, unseen = {}, Operator(self_s=0.0, calls=0.0)
+    for name in set().union(*runs):
+        seen = [run.get(name, unseen) for run in runs]
+        self_s, calls = median(each.self_s for each in seen), median(each.calls for each in seen)
+        found[name] = Operator(self_s=self_s, calls=calls)
+    return profile_of(found, step_s=median(steps_s), clock=device.profiled_by)
 
 
 def _profile_once(arm: Timeable, device: Device) -> tuple[dict[str, Operator], float]:

@@ -13,7 +13,6 @@ from torch import Tensor
 from perfsuite.devices.device import Clock, Sensor
 from perfsuite.judging.blocks import Block, Turn, resting_collector
 from perfsuite.judging.estimates import is_steady
-from perfsuite.judging.stopping import Progress
 
 STEADY_WINDOW = 3
 STEADY_TOLERANCE = 0.05
@@ -78,14 +77,3 @@ def watched(turn: Turn, sensor: Sensor) -> Turn:
         return replace(block, state=after, throttled=sensor.held_back(before, after))
 
     return take
-
-
-def time_blocks(turn: Turn, *, blocks: int, progress: Progress | None = None) -> tuple[Block, ...]:
-    """Time `blocks` blocks of a warm arm."""
-    timed: list[Block] = []
-    with resting_collector():
-        for _ in range(blocks):
-            timed.append(turn())
-            if progress is not None:
-                progress(len(timed), blocks)
-    return tuple(timed)

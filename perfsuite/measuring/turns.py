@@ -1,11 +1,11 @@
 """Who says when a block is timed: this process alone, or the other end of a comparison."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
-from perfsuite.judging.blocks import Block, Turn
+from perfsuite.judging.blocks import Block, Turn, resting_collector
 from perfsuite.judging.interleaving import Duet, duet
-from perfsuite.measuring.timing import time_blocks
 
 Show = Callable[[str, int, int], None]  # what is being done, how many parts of it, of how many
 
@@ -26,10 +26,7 @@ class Turns(Protocol):
 
 
 class Alone:
-    """Turns of a process that measures one tree by itself.
-
-    Sampling takes up to `budget_s` seconds if its verdict stays unclear.
-    """
+    """Turns of a process that measures one tree, within a budget if a verdict stays unclear."""
 
     explains = True
 
@@ -39,12 +36,14 @@ class Alone:
 
     def one(self, what: str, turn: Turn, blocks: int) -> tuple[Block, ...]:
         """Time so many blocks."""
-        return time_blocks(turn, blocks=blocks, progress=self._progress(f"timing {what}"))
+        timed: list[Block] = []
+        with resting_collector():
+            while len(timed) < blocks:
+                timed.append(turn())
+                self.show(f"timing {what}", len(timed), blocks)
+        return tuple(timed)
 
     def two(self, what: str, first: Turn, second: Turn, clear: Callable[[Duet], bool]) -> Duet:
         """Time both in ABBA order until it is clear, or the budget is spent."""
-        progress = self._progress(f"{what} in turns")
+        progress = partial(self.show, f"{what} in turns")
         return duet(first, second, clear=clear, budget_s=self._budget_s, progress=progress)
-
-    def _progress(self, what: str) -> Callable[[int, int], None]:
-        return lambda done, of: self.show(what, done, of)

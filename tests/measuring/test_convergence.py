@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from fakes import FakeTime
 from torch import Tensor, nn
 
-from perfsuite.devices.cpu import HostClock
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.estimates import SampleError
 from perfsuite.judging.gates import Outcome, Verdict
@@ -65,7 +65,7 @@ def pairs_of(digits: Digits, candidate: Precision, steps: int = STEPS) -> tuple[
         candidate,
         seeds=range(SMALL.convergence_seeds),
         steps=steps,
-        clock=HostClock(),
+        clock=FakeTime().clock(),
     )
 
 
@@ -141,7 +141,7 @@ def test_a_nan_batch_is_seen_in_the_buffers_it_poisons(digits: Digits) -> None:
     poisoned[0] = math.nan
     step = SMALL.step(Precision.fp16, CPU, seed=0)
     healthy = (digits.images[16:32], digits.labels[16:32])
-    left = train(step, [(poisoned, digits.labels[:16]), healthy], HostClock())
+    left = train(step, [(poisoned, digits.labels[:16]), healthy], FakeTime().clock())
     # The scaler skipped the step, so the parameters are whole; running_mean is not.
     assert left.scales == (2.0**16, 2.0**15, 2.0**15)
     assert left.skipped_steps is not None
@@ -258,7 +258,7 @@ def test_an_optimizer_without_a_count_is_not_known_to_be_healthy() -> None:
 
 def test_training_on_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="no batches"):
-        train(SMALL.step(Precision.fp32, CPU, seed=0), [], HostClock())
+        train(SMALL.step(Precision.fp32, CPU, seed=0), [], FakeTime().clock())
 
 
 def test_a_plain_sgd_keeps_no_count() -> None:

@@ -1,12 +1,10 @@
 """A fake clock shows what lies inside the timed region: the steps, and nothing else."""
 
-import gc
-
 import pytest
 from fakes import FakeArm, FakeTime
 
 from perfsuite.devices.simulated import Spell
-from perfsuite.measuring.timing import time_block, time_blocks, warm_up
+from perfsuite.measuring.timing import time_block, warm_up
 
 
 @pytest.fixture
@@ -20,7 +18,8 @@ def test_data_is_outside_the_timed_region(time: FakeTime) -> None:
 
 
 def test_a_block_is_divided_by_its_steps_once(time: FakeTime) -> None:
-    blocks = time_blocks(FakeArm(time, lambda _: 0.5).turn(7), blocks=3)
+    turn = FakeArm(time, lambda _: 0.5).turn(7)
+    blocks = [turn() for _ in range(3)]
     assert [block.step_s for block in blocks] == pytest.approx([0.5, 0.5, 0.5])
 
 
@@ -30,7 +29,7 @@ def test_warm_up_lasts_until_steady_and_is_not_timed(time: FakeTime) -> None:
     warmed = warm_up(arm, time.clock(), steps=2)
     assert warmed.steady
     assert arm.restored == 1
-    timed = time_blocks(arm.turn(2), blocks=2)
+    timed = [arm.turn(2)() for _ in range(2)]
     assert [block.wall_s for block in timed] == [1.0, 1.0]
 
 
@@ -42,31 +41,6 @@ def test_warm_up_gives_up_on_an_arm_that_never_settles(time: FakeTime) -> None:
     assert arm.restored == 1
 
 
-def test_the_garbage_collector_rests_and_is_woken(time: FakeTime) -> None:
-    arm = FakeArm(time)
-    time_blocks(arm.turn(2), blocks=1)
-    assert arm.collector_ran == [False, False]
-    assert gc.isenabled()
-
-
-def test_a_collector_that_was_off_stays_off(time: FakeTime) -> None:
-    gc.disable()
-    try:
-        time_blocks(FakeArm(time).turn(1), blocks=1)
-        assert not gc.isenabled()
-    finally:
-        gc.enable()
-
-
-def test_the_collector_is_woken_when_a_step_raises(time: FakeTime) -> None:
-    def fails(_: int) -> float:
-        raise RuntimeError("out of memory")
-
-    with pytest.raises(RuntimeError, match="out of memory"):
-        time_blocks(FakeArm(time, fails).turn(1), blocks=1)
-    assert gc.isenabled()
-
-
 def test_a_block_is_marked_that_was_throttled_in_any_of_its_time() -> None:
     spell = Spell(start_s=2005.0, end_s=2006.0, speed=0.5)
     turn = FakeArm(FakeTime(held_back=(spell,))).watched(steps=4)
@@ -74,10 +48,3 @@ def test_a_block_is_marked_that_was_throttled_in_any_of_its_time() -> None:
     assert [block.throttled for block in blocks] == [(), ("simulated slowdown",), ()]
     assert [block.wall_s for block in blocks] == [1.0, 1.25, 1.0]
     assert [block.state is not None and block.state.sm_mhz for block in blocks] == [1980] * 3
-
-
-def test_progress_is_told_of_every_block(time: FakeTime) -> None:
-    told: list[tuple[int, int]] = []
-    arm = FakeArm(time)
-    time_blocks(arm.turn(), blocks=3, progress=lambda done, of: told.append((done, of)))
-    assert told == [(1, 3), (2, 3), (3, 3)]
