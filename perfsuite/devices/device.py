@@ -40,17 +40,13 @@ class Hardware:
     """What baselines are kept by.
 
     Attributes:
-        key: name of the folder that holds its baselines.
-        kind: of the device, as in `--perf-device`.
-        name: as the vendor spells it.
-        count: visible accelerators, or logical CPUs that this process may use.
         memory_bytes: of one accelerator, or None for a CPU, whose memory does not bear on it.
     """
 
-    key: str
-    kind: str
-    name: str
-    count: int
+    key: str  # name of the folder that holds its baselines
+    kind: str  # of the device, as in `--perf-device`
+    name: str  # as the vendor spells it
+    count: int  # visible accelerators, or logical CPUs that this process may use
     memory_bytes: int | None
 
     def __str__(self) -> str:
@@ -82,14 +78,12 @@ class PeakMemory:
     """Peaks over some steps, above what was in use before.
 
     Attributes:
-        allocated_bytes: the most that tensors held.
-        reserved_bytes: the most that the caching allocator held.
-        alloc_retries: how often it had to flush its cache; above zero, the peaks are the
-            memory's limit and not the step's need.
+        alloc_retries: how often it had to flush its cache; above zero, the peaks are the memory's
+            limit and not the step's need.
     """
 
-    allocated_bytes: int
-    reserved_bytes: int
+    allocated_bytes: int  # the most that tensors held
+    reserved_bytes: int  # the most that the caching allocator held
     alloc_retries: int
 
 
@@ -97,18 +91,16 @@ class Device(ABC):
     """A device, for whatever differs between devices.
 
     Attributes:
-        kind: as in `--perf-device`.
         workload: the preset that is trained where none is chosen.
         profiled_by: whose time a profile tells: that of the device's kernels, or the host's.
         computes_on_host: whether it shares cores and memory with the process that uses it.
-        place: where tensors lie.
     """
 
-    kind: ClassVar[str]
+    kind: ClassVar[str]  # as in `--perf-device`
     workload: ClassVar[Literal["tutorial", "tiny"]] = "tutorial"
     profiled_by: ClassVar[Literal["device", "cpu"]] = "device"
     computes_on_host: ClassVar[bool] = False
-    place: torch.device
+    place: torch.device  # where tensors lie
 
     @abstractmethod
     def hardware(self) -> Hardware:

@@ -40,12 +40,11 @@ class Spell:
 
     Attributes:
         start_s, end_s: on the simulated clock.
-        speed: what is left of the device's speed, above 0 and at most 1.
     """
 
     start_s: float
     end_s: float
-    speed: float
+    speed: float  # what is left of the device's speed, above 0 and at most 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,38 +52,28 @@ class Card:
     """An accelerator, and the host that drives it.
 
     Attributes:
-        name: as a vendor would spell it.
-        memory_bytes: of the device.
-        launch_s: what a launch costs the host.
-        queue_depth: launches that the host may be ahead of the device.
         full_mhz, idle_mhz: the clock under load, and at rest; speed goes with it.
         ramp_s: how long the clock takes from rest to full; it rests after as long without work.
-        held_back: spells of throttling.
-        neighbours: spells in which another process uses the device.
-        within: scatter of kernels, as the standard deviation of the logarithm.
-        between: scatter of processes.
-        seed: of what is drawn.
     """
 
-    name: str = "Simulated"
-    memory_bytes: int = 2**30
-    launch_s: float = 5e-6
-    queue_depth: int = 1024
+    name: str = "Simulated"  # as a vendor would spell it
+    memory_bytes: int = 2**30  # of the device
+    launch_s: float = 5e-6  # what a launch costs the host
+    queue_depth: int = 1024  # launches that the host may be ahead of the device
     full_mhz: int = 1980
     idle_mhz: int = 345
     ramp_s: float = 0.0
-    held_back: tuple[Spell, ...] = ()
-    neighbours: tuple[Spell, ...] = ()
-    within: float = 0.0
-    between: float = 0.0
-    seed: int = 0
+    held_back: tuple[Spell, ...] = ()  # spells of throttling
+    neighbours: tuple[Spell, ...] = ()  # spells in which another process uses the device
+    within: float = 0.0  # scatter of kernels, as the standard deviation of the logarithm
+    between: float = 0.0  # scatter of processes
+    seed: int = 0  # of what is drawn
 
 
 class Simulated(Device):
     """A simulated accelerator, used by one process.
 
     Args:
-        card: what it is like.
         process: number of the process; each has a speed of its own where `Card.between` says so.
 
     Attributes:

@@ -11,21 +11,18 @@ class State:
     """One reading of the machine; all but the first two fields are the GPU's.
 
     Attributes:
-        load_1min: processes that wanted a CPU, on average over the last minute.
-        clock_event_reasons: NVML's bits that say why the clocks are what they are.
         thermal_violation_ns: how long, since the driver was loaded, heat has slowed the GPU.
-        other_processes: how many processes besides this one compute on it.
     """
 
-    load_1min: float | None = None
+    load_1min: float | None = None  # processes that wanted a CPU, on average over the last minute
     cpu_mhz: float | None = None
     sm_mhz: int | None = None
     memory_mhz: int | None = None
     temperature_c: int | None = None
     power_w: float | None = None
-    clock_event_reasons: int | None = None
+    clock_event_reasons: int | None = None  # NVML's bits that say why the clocks are what they are
     thermal_violation_ns: int | None = None
-    other_processes: int | None = None
+    other_processes: int | None = None  # how many processes besides this one compute on it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,18 +30,15 @@ class Block:
     """The timing of one block of training steps.
 
     Attributes:
-        wall_s: seconds a step by the host's clock, from idle device to idle device.
-        device_s: seconds a step between two events on the device, None on a CPU. Where
-            wall_s is much larger, the host cannot keep the device busy.
-        state: of the machine just afterwards, None where it was not read.
-        throttled: why the device was throttled meanwhile; empty if it was not.
+        device_s: seconds a step between two events on the device, None on a CPU. Where wall_s is
+            much larger, the host cannot keep the device busy.
     """
 
     steps: int
-    wall_s: float
+    wall_s: float  # seconds a step by the host's clock, from idle device to idle device
     device_s: float | None = None
-    state: State | None = None
-    throttled: tuple[str, ...] = ()
+    state: State | None = None  # of the machine just afterwards, None where it was not read
+    throttled: tuple[str, ...] = ()  # why the device was throttled meanwhile; empty if it was not
 
     @property
     def step_s(self) -> float:

@@ -148,15 +148,9 @@ def equivalent(gate: str, ratio: Estimate, margin: float | None) -> Verdict:
 def not_worse(
     gate: str, ratio: Estimate, margin: float, *, better: str, runs: int, unit: str = "x"
 ) -> Verdict:
-    """Judge a figure over its baseline's, given as a ratio with a prediction interval.
+    """Judge a figure over its baseline's, a ratio with a prediction interval.
 
-    Args:
-        gate: the gate's name.
-        ratio: now over baseline.
-        margin: the smallest relative worsening worth reporting.
-        better: "lower" or "higher": which way is an improvement.
-        runs: how many promoted runs the baseline has.
-        unit: printed behind the ratio.
+    `margin` is the smallest worsening worth reporting, `better` is "lower" or "higher".
     """
     low, high = _log_ends(ratio)
     if better == "higher":

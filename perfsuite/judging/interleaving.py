@@ -24,14 +24,10 @@ class Quad:
     """Four turns, two of each arm, in which both have the same mean position in time.
 
     A steady drift of the machine cancels in the ratio of their means.
-
-    Attributes:
-        order: "ABBA" or "BAAB", A for the first arm and B for the second.
-        blocks: the four blocks in the order in which they were timed.
     """
 
-    order: str
-    blocks: tuple[Block, ...]
+    order: str  # "ABBA" or "BAAB", A for the first arm and B for the second
+    blocks: tuple[Block, ...]  # the four blocks in the order in which they were timed
 
     def of(self, letter: str) -> tuple[Block, ...]:
         """Return the two blocks of one arm."""
@@ -139,14 +135,7 @@ def starting_order(index: int) -> str:
 
 
 def take_turns(first: Turn, second: Turn, *, index: int, quads: Callable[[Block], int]) -> Duet:
-    """Let the two warm processes of restart `index` take turns; return their duet.
-
-    Args:
-        first: times a block in one process, which is A.
-        second: times a block in the other.
-        index: of the restart.
-        quads: returns how many to take, from the timing of a block.
-    """
+    """Let two warm processes of restart `index` take turns; return their duet, A for `first`."""
     # A block each to settle: they warmed up side by side, or one after the other.
     settling = {"A": first, "B": second}
     block, _ = (settling[letter]() for letter in starting_order(index))

@@ -32,12 +32,8 @@ def sample(
 ) -> list[T]:
     """Observe until the answer is clear, the budget is spent, or the last look has passed.
 
-    Args:
-        observe: makes observation number 0, 1, 2 and so on.
-        clear: asked at each look, and so to be judged at the confidence `at_each_look`.
-        budget_s: seconds after which sampling ends, though never before the first look.
-        progress: called after each observation, with how many there are and the next look.
-        now: a clock, in seconds.
+    It never ends before the first look. `clear` is asked at each of them, and so has to judge at
+    the confidence of `at_each_look`.
     """
     observed: list[T] = []
     deadline_s = now() + budget_s

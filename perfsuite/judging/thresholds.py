@@ -94,12 +94,11 @@ class CompareLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """The comparison with promoted runs.
 
     Attributes:
-        margin: the smallest relative worsening worth reporting.
-        assumed_spread: standard deviation of the log of a figure between runs, taken where
-            fewer than three runs were promoted.
+        assumed_spread: standard deviation of the log of a figure between runs, taken where fewer
+            than three runs were promoted.
     """
 
-    margin: Positive
+    margin: Positive  # the smallest relative worsening worth reporting
     assumed_spread: Fraction
     confidence: Confidence = 0.99
 

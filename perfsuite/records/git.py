@@ -12,18 +12,12 @@ class GitError(RuntimeError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ref:
-    """A commit of a repository, by the name that was given for it, and the working tree around.
-
-    Attributes:
-        commit: the full hash.
-        top: the top folder of the working tree.
-        dirty: whether that has changes that are in no commit.
-    """
+    """A commit of a repository, by the name that was given for it, and the working tree around."""
 
     name: str
-    commit: str
-    top: Path
-    dirty: bool
+    commit: str  # the full hash
+    top: Path  # the top folder of the working tree
+    dirty: bool  # whether that has changes that are in no commit
 
 
 def resolve(ref: str, folder: Path) -> Ref:

@@ -66,16 +66,14 @@ class Change:
     """A lasting change of a series.
 
     Attributes:
-        at: index of the first point after it.
         before, after: medians of the stretches on either side, in the series' unit.
-        worse: whether the figure is worse after it.
         between: what differs in software between the runs on either side, a line each.
     """
 
-    at: int
+    at: int  # index of the first point after it
     before: float
     after: float
-    worse: bool
+    worse: bool  # whether the figure is worse after it
     between: tuple[str, ...]
 
     def __str__(self) -> str:
@@ -84,20 +82,14 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """The figure `name` of the benchmark `key`, run by run, the oldest first.
-
-    Attributes:
-        better: "lower" or "higher".
-        points: of the runs that measured it as the newest did.
-        left_out: how many runs measured it differently (another batch size, say).
-    """
+    """The figure `name` of the benchmark `key`, run by run, the oldest first."""
 
     key: str
     name: str
     unit: str
-    better: str
-    points: tuple[Point, ...]
-    left_out: int
+    better: str  # "lower" or "higher"
+    points: tuple[Point, ...]  # of the runs that measured it as the newest did
+    left_out: int  # how many runs measured it differently (another batch size, say)
 
     def changes(self) -> tuple[Change, ...]:
         """Return the lasting changes, the oldest first."""

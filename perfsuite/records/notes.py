@@ -17,10 +17,6 @@ if TYPE_CHECKING:
 class Notes:
     """The notes on one benchmark.
 
-    Args:
-        key: the benchmark's name in baselines.
-        markers: names of its pytest markers.
-
     Attributes:
         times_s: the seconds that go into pytest-benchmark's statistics.
         verdicts: of the gates so far.
@@ -91,12 +87,7 @@ class Notes:
         )
 
     def record(self, before: State, after: State) -> Benchmark:
-        """Return everything that is known of the benchmark.
-
-        Args:
-            before: the machine's state when it began.
-            after: when it ended.
-        """
+        """Return everything that is known of the benchmark."""
         return Benchmark(
             key=self.key,
             # As it will be read from a baseline, where a tuple is a list.

@@ -21,36 +21,26 @@ _LAYOUT_KERNELS = ("nchwtonhwc", "nhwctonchw")
 
 
 class Operator(msgspec.Struct, frozen=True, kw_only=True):
-    """One operator's share of a step.
+    """One operator's share of a step."""
 
-    Attributes:
-        self_s: seconds a step in the operator itself, not in those that it calls.
-        calls: a step.
-    """
-
-    self_s: float
-    calls: float
+    self_s: float  # seconds a step in the operator itself, not in those that it calls
+    calls: float  # a step
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
     """Where a step's time goes.
 
     Attributes:
-        clock: "device" where a GPU's kernels were timed, "cpu" where the host's operators were.
-        operators: those that take most, by name.
-        rest_s: seconds a step in all other operators.
-        outside_s: seconds a step in none: the host's own code and waits on a CPU, and on a GPU
-            the time that it is idle.
-        casts: copies to another dtype, a step.
-        layouts: copies to another memory format, a step.
+        outside_s: seconds a step in none: the host's own code and waits on a CPU, and on a GPU the
+            time that it is idle.
     """
 
-    clock: str
-    operators: dict[str, Operator]
-    rest_s: float
+    clock: str  # "device" where a GPU's kernels were timed, "cpu" where the host's operators were
+    operators: dict[str, Operator]  # those that take most, by name
+    rest_s: float  # seconds a step in all other operators
     outside_s: float
-    casts: float
-    layouts: float
+    casts: float  # copies to another dtype, a step
+    layouts: float  # copies to another memory format, a step
 
     @property
     def outside(self) -> str:

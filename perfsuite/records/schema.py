@@ -39,28 +39,21 @@ class Benchmark(msgspec.Struct, frozen=True, kw_only=True):
     """What one benchmark left for comparison.
 
     Attributes:
-        key: ``file::name[params]``, the file relative to the suite, so that it does not
-            depend on where pytest was started.
-        config: what was measured; figures of different configs are not compared.
-        operators: where the time of its step goes, None if it was not profiled.
-        state: of the machine, "before" and "after" it.
-        reasons: why compared figures may have moved, a line each.
-        arms: what was timed, by name, and how it warmed up.
-        raw: whatever else it kept, by name (see `perfsuite.report.raw_figures`).
-        against: the turns of two trees, where two were compared.
+        key: ``file::name[params]``, the file relative to the suite, so that it does not depend on
+            where pytest was started.
     """
 
     key: str
-    config: dict[str, Any]
+    config: dict[str, Any]  # what was measured; figures of different configs are not compared
     metrics: dict[str, Metric]
     verdicts: list[Verdict]
     markers: list[str] = []
-    operators: Profile | None = None
-    state: dict[str, dict[str, Any]] = {}
-    reasons: list[str] = []
-    arms: dict[str, Any] = {}
-    raw: dict[str, Any] = {}
-    against: dict[str, Any] | None = None
+    operators: Profile | None = None  # where the time of its step goes, None if it was not profiled
+    state: dict[str, dict[str, Any]] = {}  # of the machine, "before" and "after" it
+    reasons: list[str] = []  # why compared figures may have moved, a line each
+    arms: dict[str, Any] = {}  # what was timed, by name, and how it warmed up
+    raw: dict[str, Any] = {}  # whatever else it kept, by name (see `perfsuite.report.raw_figures`)
+    against: dict[str, Any] | None = None  # the turns of two trees, where two were compared
 
 
 class _HardwareRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,33 +116,23 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     """A valid run file.
 
     Attributes:
-        content: its bytes.
-        hardware: the key of the hardware that it ran on.
-        commit: of the measured tree, or "unversioned".
-        dirty: whether that tree had uncommitted changes.
-        complete: whether every selected benchmark was run to its end.
         against: what two trees were compared (--perf-against); None for a run of one.
-        unevaluated: what kept the session from being green without a failure.
-        baseline: when the promoted runs were started that it was compared with.
-        items: outcome by benchmark key, also of those that left no figures.
-        started: in ISO 8601.
-        benchmarks: by key.
     """
 
     path: Path
-    content: bytes
-    hardware: str
+    content: bytes  # its bytes
+    hardware: str  # the key of the hardware that it ran on
     hardware_name: str
     software: dict[str, Any]
-    commit: str
-    dirty: bool
-    complete: bool
+    commit: str  # of the measured tree, or "unversioned"
+    dirty: bool  # whether that tree had uncommitted changes
+    complete: bool  # whether every selected benchmark was run to its end
     against: dict[str, Any] | None
-    unevaluated: list[str]
-    baseline: list[str]
-    items: dict[str, str]
-    started: str
-    benchmarks: dict[str, Benchmark]
+    unevaluated: list[str]  # what kept the session from being green without a failure
+    baseline: list[str]  # when the promoted runs were started that it was compared with
+    items: dict[str, str]  # outcome by benchmark key, also of those that left no figures
+    started: str  # in ISO 8601
+    benchmarks: dict[str, Benchmark]  # by key
 
     def faults(self) -> list[str]:
         """Return why this run must not become a baseline; nothing if it may."""

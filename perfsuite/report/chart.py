@@ -28,20 +28,13 @@ Cell = str | Number
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
-    """A picture and the table of its figures.
+    """A picture and the table of its figures."""
 
-    Attributes:
-        panel: draws the picture.
-        caption: how to read it.
-        head: names of the table's columns.
-        rows: the table.
-    """
-
-    panel: Draw
+    panel: Draw  # draws the picture
     title: str
-    caption: str
-    head: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
+    caption: str  # how to read it
+    head: Sequence[str]  # names of the table's columns
+    rows: Sequence[Sequence[Cell]]  # the table
     height_in: float = 2.5
 
     def svg(self) -> str:

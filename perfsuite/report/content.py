@@ -29,17 +29,11 @@ _MARKS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerdictRow:
-    """A line of the table of verdicts.
+    """A line of the table of verdicts."""
 
-    Attributes:
-        name: of benchmark and gate.
-        verdict: or what stands for it where a benchmark ended without one.
-        reasons: what accounts for a change, a line each.
-    """
-
-    name: str
-    verdict: Verdict
-    reasons: Sequence[str] = ()
+    name: str  # of benchmark and gate
+    verdict: Verdict  # or what stands for it where a benchmark ended without one
+    reasons: Sequence[str] = ()  # what accounts for a change, a line each
 
     @property
     def mark(self) -> str:
@@ -63,29 +57,18 @@ class PageSection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """All that a report says.
+    """All that a report says."""
 
-    Attributes:
-        green: whether nothing is red.
-        headline: that, in words.
-        tally: how many verdicts of each kind.
-        what: what was measured, and when.
-        faults: what kept the session from being evaluated.
-        rows: of the table of verdicts, the worst first.
-        changes: lasting changes of figures, a line each.
-        source: the name of the run file.
-    """
-
-    green: bool
-    headline: str
-    tally: str
-    what: str
-    faults: list[str]
-    rows: list[VerdictRow]
+    green: bool  # whether nothing is red
+    headline: str  # that, in words
+    tally: str  # how many verdicts of each kind
+    what: str  # what was measured, and when
+    faults: list[str]  # what kept the session from being evaluated
+    rows: list[VerdictRow]  # of the table of verdicts, the worst first
     sections: list[PageSection]
-    changes: list[str]
+    changes: list[str]  # lasting changes of figures, a line each
     environment: Environment
-    source: str
+    source: str  # the name of the run file
 
 
 def page_of(run: Run, past: Sequence[Path]) -> Page:

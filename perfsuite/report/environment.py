@@ -21,17 +21,11 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
-    """Versions and the machine's state.
+    """Versions and the machine's state."""
 
-    Attributes:
-        note: what they are compared with.
-        compared: whether they are.
-        rows: what changed first.
-    """
-
-    note: str
-    compared: bool
-    rows: tuple[Difference, ...]
+    note: str  # what they are compared with
+    compared: bool  # whether they are
+    rows: tuple[Difference, ...]  # what changed first
 
     @property
     def differences(self) -> list[Difference]:

@@ -29,14 +29,12 @@ class Timing:
     """Blocks of one benchmark, in the order in which they were timed.
 
     Attributes:
-        name: of the benchmark, and of what it timed where that is more than one thing.
-        arms: names of one or two arms.
-        groups: what was timed together and is set aside together: a block, or four of two arms.
-            By process, or pair of processes.
+        groups: what was timed together and is set aside together: a block, or four of two arms. By
+            process, or pair of processes.
     """
 
-    name: str
-    arms: tuple[str, ...]
+    name: str  # of the benchmark, and of what it timed where that is more than one thing
+    arms: tuple[str, ...]  # names of one or two arms
     groups: tuple[tuple[tuple[ArmBlock, ...], ...], ...]
 
     @property
