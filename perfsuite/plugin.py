@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from perfsuite.devices.choice import KINDS
-from perfsuite.session.benchmark_adapter import PytestBenchmark
+from perfsuite.session.benchmark_adapter import PytestBenchmark, claim
 from perfsuite.session.stash import SESSION
 
 if TYPE_CHECKING:
@@ -201,9 +201,10 @@ def workload(request: pytest.FixtureRequest) -> "Workload":
 @pytest.fixture
 def perf(
     request: pytest.FixtureRequest,
-    benchmark: Any,  # noqa: ARG001  # asked for, so that pytest-benchmark takes part
     workload: "Workload",
+    benchmark: Any,
 ) -> Iterator["Bench"]:
     """Build arms, time them, and judge the figures; see `perfsuite.measuring.bench.Bench`."""
+    claim(benchmark)
     with request.config.stash[SESSION].bench(request.node, workload) as bench:
         yield bench

@@ -1,6 +1,6 @@
 """The one place that uses pytest-benchmark's internals: its session, fixture and storage."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,40 +12,13 @@ from pytest_benchmark.utils import NameWrapper
 from perfsuite.records.files import save_numbered
 
 
-class Replay:
-    """A timer whose differences are the times that it was given."""
-
-    __name__ = "perfsuite"
-
-    def __init__(self) -> None:
-        self._readings: Iterator[float] = iter(())
-
-    def load(self, times_s: Sequence[float]) -> None:
-        """Give it the times; it is then read twice for each."""
-        self._readings = iter([reading for time_s in times_s for reading in (0.0, time_s)])
-
-    def __call__(self) -> float:
-        """Return the next reading."""
-        return next(self._readings)
-
-
-def hand_over(fixture: Any, timer: Replay, times_s: Sequence[float], record: object) -> None:
-    """Let pytest-benchmark's fixture, made with `timer`, record times and what goes with them."""
-    timer.load(times_s)
-    fixture.extra_info["perfsuite"] = record
-    fixture.pedantic(lambda: None, rounds=len(times_s))
+def claim(fixture: Any) -> None:
+    """Mark the fixture `benchmark` as used: nothing else may time with it, and it warns not."""
+    fixture._mode = "perf"
 
 
 class PytestBenchmark:
-    """pytest-benchmark's own session, as far as perfsuite uses it.
-
-    Attributes:
-        is_xdist_worker: whether this process is one of several that share the tests.
-        is_disabled: whether --benchmark-disable is in force.
-        is_skipped: whether --benchmark-skip is in force.
-        json_path: the file of --benchmark-json.
-        save_name: the name of a run that --benchmark-save or --benchmark-autosave saves.
-    """
+    """pytest-benchmark's own session, as far as perfsuite uses it."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
@@ -71,17 +44,20 @@ class PytestBenchmark:
         self._own.handle_loading()
 
     def record(self, item: pytest.Item, times_s: Sequence[float], record: object) -> None:
-        """Record times of an item that has no fixture `benchmark`."""
-        timer = Replay()
-        fixture = BenchmarkFixture(
+        """Record an item's times, and `record` beside its own extra information."""
+        fixture = getattr(item, "funcargs", {}).get("benchmark") or BenchmarkFixture(
             item,
             add_stats=self._own.benchmarks.append,
             logger=self._own.logger,
             warner=item.warn,
             disabled=False,
-            **{**self._own.options, "timer": NameWrapper(timer)},
+            **{**self._own.options, "timer": NameWrapper(None)},
         )
-        hand_over(fixture, timer, times_s, record)
+        fixture._timer = "perfsuite"  # saved as the timer's name, and never called
+        fixture.extra_info["perfsuite"] = record
+        stats = fixture._make_stats(iterations=1)
+        for time_s in times_s:
+            stats.update(time_s)
 
     def document(self) -> dict[str, Any] | None:
         """Return the run as it would save it, always with the raw data; None without figures."""

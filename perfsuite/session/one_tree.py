@@ -21,7 +21,6 @@ from perfsuite.measuring.machine import Machine, machine
 from perfsuite.measuring.turns import Alone
 from perfsuite.records.baseline import Baseline, BaselineError, compare, load_baseline
 from perfsuite.records.notes import Notes
-from perfsuite.session.benchmark_adapter import Replay, hand_over
 from perfsuite.session.collection import (
     MARKERS_THAT_ACT,
     Removed,
@@ -110,14 +109,8 @@ class PerfSession(GatingSession):
         self._digits: Digits | None = None
 
     def adopt(self, item: pytest.Item) -> None:
-        """Give a benchmark its key, and pytest-benchmark a timer that replays our times."""
+        """Give a benchmark its key."""
         self.keys[item.nodeid] = key_in(self._suite, item)
-        marker = item.get_closest_marker("benchmark")
-        options = dict(marker.kwargs) if marker else {}
-        item.add_marker(pytest.mark.benchmark(**options | {"timer": Replay()}), append=False)
-        # A benchmark that fails before it has times would get this warning on top.
-        unused = "ignore:Benchmark fixture was not used at all"
-        item.add_marker(pytest.mark.filterwarnings(unused))
 
     def key_of(self, item: pytest.Item) -> str | None:
         """Return an item's key, also that of a removed benchmark."""
@@ -180,14 +173,8 @@ class PerfSession(GatingSession):
                 why = self._baseline.reasons(record, self._machine.software)
         verdicts = [*record.verdicts, *comparison]
         record = msgspec.structs.replace(record, verdicts=verdicts, reasons=why)
-        marker = item.get_closest_marker("benchmark")
-        assert marker is not None  # adopted
-        hand_over(
-            item.funcargs["benchmark"],  # type: ignore[attr-defined]  # a Function has it
-            marker.kwargs["timer"],
-            notes.times_s,
-            msgspec.to_builtins(record, enc_hook=repr),
-        )
+        document = msgspec.to_builtins(record, enc_hook=repr)
+        self.benchmark.record(item, notes.times_s, document)
         self.pages += notes.pages
         self.judge(notes.key, verdicts, self._thresholds.warn, why)
 
