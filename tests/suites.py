@@ -94,6 +94,7 @@ class Suite:
         monkeypatch.setattr(perfsuite.training.data, "_SYNTHETIC_IMAGES", 64)
         # Files are rewritten within a second, which is all that a .pyc tells apart.
         monkeypatch.setattr(sys, "dont_write_bytecode", True)
+        monkeypatch.setenv("COLUMNS", "100")  # whatever the terminal has
         # The tests may themselves run under xdist.
         monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
         self.write("thresholds.toml", THRESHOLDS)
