@@ -32,7 +32,7 @@ class Baseline:
     runs: tuple[Run, ...]
 
     def markers(self) -> dict[str, list[str]]:
-        """Return the benchmarks that a session is expected to have, with their markers' names."""
+        """Return the benchmarks that a session should have, with their markers' names."""
         return {key: each.markers for run in self.runs for key, each in run.benchmarks.items()}
 
     def reasons(self, now: Benchmark, software: dict[str, Any]) -> list[str]:
@@ -49,11 +49,10 @@ class Baseline:
 
     def summary(self, now: dict[str, Any]) -> list[str]:
         """Return lines that say what is compared with, and what software changed since."""
-        count = counted(len(self.runs), "promoted run")
-        changes = [
-            f"  changed since: {change}" for change in software_changes(self.runs[-1].software, now)
-        ]
-        return [f"against {count} of {self.runs[0].commit[:12]} in {self.folder}", *changes]
+        newest, count = self.runs[-1], counted(len(self.runs), "promoted run")
+        changes = software_changes(newest.software, now)
+        head = f"against {count} of {newest.commit[:12]} in {self.folder}"
+        return [head, *(f"  changed since: {change}" for change in changes)]
 
 
 def baseline_folder(suite: Path, hardware: str) -> Path:
@@ -62,12 +61,7 @@ def baseline_folder(suite: Path, hardware: str) -> Path:
 
 
 def load_baseline(suite: Path, hardware: str) -> Baseline:
-    """Read every promoted run of `hardware`.
-
-    Raises:
-        BaselineError: there is none, one cannot be read (none is ever skipped), one is of
-            other hardware, or they are of several commits.
-    """
+    """Read every promoted run of `hardware`; BaselineError if one is unusable, or there is none."""
     folder = baseline_folder(suite, hardware)
     files = sorted(folder.glob("*.json"))
     if not files:
@@ -89,10 +83,7 @@ def load_baseline(suite: Path, hardware: str) -> Baseline:
 
 
 def compare(baseline: Baseline, now: Benchmark, asked: CompareLimits) -> tuple[Verdict, ...]:
-    """Compare one benchmark's figures with those of the promoted runs.
-
-    A benchmark, a config or a figure that only one side has fails: it was not compared.
-    """
+    """Compare a benchmark's figures with the promoted ones; what only one side has fails."""
     before = [run.benchmarks[now.key] for run in baseline.runs if now.key in run.benchmarks]
     if not before:
         remedy = "new or renamed since the baseline; promote runs that have it"
@@ -118,13 +109,12 @@ def _compare_metric(
     if name not in now.metrics:
         remedy = "if no other verdict says why, and it is gone for good, promote runs without it"
         return missing(gate, f"{name} was not measured", remedy)
-    metric = now.metrics[name]
-    values = [old.metrics[name].value for old in before if name in old.metrics]
-    if len(values) < len(before):
+    if any(name not in old.metrics for old in before):
         absent = f"{name} is missing from a promoted run"
         return missing(gate, absent, "promote runs that have it")
-    for old in before:
-        then = old.metrics[name]
+    metric, earlier = now.metrics[name], [old.metrics[name] for old in before]
+    values = [then.value for then in earlier]
+    for then in earlier:
         if then.unit != metric.unit:
             return missing(gate, f"{name}: unit was {then.unit}", "promote new runs")
         if then.better != metric.better:

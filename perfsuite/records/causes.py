@@ -7,8 +7,7 @@ from perfsuite.records.operators import explain
 from perfsuite.records.schema import Benchmark
 from perfsuite.records.wording import counted, software_changes
 
-_LEAST_CHANGE = 0.05
-"""Of a clock or a temperature; less of a change explains nothing."""
+_LEAST_CHANGE = 0.05  # of a clock or a temperature; less explains nothing
 STATE = {
     "sm_mhz": ("GPU clock", "MHz"),
     "memory_mhz": ("memory clock", "MHz"),
@@ -28,10 +27,7 @@ def reasons(
     software: tuple[Mapping[str, Any], Mapping[str, Any]],
     commits: Sequence[str],
 ) -> list[str]:
-    """Return what differs between two measurements of one benchmark, a line each.
-
-    `software` holds versions before and after; `commits` the subjects between, the newest first.
-    """
+    """Return what differs between two measurements of a benchmark; the newest commit first."""
     lines = []
     if before.operators is not None and after.operators is not None:
         lines += explain(before.operators, after.operators, ratio=_ratio(before, after))
@@ -47,9 +43,8 @@ def reasons(
 
 def _ratio(before: Benchmark, after: Benchmark) -> float | None:
     """Return how many times longer a step takes now, None where that was not measured."""
-    sides = [each.metrics.get("step_s") for each in (before, after)]
-    then, now = (None if each is None else each.value for each in sides)
-    return None if then is None or now is None else now / then
+    then, now = (each.metrics.get("step_s") for each in (before, after))
+    return None if then is None or now is None else now.value / then.value
 
 
 def differs(then: float, now: float) -> bool:
@@ -63,7 +58,6 @@ def _state_changes(before: Benchmark, after: Benchmark) -> list[str]:
     changes = []
     for field, (name, unit) in STATE.items():
         then, now = (side.get(field) for side in sides)
-        if then is None or now is None or not differs(then, now):
-            continue
-        changes.append(f"{name} {then:g} -> {now:g} {unit}".rstrip())
+        if then is not None and now is not None and differs(then, now):
+            changes.append(f"{name} {then:g} -> {now:g} {unit}".rstrip())
     return changes

@@ -8,14 +8,7 @@ from pathlib import Path
 
 
 def write_new(path: Path, content: bytes) -> None:
-    """Write a file that does not exist yet, whole or not at all.
-
-    The content goes to a hidden file beside it and gets its name by a hard link, which fails
-    where the name is taken, also if another process took it a moment ago.
-
-    Raises:
-        FileExistsError: there is a file of that name; it is left as it is.
-    """
+    """Write a file, whole or not at all; FileExistsError if there is one, which is left."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     part = Path(name)
@@ -25,7 +18,7 @@ def write_new(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         part.chmod(0o644)
-        os.link(part, path)
+        os.link(part, path)  # fails where another process took the name a moment ago
     finally:
         with contextlib.suppress(FileNotFoundError):
             part.unlink()

@@ -1,9 +1,16 @@
 """Questions to git about the repository around a folder, which stays as it is."""
 
 import os
+import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+
+# From within a hook, git would take the repository, or the index, from the environment.
+_OF_A_REPOSITORY = re.compile(
+    "GIT_(ALTERNATE_OBJECT_DIRECTORIES|COMMON_DIR|DIR|INDEX_FILE|NAMESPACE|OBJECT_DIRECTORY"
+    "|PREFIX|WORK_TREE)"
+)
 
 
 class GitError(RuntimeError):
@@ -16,16 +23,12 @@ class Ref:
 
     name: str
     commit: str  # the full hash
-    top: Path  # the top folder of the working tree
+    top: Path  # of the working tree
     dirty: bool  # whether that has changes that are in no commit
 
 
 def resolve(ref: str, folder: Path) -> Ref:
-    """Return the commit that `ref` names in the repository around `folder`.
-
-    Raises:
-        GitError: there is no repository that git will use, or no such commit.
-    """
+    """Return the commit that `ref` names around `folder`; GitError if there is none."""
     top = Path(git(folder, "rev-parse", "--show-toplevel"))
     unknown = f"{ref!r} is no commit, branch or tag of {top}"
     if ref.startswith("-"):  # git would take it for an option
@@ -39,10 +42,7 @@ def resolve(ref: str, folder: Path) -> Ref:
 
 
 def commits_since(commit: str, folder: Path) -> list[str]:
-    """Return the subjects of the commits since `commit`, the newest first.
-
-    There are none where there is no repository around `folder`, or it has no such commit.
-    """
+    """Return the subjects of the commits since `commit`, the newest first; none if unknown."""
     try:
         return git(folder, "log", "--oneline", "--no-decorate", f"{commit}..HEAD").splitlines()
     except GitError:
@@ -50,13 +50,8 @@ def commits_since(commit: str, folder: Path) -> list[str]:
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """Run git and return what it says.
-
-    Raises:
-        GitError: it fails, with the line that says why.
-    """
-    # From within a hook, git would take the repository, or the index, from the environment.
-    environment = {k: v for k, v in os.environ.items() if k not in _OF_A_REPOSITORY}
+    """Run git and return what it says; GitError, with the line that says why, if it fails."""
+    environment = {k: v for k, v in os.environ.items() if not _OF_A_REPOSITORY.fullmatch(k)}
     # It neither asks for a password nor refreshes the user's index on the way.
     environment |= {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0"}
     try:
@@ -77,18 +72,3 @@ def git(folder: Path, *arguments: str) -> str:
         fatal = [line for line in said if line.startswith(("fatal:", "error:"))]
         raise GitError((fatal or said or [f"git {arguments[0]} failed"])[0])
     return done.stdout.rstrip("\n")
-
-
-_OF_A_REPOSITORY = frozenset(
-    f"GIT_{name}"
-    for name in (
-        "ALTERNATE_OBJECT_DIRECTORIES",
-        "COMMON_DIR",
-        "DIR",
-        "INDEX_FILE",
-        "NAMESPACE",
-        "OBJECT_DIRECTORY",
-        "PREFIX",
-        "WORK_TREE",
-    )
-)

@@ -15,21 +15,14 @@ if TYPE_CHECKING:
 
 
 class Notes:
-    """The notes on one benchmark.
-
-    Attributes:
-        times_s: the seconds that go into pytest-benchmark's statistics.
-        verdicts: of the gates so far.
-        pages: text to be shown at the end of the session.
-        operators: where the time of its step goes, once that was looked into.
-    """
+    """The notes on the benchmark that baselines know as `key`."""
 
     def __init__(self, key: str, *, markers: Iterable[str]) -> None:
         self.key = key
-        self.times_s: list[float] = []
+        self.times_s: list[float] = []  # for pytest-benchmark's statistics
         self.verdicts: list[Verdict] = []
-        self.pages: list[str] = []
-        self.operators: Profile | None = None
+        self.pages: list[str] = []  # shown at the end of the session
+        self.operators: Profile | None = None  # None until it was profiled
         self._markers = list(markers)
         self._config: dict[str, Any] = {}
         self._metrics: dict[str, Metric] = {}
@@ -51,11 +44,7 @@ class Notes:
     def metric(
         self, name: str, value: float, *, unit: str, better: Literal["lower", "higher"]
     ) -> None:
-        """Note a positive figure that is to be compared with the baseline's.
-
-        Raises:
-            ValueError: it is not finite and positive, or `better` is another word.
-        """
+        """Note a figure to compare with the baseline's; ValueError if not finite and positive."""
         if not 0 < value < float("inf"):
             raise ValueError(f"metric {name} = {value!r}: must be finite and positive")
         if better not in ("lower", "higher"):
@@ -75,10 +64,8 @@ class Notes:
         self._arms[label] = about
 
     def ungated(self) -> tuple[Verdict, ...]:
-        """Return the figures as verdicts of their own, where no gate speaks of them.
-
-        Throttling is no figure's gate.
-        """
+        """Return the figures as verdicts of their own, where no gate speaks of them."""
+        # Throttling is no figure's gate.
         if any(verdict.gate != "throttling" for verdict in self.verdicts):
             return ()
         return tuple(
@@ -87,7 +74,7 @@ class Notes:
         )
 
     def record(self, before: State, after: State) -> Benchmark:
-        """Return everything that is known of the benchmark."""
+        """Return everything known of the benchmark, with the machine's state around it."""
         return Benchmark(
             key=self.key,
             # As it will be read from a baseline, where a tuple is a list.

@@ -5,14 +5,12 @@ from collections.abc import Mapping
 
 import msgspec
 
-TOP = 25
-"""Operators that are kept by name; the rest is one sum."""
+TOP = 25  # operators that are kept by name; the rest is one sum
 NAMED = 4
-LEAST_SHARE = 0.1
-"""Of a change; an operator that accounts for less of it is not named."""
+LEAST_SHARE = 0.1  # of a change; an operator that accounts for less of it is not named
+# Of a timed change, on a log scale, what profiles must show of it: a profile takes a few steps,
+# and what it does at each operator takes time itself.
 LEAST_SHOWN, MOST_SHOWN = 0.5, 4.0
-"""Of a timed change, on a log scale, what profiles must show of it: a profile takes a few steps,
-and what it does at each operator takes time itself."""
 
 # What moves data without computing: a cast by autocast, or a change of memory format.
 _CASTS = frozenset({"aten::_to_copy"})
@@ -28,19 +26,14 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a step's time goes.
-
-    Attributes:
-        outside_s: seconds a step in none: the host's own code and waits on a CPU, and on a GPU the
-            time that it is idle.
-    """
+    """Where a step's time goes; all figures are of one step."""
 
     clock: str  # "device" where a GPU's kernels were timed, "cpu" where the host's operators were
     operators: dict[str, Operator]  # those that take most, by name
-    rest_s: float  # seconds a step in all other operators
-    outside_s: float
-    casts: float  # copies to another dtype, a step
-    layouts: float  # copies to another memory format, a step
+    rest_s: float  # in all other operators
+    outside_s: float  # in none: on a CPU the host's own code and waits, on a GPU idle time
+    casts: float  # copies to another dtype
+    layouts: float  # copies to another memory format
 
     @property
     def outside(self) -> str:
@@ -54,10 +47,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def profile_of(found: Mapping[str, Operator], *, step_s: float, clock: str) -> Profile:
-    """Return a profile of all operators, by name: the largest are kept, the rest summed.
-
-    `step_s` is by the wall clock, while it was profiled; `clock` timed the operators.
-    """
+    """Return a profile: the largest operators by name, the rest summed; `step_s` by wall clock."""
     ranked = sorted(found.items(), key=lambda item: -item[1].self_s)
     return Profile(
         clock=clock,
@@ -76,8 +66,8 @@ def _lays_out(name: str) -> bool:
 def explain(before: Profile, after: Profile, *, ratio: float | None = None) -> list[str]:
     """Return lines that say which operators account for the change of a step's time.
 
-    `ratio` is how many times longer a step takes now where it was timed and not profiled.
-    Profiles that do not show about the same change explain nothing.
+    None is named unless the profiles show about the change that was timed: a step now takes
+    `ratio` times longer.
     """
     if before.clock != after.clock:
         return [f"operators were timed by the {before.clock} before and the {after.clock} now"]
@@ -123,8 +113,7 @@ def _moved(then: Operator | None, now: Operator | None) -> str:
     """Describe an operator's change; on one side it may not be among the largest."""
     if then is None or now is None:
         small = f"not among the {TOP} largest"
-        sides = [small if each is None else _ms(each.self_s) for each in (then, now)]
-        return " -> ".join(sides)
+        return " -> ".join(small if each is None else _ms(each.self_s) for each in (then, now))
     calls = f" (called {then.calls:g} -> {now.calls:g} times)" * (then.calls != now.calls)
     return f"{_ms(then.self_s)} -> {_ms(now.self_s)}{calls}"
 

@@ -18,12 +18,8 @@ def promote(
     """Make runs the baseline of their hardware, all or none; return the files in the baseline.
 
     `replace` removes promoted runs of another commit; `allow_dirty` accepts runs of a tree with
-    uncommitted changes, or without version control.
-
-    Raises:
-        BaselineError: a run has a failed gate or did not end, is not of a clean commit, or is
-            of another commit than the runs already promoted.
-        RunError: a file is not a valid run.
+    uncommitted changes, or without version control. Raises BaselineError where a run must not
+    become a baseline, RunError where a file is not a valid run.
     """
     if not (suite / FILE_NAME).is_file():
         raise BaselineError(
