@@ -2,14 +2,14 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from perfsuite.devices.precision import Precision, read_flags
-from perfsuite.judging.gates import Outcome, Verdict
+from perfsuite.judging.gates import Verdict
 from perfsuite.probes.probe import (
     Batch,
     ProbedStep,
@@ -26,17 +26,17 @@ _COMPUTES = (nn.modules.conv._ConvNd, nn.Linear)
 
 
 def layer_calls(
-    step: ProbedStep, batch: Batch, layers: dict[nn.Module, str], look: Callable[..., T]
+    step: ProbedStep, batch: Batch, layers: dict[str, nn.Module], look: Callable[..., T]
 ) -> list[tuple[str, T]]:
     """Take one step; return a layer's name and `look(inputs, output)` for each call of a layer."""
     calls: list[tuple[str, T]] = []
 
-    def see(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        calls.append((layers[layer], look(inputs, output)))
+    def see(name: str, _: nn.Module, *seen: Any) -> None:
+        calls.append((name, look(*seen)))
 
     with ExitStack() as hooks:
-        for layer in layers:
-            hooks.enter_context(layer.register_forward_hook(see))
+        for name, layer in layers.items():
+            hooks.enter_context(layer.register_forward_hook(partial(see, name)))
         step(*batch)
     return calls
 
@@ -47,8 +47,8 @@ def layer_dtypes(make_step: StepFactory, precision: Precision, batch: Batch) -> 
     Products that are functions and no layers are not seen.
     """
     step = make_step(precision)
-    layers: dict[nn.Module, str] = {
-        layer: name for name, layer in step.model.named_modules() if isinstance(layer, _COMPUTES)
+    layers: dict[str, nn.Module] = {
+        name: layer for name, layer in step.model.named_modules() if isinstance(layer, _COMPUTES)
     }
     expected = precision.autocast_dtype or torch.float32
     calls = layer_calls(step, batch, layers, lambda _, output: output.dtype)
@@ -59,21 +59,16 @@ def layer_dtypes(make_step: StepFactory, precision: Precision, batch: Batch) -> 
         for name, parameter in step.model.named_parameters()
         if parameter.dtype is not torch.float32
     ]
-    said = verdict(
-        "layer_dtypes",
-        and_more(wrong) if wrong else f"{len(calls)} layers computed in {dtype_name(expected)}",
-        f"layers that compute in {dtype_name(expected)}, on float32 parameters",
-        good=not wrong,
-        remedy="is the forward pass inside autocast, and the model not cast itself?",
-    )
-    if calls or wrong:
-        return said
-    return replace(
-        said,
-        outcome=Outcome.INCONCLUSIVE,
-        figure="no convolution or linear layer was called",
-        reason="does the step train the model that it shows as its attribute `model`?",
-    )
+    found = f"{len(calls)} layers computed in {dtype_name(expected)}"
+    good: bool | None = True
+    remedy = "is the forward pass inside autocast, and the model not cast itself?"
+    if wrong:
+        found, good = and_more(wrong), False
+    elif not calls:
+        found, good = "no convolution or linear layer was called", None
+        remedy = "does the step train the model that it shows as its attribute `model`?"
+    wanted = f"layers that compute in {dtype_name(expected)}, on float32 parameters"
+    return verdict("layer_dtypes", found, wanted, good=good, remedy=remedy)
 
 
 def loss_dtype(make_step: StepFactory, precision: Precision, batch: Batch) -> Verdict:
@@ -148,6 +143,11 @@ def autocast_in_backward(make_step: StepFactory, precision: Precision, batch: Ba
     )
 
 
+def is_channels_last(images: Tensor) -> bool:
+    """Tell whether a tensor (N, C, H, W) lies with its channels last in memory."""
+    return images.is_contiguous(memory_format=torch.channels_last)
+
+
 def memory_format(make_step: StepFactory, precision: Precision, batch: Batch) -> Verdict:
     """A channels_last convolution must be given channels_last images.
 
@@ -155,19 +155,15 @@ def memory_format(make_step: StepFactory, precision: Precision, batch: Batch) ->
     channel, or of one pixel, are both at once and say nothing.
     """
     step = make_step(precision)
-    layers: dict[nn.Module, str] = {
-        layer: name
+    layers: dict[str, nn.Module] = {
+        name: layer
         for name, layer in step.model.named_modules()
         if isinstance(layer, nn.Conv2d)
-        and layer.weight.is_contiguous(memory_format=torch.channels_last)
+        and is_channels_last(layer.weight)
         and not layer.weight.is_contiguous()
     }
-
-    def kept(inputs: tuple[Tensor, ...], _: Tensor) -> bool:
-        return inputs[0].is_contiguous(memory_format=torch.channels_last)
-
-    calls = layer_calls(step, batch, layers, kept)
-    lost = [name for name, is_kept in calls if not is_kept]
+    calls = layer_calls(step, batch, layers, lambda inputs, _: is_channels_last(inputs[0]))
+    lost = [name for name, kept in calls if not kept]
     found = f"{len(calls)} convolutions in channels_last" if layers else "no channels_last weights"
     if lost:
         found = f"channels_last is lost before {and_more(lost)}"

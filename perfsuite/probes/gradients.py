@@ -112,20 +112,19 @@ def fresh_gradients(make_step: StepFactory, precision: Precision, batch: Batch) 
 
     def left() -> str:
         found = [p.grad for p in step.model.parameters() if p.grad is not None]
-        return "values" if any(bool(g.count_nonzero()) for g in found) else "zeros" * bool(found)
+        if any(bool(gradient.count_nonzero()) for gradient in found):
+            return "values"
+        return "zeros" if found else ""
 
-    def watched() -> tuple[list[str], list[str]]:
-        forward: list[str] = []
-        backward: list[str] = []
+    held: list[str] = []
+    stale: list[str] = []
+    for count in (1, 2):
         with (
-            step.model.register_forward_hook(lambda *_: forward.append(left())),
-            on_backward(step.model, lambda _: backward.append(left())),
+            step.model.register_forward_hook(lambda *_: held.append(left())),
+            on_backward(step.model, lambda _: stale.append(left())),
         ):
             step(*batch)
-        return forward[:1], backward[:1]
-
-    (first, then), (begun, began) = zip(watched(), watched(), strict=True)
-    held, stale = first + then, begun + began
+        del held[count:], stale[count:]
     found, good = "gradients are freed before the forward pass", False
     remedy = "call optimizer.zero_grad(set_to_none=True) at the start of every step"
     if len(stale) < 2:

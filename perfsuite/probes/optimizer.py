@@ -7,7 +7,7 @@ import warnings
 import torch
 
 from perfsuite.devices.precision import Precision
-from perfsuite.judging.gates import Outcome, Verdict
+from perfsuite.judging.gates import Verdict
 from perfsuite.probes.gradients import gradients_at_step, norm
 from perfsuite.probes.probe import (
     Batch,
@@ -127,12 +127,12 @@ def sgd_canary(make_step: StepFactory, precision: Precision, batch: Batch) -> Ve
 
 
 def _no_canary(found: str) -> Verdict:
-    return Verdict(
-        gate="probe sgd_canary",
-        outcome=Outcome.INCONCLUSIVE,
-        figure=found,
-        threshold="fp32 learns the batch with SGD",
-        reason="nothing to hold it against: is the step right in fp32, does it use its attribute"
+    return verdict(
+        "sgd_canary",
+        found,
+        "fp32 learns the batch with SGD",
+        good=None,
+        remedy="nothing to hold it against: is the step right in fp32, does it use its attribute"
         " `optimizer`, and is the batch one that can be learnt?",
     )
 

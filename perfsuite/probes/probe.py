@@ -40,11 +40,11 @@ StepFactory = Callable[[Precision], ProbedStep]
 Probe = Callable[[StepFactory, Precision, Batch], Verdict]
 
 
-def verdict(probe: str, found: str, wanted: str, *, good: bool, remedy: str = "") -> Verdict:
-    """Return a probe's verdict; the remedy is told only where it is needed."""
+def verdict(probe: str, found: str, wanted: str, *, good: bool | None, remedy: str = "") -> Verdict:
+    """Return a probe's verdict, inconclusive where `good` is None; a PASS needs no remedy."""
     return Verdict(
         gate=f"probe {probe}",
-        outcome=Outcome.PASS if good else Outcome.FAIL,
+        outcome={True: Outcome.PASS, False: Outcome.FAIL, None: Outcome.INCONCLUSIVE}[good],
         figure=found,
         threshold=wanted,
         reason="" if good else remedy,

@@ -78,7 +78,8 @@ def memory_slope(make_step: StepFactory, precision: Precision, batch: Batch) -> 
     made: list[ProbedStep] = []
 
     def take(steps: int) -> None:
-        made[:] = made or [make_step(precision)]  # in the warm-up, whose allocations are watched
+        if not made:  # in the warm-up, whose allocations are watched
+            made.append(make_step(precision))
         for _ in range(steps):
             made[0](*batch)
         gc.collect()
