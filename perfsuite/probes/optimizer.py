@@ -67,18 +67,14 @@ def skipped_step(make_step: StepFactory, precision: Precision, batch: Batch) -> 
     count, lr, scale = applied_steps(step.optimizer), rates(), step.scaler.get_scale()
     with on_backward(step.model, lambda gradient: torch.full_like(gradient, math.inf)):
         step(*batch)
-    changed = [
-        name
+    wrong = [
+        f"{name} was changed by a step that overflowed"
         for (name, now), then in zip(step.model.named_parameters(), parameters, strict=True)
         if not torch.equal(now.detach(), then)
     ]
-    wrong = []
-    if changed:
-        wrong.append(f"{changed[0]} was changed by a step that overflowed")
     if (after := applied_steps(step.optimizer)) != count:
-        wrong.append(
-            f"the optimizer counts {after} steps after one that overflowed, {count} before"
-        )
+        said = f"the optimizer counts {after} steps after one that overflowed, {count} before"
+        wrong.append(said)
     if (now := rates()) != lr:
         wrong.append(f"the learning rate went from {lr[0]:g} to {now[0]:g}")
     if not step.scaler.get_scale() < scale:
@@ -110,9 +106,8 @@ def sgd_canary(make_step: StepFactory, precision: Precision, batch: Batch) -> Ve
     if not first - last > 0.02 * abs(first):  # also where either is NaN
         return _no_canary(f"fp32's loss went from {first:.4g} to {last:.4g}")
     bad = next((i for i, loss in enumerate(found) if not math.isfinite(loss)), None)
-    ratio = math.nan
     if bad is not None:
-        line = f"loss {found[bad]} at step {bad}"
+        ratio, line = math.nan, f"loss {found[bad]} at step {bad}"
     else:
         ratio = (first - statistics.fmean(found)) / (first - statistics.fmean(reference))
         line = f"learns {ratio:.3f} times as fast as fp32"
