@@ -15,8 +15,7 @@ from perfsuite.devices.device import Clock, Device, PeakMemory
 class Accelerator(Device):
     """An accelerator with asynchronous streams, events and an allocator of its own.
 
-    Args:
-        index: of the device, the current one unless given.
+    It is the current device unless an index is given.
     """
 
     def __init__(self, index: int | None = None) -> None:

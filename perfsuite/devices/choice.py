@@ -9,26 +9,18 @@ if TYPE_CHECKING:
 
     from perfsuite.devices.device import Device
 
+# Module, which is PyTorch's name of the kind too, and class; `auto` takes the first that is there.
 KINDS = {
     "cuda": "Cuda",
     "cpu": "Cpu",
 }
-"""Kinds of devices by the name of their module, which PyTorch calls them by too, and their
-class; `auto` takes the first that is there."""
-
-FORK_ENVIRONMENT = {
-    # To ask whether there is a GPU must not start CUDA, or no fork could use it.
-    "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
-}
-"""Set for a process that is to be forked before it uses a device."""
+# For a process that is forked before it uses a device: to ask whether there is a GPU must not
+# start CUDA, or no fork could use it.
+FORK_ENVIRONMENT = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
 
 
 def choose_device(wanted: str) -> "Device":
-    """Return the device for `auto` or a name in KINDS.
-
-    Raises:
-        DeviceError: it is not there; never a fall-back, never a skip.
-    """
+    """Return the device for `auto` or a name in KINDS; one that is not there is a DeviceError."""
     from perfsuite.devices.device import DeviceError
 
     if wanted != "auto":
@@ -45,11 +37,7 @@ def choose_device(wanted: str) -> "Device":
 
 
 def device_of(place: "torch.device") -> "Device":
-    """Return the device on which a tensor lies.
-
-    Raises:
-        DeviceError: nothing is known of devices of its kind.
-    """
+    """Return the device on which a tensor lies; one of an unknown kind is a DeviceError."""
     if place.type not in KINDS:
         from perfsuite.devices.device import DeviceError
 
@@ -59,7 +47,7 @@ def device_of(place: "torch.device") -> "Device":
 
 def started_devices() -> list[str]:
     """Return the kinds of devices that this process uses in a way that no fork of it can."""
-    return [kind for kind in KINDS if getattr(_class(kind), "started", bool)()]
+    return [kind for kind in KINDS if _class(kind).started()]
 
 
 @cache

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pynvml
@@ -13,8 +14,8 @@ from perfsuite.devices.device import DeviceError, Hardware, HostWaitError, Senso
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.blocks import State
 
+# The least compute capability.
 _NEEDS = {Precision.tf32: (8, 0), Precision.bf16: (8, 0), Precision.fp16: (5, 3)}
-"""The least compute capability."""
 
 # Clocks lowered against the will of whoever runs the machine. The power cap is not among them:
 # a large GPU runs into it in all good training, and nothing would be left.
@@ -27,11 +28,7 @@ _SLOWDOWNS = {
 
 
 class Cuda(Accelerator):
-    """A GPU of NVIDIA.
-
-    Raises:
-        DeviceError: there is none.
-    """
+    """A GPU of NVIDIA; a DeviceError where there is none."""
 
     kind = "cuda"
 
@@ -44,7 +41,6 @@ class Cuda(Accelerator):
 
     @staticmethod
     def started() -> bool:
-        """Tell whether this process has begun to use CUDA, so that no fork of it can."""
         return bool(torch.cuda.is_initialized())
 
     def hardware(self) -> Hardware:
@@ -89,12 +85,7 @@ class Cuda(Accelerator):
 
 
 class NvmlSensor:
-    """Reads a GPU through NVML.
-
-    Args:
-        uuid: of the GPU, as torch and NVML both spell it. An index would not do: NVML does not
-            know of CUDA_VISIBLE_DEVICES.
-    """
+    """Reads a GPU through NVML, by its UUID, since NVML does not know CUDA_VISIBLE_DEVICES."""
 
     def __init__(self, uuid: str) -> None:
         self._handle: Any = None
@@ -105,13 +96,11 @@ class NvmlSensor:
             pass  # no NVML, or it cannot see this GPU: everything stays unknown
 
     def read(self) -> State:
-        host = read_host()
         power_mw = self._ask("nvmlDeviceGetPowerUsage")
         running = self._ask("nvmlDeviceGetComputeRunningProcesses")
         violation = self._ask("nvmlDeviceGetViolationStatus", pynvml.NVML_PERF_POLICY_THERMAL)
-        return State(
-            load_1min=host.load_1min,
-            cpu_mhz=host.cpu_mhz,
+        return replace(
+            read_host(),
             sm_mhz=self._ask("nvmlDeviceGetClockInfo", pynvml.NVML_CLOCK_SM),
             memory_mhz=self._ask("nvmlDeviceGetClockInfo", pynvml.NVML_CLOCK_MEM),
             temperature_c=self._ask("nvmlDeviceGetTemperature", pynvml.NVML_TEMPERATURE_GPU),
@@ -119,9 +108,9 @@ class NvmlSensor:
             clock_event_reasons=self._ask("nvmlDeviceGetCurrentClocksEventReasons"),
             thermal_violation_ns=None if violation is None else int(violation.violationTime),
             # In a container our own process may go by another number, and counts as another.
-            other_processes=(
-                None if running is None else len({each.pid for each in running} - {os.getpid()})
-            ),
+            other_processes=None
+            if running is None
+            else len({e.pid for e in running} - {os.getpid()}),
         )
 
     def held_back(self, before: State, after: State) -> tuple[str, ...]:

@@ -37,17 +37,13 @@ class HostWaitError(RuntimeError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hardware:
-    """What baselines are kept by.
-
-    Attributes:
-        memory_bytes: of one accelerator, or None for a CPU, whose memory does not bear on it.
-    """
+    """What baselines are kept by."""
 
     key: str  # name of the folder that holds its baselines
     kind: str  # of the device, as in `--perf-device`
     name: str  # as the vendor spells it
     count: int  # visible accelerators, or logical CPUs that this process may use
-    memory_bytes: int | None
+    memory_bytes: int | None  # of one accelerator; None for a CPU, whose memory has no influence
 
     def __str__(self) -> str:
         return f"{self.count} x {self.name} ({self.key})"
@@ -75,32 +71,26 @@ class Sensor(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeakMemory:
-    """Peaks over some steps, above what was in use before.
+    """Peaks over some steps, above what was in use before."""
 
-    Attributes:
-        alloc_retries: how often it had to flush its cache; above zero, the peaks are the memory's
-            limit and not the step's need.
-    """
-
-    allocated_bytes: int  # the most that tensors held
-    reserved_bytes: int  # the most that the caching allocator held
-    alloc_retries: int
+    allocated_bytes: int  # by tensors
+    reserved_bytes: int  # by the caching allocator
+    alloc_retries: int  # flushes of its cache; if any, the peaks are the memory's limit
 
 
 class Device(ABC):
-    """A device, for whatever differs between devices.
-
-    Attributes:
-        workload: the preset that is trained where none is chosen.
-        profiled_by: whose time a profile tells: that of the device's kernels, or the host's.
-        computes_on_host: whether it shares cores and memory with the process that uses it.
-    """
+    """A device, for whatever differs between devices."""
 
     kind: ClassVar[str]  # as in `--perf-device`
-    workload: ClassVar[Literal["tutorial", "tiny"]] = "tutorial"
-    profiled_by: ClassVar[Literal["device", "cpu"]] = "device"
-    computes_on_host: ClassVar[bool] = False
+    workload: ClassVar[Literal["tutorial", "tiny"]] = "tutorial"  # trained where none is chosen
+    profiled_by: ClassVar[Literal["device", "cpu"]] = "device"  # whose time a profile tells
+    computes_on_host: ClassVar[bool] = False  # shares cores and memory with its process
     place: torch.device  # where tensors lie
+
+    @staticmethod
+    def started() -> bool:
+        """Tell whether this process uses the kind of device in a way that no fork of it can."""
+        return False
 
     @abstractmethod
     def hardware(self) -> Hardware:

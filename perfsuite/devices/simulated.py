@@ -30,17 +30,12 @@ from perfsuite.devices.device import (
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.blocks import State
 
-_HELD_BACK = 1
-"""The bit of `State.clock_event_reasons` that says so."""
+_HELD_BACK = 1  # the bit of `State.clock_event_reasons` that says so
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spell:
-    """A stretch of time in which the device is slower.
-
-    Attributes:
-        start_s, end_s: on the simulated clock.
-    """
+    """A stretch of simulated time in which the device is slower."""
 
     start_s: float
     end_s: float
@@ -49,45 +44,32 @@ class Spell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """An accelerator, and the host that drives it.
+    """An accelerator, and the host that drives it."""
 
-    Attributes:
-        full_mhz, idle_mhz: the clock under load, and at rest; speed goes with it.
-        ramp_s: how long the clock takes from rest to full; it rests after as long without work.
-    """
-
-    name: str = "Simulated"  # as a vendor would spell it
-    memory_bytes: int = 2**30  # of the device
+    name: str = "Simulated"
+    memory_bytes: int = 2**30
     launch_s: float = 5e-6  # what a launch costs the host
     queue_depth: int = 1024  # launches that the host may be ahead of the device
-    full_mhz: int = 1980
+    full_mhz: int = 1980  # speed is proportional to the clock
     idle_mhz: int = 345
-    ramp_s: float = 0.0
-    held_back: tuple[Spell, ...] = ()  # spells of throttling
-    neighbours: tuple[Spell, ...] = ()  # spells in which another process uses the device
-    within: float = 0.0  # scatter of kernels, as the standard deviation of the logarithm
-    between: float = 0.0  # scatter of processes
-    seed: int = 0  # of what is drawn
+    ramp_s: float = 0.0  # from idle to full; the clock is idle again after as long without work
+    held_back: tuple[Spell, ...] = ()  # throttling
+    neighbours: tuple[Spell, ...] = ()  # another process uses the device
+    within: float = 0.0  # scatter of kernels: the standard deviation of their time's logarithm
+    between: float = 0.0  # scatter of processes, likewise
+    seed: int = 0
 
 
 class Simulated(Device):
-    """A simulated accelerator, used by one process.
-
-    Args:
-        process: number of the process; each has a speed of its own where `Card.between` says so.
-
-    Attributes:
-        now_s: what the host's clock says.
-        busy_s: how long the device has computed.
-        used_bytes: of its memory.
-    """
+    """A simulated accelerator, used by the process of some number: see `Card.between`."""
 
     kind = "simulated"
     place = HOST  # what is computed is computed there
 
     def __init__(self, card: Card | None = None, *, process: int = 0) -> None:
         self.card = Card() if card is None else card
-        self.now_s = self.busy_s = 0.0
+        self.now_s = 0.0  # on the host's clock
+        self.busy_s = 0.0  # that the device has computed
         self.used_bytes = self._most_bytes = 0
         self._free_s = 0.0  # when the device will have done all its work
         self._active_since_s = 0.0
@@ -117,17 +99,13 @@ class Simulated(Device):
         self._queue.append(self._free_s)
 
     def wait(self) -> None:
-        """Let the host wait for the device, as a step does that reads a value.
-
-        Raises:
-            HostWaitError: that is not allowed at present.
-        """
+        """Wait as a step does that reads a value; a HostWaitError within `host_waits_raise`."""
         if self._waits_raise:
             raise HostWaitError("called a synchronizing operation")
         self.synchronize()
 
     def synchronize(self) -> None:
-        self.now_s = max(self.now_s, self._free_s)
+        self.now_s = self.ends_s
         self._queue.clear()
 
     @property
@@ -138,26 +116,22 @@ class Simulated(Device):
     def mhz(self, at_s: float) -> float:
         """Return the device's clock at a time."""
         card = self.card
-        if card.ramp_s == 0 or at_s - self._free_s > card.ramp_s:
-            return card.full_mhz if card.ramp_s == 0 else card.idle_mhz
+        if card.ramp_s == 0:
+            return card.full_mhz
+        if at_s - self._free_s > card.ramp_s:
+            return card.idle_mhz
         risen = min(1.0, (at_s - self._active_since_s) / card.ramp_s)
         return card.idle_mhz + risen * (card.full_mhz - card.idle_mhz)
 
     def _speed(self, at_s: float) -> float:
         spells = [*self.card.held_back, *self.card.neighbours]
         left = math.prod(each.speed for each in spells if each.start_s <= at_s < each.end_s)
-        clock = 1.0 if self.card.ramp_s == 0 else self.mhz(at_s) / self.card.full_mhz
-        return left * clock
+        return left * (self.mhz(at_s) / self.card.full_mhz)
 
     def hardware(self) -> Hardware:
-        card = self.card
-        return Hardware(
-            key=key_of(f"simulated-{card.name}-x1"),
-            kind=self.kind,
-            name=card.name,
-            count=1,
-            memory_bytes=card.memory_bytes,
-        )
+        name, memory_bytes = self.card.name, self.card.memory_bytes
+        key = key_of(f"simulated-{name}-x1")
+        return Hardware(key=key, kind=self.kind, name=name, count=1, memory_bytes=memory_bytes)
 
     def versions(self) -> dict[str, Any]:
         return {"simulated": repr(self.card)}
@@ -180,11 +154,7 @@ class Simulated(Device):
             self._waits_raise = False
 
     def allocate(self, bytes_: int) -> None:
-        """Take memory, or give back a negative amount.
-
-        Raises:
-            OutOfMemoryError: PyTorch's own, where there is not so much left.
-        """
+        """Take memory, or give back a negative amount; PyTorch's OutOfMemoryError at its end."""
         if (free := self.card.memory_bytes - self.used_bytes) < bytes_:
             raise torch.OutOfMemoryError(f"tried to allocate {bytes_} bytes; {free} are free")
         self.used_bytes += bytes_
