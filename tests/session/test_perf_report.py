@@ -178,7 +178,12 @@ def test_the_headline_counts_skipped_benchmarks(suite: Suite) -> None:
     assert suite.run("--perf-report=out").ret == 0
     found = read(suite.folder / "out")
     assert "Green: 2 benchmarks, none failed, 1 skipped" in found.page.text
-    assert ["SKIPPED", "b", "no verdict", "nothing is required of what is skipped"] in found.page.verdicts
+    assert [
+        "SKIPPED",
+        "b",
+        "no verdict",
+        "nothing is required of what is skipped",
+    ] in found.page.verdicts
 
 
 def test_an_error_in_the_report_loses_nothing_else(
