@@ -1,23 +1,3 @@
 """Is mixed precision really on, and applied rightly? Asked before any speed-up is believed."""
 
-from dataclasses import asdict
-
-import pytest
-
-from perfsuite import PROBES, Bench, Precision, judge_probes, run_probe
-
-
-@pytest.mark.one_tree
-def test_amp_probes(perf: Bench, precision: Precision) -> None:
-    """A few steps on one batch, looked into from many sides."""
-    batch = next(perf.digits.batches(perf.workload.batch_size, seed=0))
-    perf.clock.start()
-    verdicts = [
-        run_probe(
-            probe, lambda each: perf.workload.step(each, perf.device, seed=0), precision, batch
-        )
-        for probe in PROBES
-    ]
-    perf.timed([perf.clock.stop()[0]])
-    perf.keep("probes", [asdict(verdict) for verdict in verdicts])
-    perf.gate(*judge_probes(verdicts))
+from perfsuite.benchmarks import test_amp_probes

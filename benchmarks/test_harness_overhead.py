@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 import pytest
+import torch
 from torch import Tensor, nn
 
-from perfsuite import Arm, Bench, Duet, Precision, TrainStep, Verdict, at_most, median_s
+from perfsuite import Bench, CheckedStep, Duet, Precision, TrainStep, Verdict, at_most, median_s
 
 BLOCKS, MICRO_STEPS = 10, 20
 
@@ -19,25 +20,22 @@ def test_harness_overhead(perf: Bench) -> None:
     """
     step_s = median_s([b.step_s for b in perf.time(perf.arm(Precision.fp32), blocks=BLOCKS)])
     model = nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 10)).to(perf.device)
-    step = TrainStep(model, perf.workload.make_optimizer(model.parameters()))
+    optimizer = torch.optim.Adam(model.parameters(), fused=True)
 
-    def bare(images: Tensor, labels: Tensor) -> Tensor:
-        step.optimizer.zero_grad(set_to_none=True)
-        loss = nn.functional.cross_entropy(step.model(images), labels)
+    def bare(batch: tuple[Tensor, Tensor]) -> Tensor:
+        images, labels = batch
+        optimizer.zero_grad(set_to_none=True)
+        loss = nn.functional.cross_entropy(model(images), labels)
         loss.backward()
-        step.optimizer.step()
+        optimizer.step()
         return loss.detach()
 
-    restore, order = step.restorer(), perf.digits.batches(perf.workload.batch_size, seed=0)
-    by_hand, ours = (
-        Arm(
-            precision=Precision.fp32,
-            step=run,
-            order=order,
-            restore=restore,
-            label=label,
-        )
-        for label, run in (("by hand", bare), ("harness", step))
+    batches = perf.fresh(Precision.fp32).take(BLOCKS)
+    by_hand = perf.plain(bare, batches, label="by hand")
+    ours = replace(
+        by_hand,
+        step=CheckedStep(TrainStep(model, optimizer), Precision.fp32),
+        label="harness",
     )
     perf.warm(by_hand)
     perf.warm(ours)

@@ -13,7 +13,7 @@ def test_loader_epoch(perf: Bench, tmp_path: Path) -> None:
     # Mixed precision where it pays: the faster the step, the sooner the loader holds it up.
     precision = perf.machine.device.fast_precision
     arm = perf.arm(precision)
-    batches = mnist_loader(mnist_folder(perf.digits.source, tmp_path), perf.workload.batch_size)
+    batches = mnist_loader(mnist_folder(perf.workload.data, tmp_path), arm.samples(arm.take(1)[0]))
     asked = perf.thresholds.loader
 
     def judge(turns: Duet) -> Verdict:
@@ -25,7 +25,7 @@ def test_loader_epoch(perf: Bench, tmp_path: Path) -> None:
     show = perf.progress("an epoch through the loader")
     perf.clock.start()
     for done, (images, labels) in enumerate(batches, start=1):
-        arm.step(images.to(perf.device), labels.to(perf.device))
+        arm.step((images.to(perf.device), labels.to(perf.device)))
         show(done, len(batches))
     epoch_s, _ = perf.clock.stop()
 

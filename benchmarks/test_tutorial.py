@@ -1,31 +1,28 @@
 """The tutorial itself: some epochs in fp32 and in mixed precision, with loss and time."""
 
 from dataclasses import asdict
-from itertools import islice
 from statistics import fmean
 
 import pytest
 
 from perfsuite import Bench, Precision, TrainingRun, finite, train
 
-EPOCHS = 2
+EPOCHS, STEPS = 2, 32
 
 
 @pytest.mark.one_tree
 def test_tutorial(perf: Bench, amp: Precision) -> None:
     """Both train from the same weights over the same batches; the table says how it went."""
-    workload = perf.workload
-    steps = max(1, workload.table_images // workload.batch_size)
+    perf.require_learnable()
     epochs: dict[Precision, list[TrainingRun]] = {}
     for precision in (Precision.fp32, amp):
-        step = workload.step(precision, perf.device, seed=0)
-        batches = perf.real_digits.batches(workload.batch_size, seed=0)
+        arm = perf.fresh(precision)
         epochs[precision] = []
         for epoch in range(EPOCHS):
-            epochs[precision].append(train(step, list(islice(batches, steps)), perf.clock))
+            epochs[precision].append(train(arm, arm.take(STEPS), perf.clock))
             perf.progress(f"epochs in {precision}")(epoch + 1, EPOCHS)
 
-    perf.configure(epochs=EPOCHS, steps=steps)
+    perf.configure(epochs=EPOCHS, steps=STEPS)
     perf.keep("epochs", {p: [asdict(epoch) for epoch in run] for p, run in epochs.items()})
     perf.timed(epoch.elapsed_s for epoch in epochs[amp])
     perf.metric("epoch_s", fmean(e.elapsed_s for e in epochs[amp]), unit="s", better="lower")
@@ -39,8 +36,7 @@ def table(perf: Bench, epochs: dict[Precision, list[TrainingRun]]) -> str:
     """Return the tutorial's table: a line an epoch, loss and elapsed time of both."""
     workload = perf.workload
     lines = [
-        f"{workload.name}: {workload.table_images} images of {perf.digits.source} an epoch,"
-        f" batches of {workload.batch_size}, {perf.machine.hardware.name}",
+        f"{workload.name}: {STEPS} steps on {workload.data} an epoch, {perf.machine.hardware.name}",
         "epoch" + "".join(f"{f'{p} loss':>14}{'elapsed':>10}" for p in epochs),
     ]
     for epoch in range(EPOCHS):

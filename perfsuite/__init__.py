@@ -8,78 +8,66 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from perfsuite.devices.precision import Precision, PrecisionError
-    from perfsuite.judging.estimates import Estimate, median_s
-    from perfsuite.judging.gates import Verdict, at_least, at_most, finite
-    from perfsuite.judging.interleaving import Duet
-    from perfsuite.measuring.bench import Bench
-    from perfsuite.measuring.convergence import (
-        SeedPair,
-        TrainingRun,
-        judge_twice,
-        train,
-        train_pairs,
-    )
-    from perfsuite.measuring.memory import activation_bytes
-    from perfsuite.probes.registry import PROBES, judge_probes, run_probe
-    from perfsuite.training.cfg import TUTORIAL_CFG, CfgError
-    from perfsuite.training.data import mnist_folder, mnist_loader
-    from perfsuite.training.model import build_model
-    from perfsuite.training.step import TrainStep
-    from perfsuite.training.workload import WORKLOADS, Arm, Workload
-
-__all__ = [
-    "PROBES",
-    "TUTORIAL_CFG",
-    "WORKLOADS",
-    "Arm",
-    "Bench",
-    "CfgError",
-    "Duet",
-    "Estimate",
-    "Precision",
-    "PrecisionError",
-    "SeedPair",
-    "TrainStep",
-    "TrainingRun",
-    "Verdict",
-    "Workload",
-    "activation_bytes",
-    "at_least",
-    "at_most",
-    "build_model",
-    "finite",
-    "judge_probes",
-    "judge_twice",
-    "median_s",
-    "mnist_folder",
-    "mnist_loader",
-    "run_probe",
-    "train",
-    "train_pairs",
-]
+    from perfsuite.devices.precision import Precision as Precision
+    from perfsuite.devices.precision import PrecisionError as PrecisionError
+    from perfsuite.judging.estimates import Estimate as Estimate
+    from perfsuite.judging.estimates import median_s as median_s
+    from perfsuite.judging.gates import Verdict as Verdict
+    from perfsuite.judging.gates import at_least as at_least
+    from perfsuite.judging.gates import at_most as at_most
+    from perfsuite.judging.gates import finite as finite
+    from perfsuite.judging.interleaving import Duet as Duet
+    from perfsuite.measuring.bench import Bench as Bench
+    from perfsuite.measuring.convergence import SeedPair as SeedPair
+    from perfsuite.measuring.convergence import TrainingRun as TrainingRun
+    from perfsuite.measuring.convergence import judge_twice as judge_twice
+    from perfsuite.measuring.convergence import train as train
+    from perfsuite.measuring.convergence import train_pairs as train_pairs
+    from perfsuite.measuring.memory import activation_bytes as activation_bytes
+    from perfsuite.probes.registry import PROBES as PROBES
+    from perfsuite.probes.registry import judge_probes as judge_probes
+    from perfsuite.probes.registry import run_probe as run_probe
+    from perfsuite.session.declaring import workload as workload
+    from perfsuite.training.arm import Arm as Arm
+    from perfsuite.training.arm import CheckedStep as CheckedStep
+    from perfsuite.training.batches import TrainingError as TrainingError
+    from perfsuite.training.batches import doubled as doubled
+    from perfsuite.training.cfg import TUTORIAL_CFG as TUTORIAL_CFG
+    from perfsuite.training.cfg import CfgError as CfgError
+    from perfsuite.training.data import mnist_folder as mnist_folder
+    from perfsuite.training.data import mnist_loader as mnist_loader
+    from perfsuite.training.model import build_model as build_model
+    from perfsuite.training.step import TrainStep as TrainStep
+    from perfsuite.training.tutorial import tutorial_workload as tutorial_workload
+    from perfsuite.training.workload import Training as Training
+    from perfsuite.training.workload import Workload as Workload
 
 _HOMES = {
-    "training.cfg": ("TUTORIAL_CFG", "CfgError"),
-    "training.model": ("build_model",),
-    "training.step": ("TrainStep",),
-    "training.data": ("mnist_folder", "mnist_loader"),
-    "training.workload": ("WORKLOADS", "Arm", "Workload"),
-    "devices.precision": ("Precision", "PrecisionError"),
-    "judging.estimates": ("Estimate", "median_s"),
-    "judging.gates": ("Verdict", "at_least", "at_most", "finite"),
-    "judging.interleaving": ("Duet",),
-    "measuring.bench": ("Bench",),
-    "measuring.convergence": ("SeedPair", "TrainingRun", "judge_twice", "train", "train_pairs"),
-    "measuring.memory": ("activation_bytes",),
-    "probes.registry": ("PROBES", "judge_probes", "run_probe"),
+    "devices.precision": "Precision PrecisionError",
+    "judging.estimates": "Estimate median_s",
+    "judging.gates": "Verdict at_least at_most finite",
+    "judging.interleaving": "Duet",
+    "measuring.bench": "Bench",
+    "measuring.convergence": "SeedPair TrainingRun judge_twice train train_pairs",
+    "measuring.memory": "activation_bytes",
+    "probes.registry": "PROBES judge_probes run_probe",
+    "session.declaring": "workload",
+    "training.arm": "Arm CheckedStep",
+    "training.batches": "TrainingError doubled",
+    "training.cfg": "TUTORIAL_CFG CfgError",
+    "training.data": "mnist_folder mnist_loader",
+    "training.model": "build_model",
+    "training.step": "TrainStep",
+    "training.tutorial": "tutorial_workload",
+    "training.workload": "Training Workload",
 }
+__all__ = sorted(" ".join(_HOMES.values()).split())  # noqa: PLE0605
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name from the module that defines it."""
     for home, names in _HOMES.items():
-        if name in names:
+        if name in names.split():
             return getattr(import_module(f"{__name__}.{home}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -1,4 +1,4 @@
-"""``python -m perfsuite``: make runs a baseline, show their history, or report on them."""
+"""The command ``perfsuite``: start a suite, make runs a baseline, show their history, or report."""
 
 import argparse
 import sys
@@ -10,20 +10,43 @@ from perfsuite.records.files import write_new
 from perfsuite.records.promotion import promote
 from perfsuite.records.schema import RunError
 
+_HOW = """Judge mixed-precision training: is it faster, does it still learn, did it change?
+
+  perfsuite init                               write benchmarks/, and say there what is trained
+  pytest benchmarks                            time and judge it
+  pytest benchmarks --perf-against main        compare it with another commit, both in turns
+  pytest benchmarks --benchmark-json=run.json  keep a run, for
+  perfsuite promote run.json                   a baseline, with which
+  pytest benchmarks --benchmark-compare        compares"""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return 0, or 1 after one line that says what was wrong."""
     given = _parse(arguments)
     try:
-        return {"promote": _promote, "history": _history, "report": _report}[given.command](given)
+        commands = {"init": _init, "promote": _promote, "history": _history, "report": _report}
+        return commands[given.command](given)
     except (BaselineError, RunError, OSError) as error:
         print(f"perfsuite: {error}", file=sys.stderr)
         return 1
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m perfsuite", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="perfsuite", description=_HOW, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
+    starting = commands.add_parser(
+        "init", help="write the files of a new suite; overwrites nothing"
+    )
+    starting.add_argument(
+        "folder",
+        nargs="?",
+        type=Path,
+        default=Path("benchmarks"),
+        metavar="DIR",
+        help="to write them in (default: %(default)s)",
+    )
     promoting = commands.add_parser(
         "promote", help="make runs the baseline of their hardware; all of them, or none"
     )
@@ -60,6 +83,17 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "-o", "--output", type=Path, required=True, metavar="DIR", help="to write the page in"
     )
     return parser.parse_args(arguments)
+
+
+def _init(given: argparse.Namespace) -> int:
+    from perfsuite.starting import start_suite
+
+    conftest, *others = start_suite(given.folder)
+    for path in (conftest, *others):
+        print(f"wrote {path}")
+    print(f"It runs as it is: pytest {given.folder}")
+    print(f"Then put your own model, data and step into {conftest}.")
+    return 0
 
 
 def _promote(given: argparse.Namespace) -> int:

@@ -14,6 +14,7 @@ import pytest
 
 from perfsuite.devices.choice import KINDS
 from perfsuite.session.benchmark_adapter import PytestBenchmark, claim
+from perfsuite.session.fixtures import reaches, uses
 from perfsuite.session.stash import SESSION
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ def pytest_collection_modifyitems(
     session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
 ) -> None:
     """Start a perfsuite session if a benchmark uses the fixture `perf`; else change nothing."""
-    ours = [item for item in items if "perf" in getattr(item, "fixturenames", ())]
+    ours = [item for item in items if uses(item)]
     compare = config.stash.get(_COMPARE, False)
     if not ours and config.option.perf_report is not None and SESSION not in config.stash:
         raise pytest.UsageError("--perf-report: no benchmark with the fixture `perf` to report on")
@@ -173,8 +174,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
     What it does not support is not collected, so that nothing needs to be skipped.
     """
-    names = {"precision", "amp", "reference"} & set(metafunc.fixturenames)
-    if "perf" not in metafunc.fixturenames or not names:
+    definitions = metafunc._arg2fixturedefs
+    given = {
+        name for mark in metafunc.definition.iter_markers("parametrize") for name in _names(mark)
+    }
+    names = (
+        ({"precision", "amp", "reference"} & set(metafunc.fixturenames)) - given - {*definitions}
+    )
+    if not names or not reaches(definitions, "perf"):
         return
     from perfsuite.session.one_tree import machine_of
 
@@ -190,12 +197,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("reference", machine.references, ids="vs-{}".format)
 
 
+def _names(parametrize: pytest.Mark) -> list[str]:
+    names = parametrize.args[0] if parametrize.args else parametrize.kwargs["argnames"]
+    return names.replace(",", " ").split() if isinstance(names, str) else list(names)
+
+
 @pytest.fixture(scope="session")
 def workload(request: pytest.FixtureRequest) -> "Workload":
-    """What is trained; override it to measure a model of your own."""
+    """What is trained: the tutorial's network, unless `perfsuite.workload` says something else."""
     from perfsuite.session.one_tree import machine_of
+    from perfsuite.training.tutorial import tutorial_workload
 
-    return machine_of(request.config).default_workload
+    option, device = request.config.option, machine_of(request.config).device
+    return tutorial_workload(option.perf_workload or device.workload, option.perf_data)
 
 
 @pytest.fixture

@@ -19,11 +19,12 @@ import msgspec
 import torch
 from recordings import write_whole
 from scipy.stats import binomtest
+from torch import nn
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))  # where the planted steps are
 
-from sabotage.environments import adam, one_convolution  # noqa: E402  # after their path
+from sabotage.environments import adam, arm_of, one_convolution, small_workload  # noqa: E402  # after their path
 from sabotage.steps import (  # noqa: E402
     ClippingScaledGradients,
     ClippingUnscaledGradients,
@@ -35,21 +36,22 @@ from perfsuite.devices.choice import choose_device, device_of  # noqa: E402
 from perfsuite.devices.precision import Precision  # noqa: E402
 from perfsuite.judging.gates import Outcome  # noqa: E402
 from perfsuite.judging.thresholds import ConvergenceLimits, load_thresholds  # noqa: E402
-from perfsuite.measuring.convergence import SeedPair, TrainingRun, judge_twice, perturb, train  # noqa: E402
+from perfsuite.measuring.convergence import SeedPair, TrainingRun, judge_twice, train  # noqa: E402
+from perfsuite.training.cfg import TUTORIAL_CFG, scale_width  # noqa: E402
 from perfsuite.training.data import Digits, load_digits  # noqa: E402
+from perfsuite.training.model import build_model  # noqa: E402
 from perfsuite.training.step import TrainStep  # noqa: E402
-from perfsuite.training.workload import WORKLOADS, Workload  # noqa: E402
+from perfsuite.training.tutorial import fused_adam, tutorial_workload  # noqa: E402
+from perfsuite.training.workload import Workload  # noqa: E402
 
-SMALL = Workload(
-    name="small",
-    make_model=one_convolution,
-    make_optimizer=adam,
-    batch_size=16,
-    block_steps=1,
-    convergence_steps=40,
-    convergence_seeds=6,
-    table_images=16,
-)
+SMALL = small_workload()
+TINY = tutorial_workload("tiny")
+BATCH_SIZE = 16  # of both
+
+
+def tiny_model() -> nn.Module:
+    """Return the network of the workload "tiny"."""
+    return build_model(scale_width(TUTORIAL_CFG, 8))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +78,7 @@ class TrainedCase:
 
 
 CASES = (
-    TrainedCase(name="A/A, tiny", workload=WORKLOADS["tiny"], precision=Precision.fp32),
+    TrainedCase(name="A/A, tiny", workload=TINY, precision=Precision.fp32),
     TrainedCase(name="A/A, small", workload=SMALL, precision=Precision.fp32),
     TrainedCase(name="bf16, small", workload=SMALL, precision=Precision.bf16),
     TrainedCase(name="fp16, small", workload=SMALL, precision=Precision.fp16),
@@ -132,17 +134,13 @@ def pair(case: TrainedCase, digits: Digits, seed: int) -> SeedPair:
 
     def run(kind: type[TrainStep], precision: Precision, nudge: int | None = None) -> TrainingRun:
         torch.manual_seed(seed)
-        model = workload.make_model().to(device).train()
-        step = kind(
-            model,
-            workload.make_optimizer(model.parameters()),
-            precision=precision,
-            criterion=workload.criterion,
-        )
+        made, optimizer = (tiny_model, fused_adam) if workload is TINY else (one_convolution, adam)
+        model = made().to(device).train()
+        arm = arm_of(kind(model, optimizer(model.parameters()), precision=precision))
         if nudge is not None:
-            perturb(model, nudge)
-        batches = islice(digits.batches(workload.batch_size, seed), workload.convergence_steps)
-        return train(step, list(batches), device_of(device).clock())
+            arm.perturb(nudge)
+        batches = islice(digits.batches(BATCH_SIZE, seed), workload.convergence_steps)
+        return train(arm, list(batches), device_of(device).clock())
 
     # On a CPU fp32 against itself would be equal to the bit, and show nothing.
     nudge = seed + 1_000_000 if case.precision is Precision.fp32 else None

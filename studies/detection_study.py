@@ -33,8 +33,8 @@ from perfsuite.devices.precision import Precision
 from perfsuite.judging.gates import Outcome
 from perfsuite.judging.stopping import sample
 from perfsuite.records.wording import software_changes
-from perfsuite.training.data import load_digits
-from perfsuite.training.workload import WORKLOADS, Arm
+from perfsuite.training.arm import Arm
+from perfsuite.training.tutorial import tutorial_workload
 
 BLOCK_STEPS = {"cpu": 1, "cuda": 10}
 FOLDER = Path(__file__).parent.parent / "docs" / "studies"
@@ -43,9 +43,9 @@ FOLDER = Path(__file__).parent.parent / "docs" / "studies"
 def make_arm(seed: int, *, device: str, slowdown: float) -> Arm:
     """Return a warm-able training step that takes `slowdown` longer than it would."""
     torch_device = torch.device(device)
-    workload = WORKLOADS["tutorial" if device == "cuda" else "tiny"]
+    workload = tutorial_workload("tutorial" if device == "cuda" else "tiny", "synthetic")
     precision = Precision.fp16 if device == "cuda" else Precision.fp32
-    arm = workload.arm(precision, load_digits("synthetic", torch_device), seed)
+    arm = workload.arm(precision, torch_device, seed)
     if slowdown:
         arm.step = slowed(arm, slowdown, device)
     return arm

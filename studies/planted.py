@@ -18,11 +18,11 @@ _PLANT = """
 _arm = Workload.arm  # planted
 
 
-def _slow_arm(self, precision, digits, seed=0):
+def _slow_arm(self, precision, device, seed=0):
     from slowdown import slowed
 
-    arm = _arm(self, precision, digits, seed)
-    arm.step = slowed(arm, {share}, digits.labels.device.type)
+    arm = _arm(self, precision, device, seed)
+    arm.step = slowed(arm, {share}, device.type)
     return arm
 
 

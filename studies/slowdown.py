@@ -3,15 +3,15 @@
 import time
 from collections.abc import Callable
 from statistics import median
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from perfsuite.devices.choice import device_of
 from perfsuite.measuring.timing import time_block, warm_up
-from perfsuite.training.workload import Arm
+from perfsuite.training.arm import Arm
 
-Step = Callable[[Tensor, Tensor], Tensor]
+Step = Callable[[Any], Any]
 
 
 def slowed(arm: Arm, share: float, device: str) -> Step:
@@ -22,9 +22,9 @@ def slowed(arm: Arm, share: float, device: str) -> Step:
 def _on_cpu(step: Step, share: float) -> Step:
     """Return the step, followed by a wait of a share of the time that this very step took."""
 
-    def slow(images: Tensor, labels: Tensor) -> Tensor:
+    def slow(batch: Any) -> Any:
         started_s = time.perf_counter()
-        loss = step(images, labels)
+        loss = step(batch)
         until_s = started_s + (time.perf_counter() - started_s) * (1 + share)
         while time.perf_counter() < until_s:
             pass
@@ -36,7 +36,7 @@ def _on_cpu(step: Step, share: float) -> Step:
 def _on_cuda(arm: Arm, share: float) -> Step:
     """Return the step, followed by a kernel that waits for a share of a warm step's time."""
     clock = device_of(torch.device("cuda")).clock()
-    step = arm.step
+    step, restore = arm.step, arm.snapshot()
     warm_up(arm, clock, steps=10)
     step_s = median(time_block(arm, clock, 10).step_s for _ in range(10))
     cycles = 10_000_000
@@ -46,10 +46,10 @@ def _on_cuda(arm: Arm, share: float) -> Step:
     _, slept_s = clock.stop()
     assert slept_s is not None  # CUDA's clock has one
     wait = int(cycles * share * step_s / slept_s)
-    arm.restore()
+    restore()
 
-    def slow(images: Tensor, labels: Tensor) -> Tensor:
-        loss = step(images, labels)
+    def slow(batch: Any) -> Any:
+        loss = step(batch)
         torch.cuda._sleep(wait)
         return loss
 

@@ -71,7 +71,7 @@ def test_too_new(timed):
 
 
 def test_two_arms(perf, timed):
-    arm = SimpleNamespace(precision="fp32")
+    arm = SimpleNamespace(label="fp32")
     perf.duet(arm, arm, None)
 
 

@@ -5,8 +5,6 @@ import torch
 from probing import CPU
 from sabotage import environments as env
 
-from perfsuite.probes.probe import Batch
-
 pytest_plugins = ["pytester"]
 
 # The models here are small: a second thread costs more than it brings, above all where other
@@ -25,6 +23,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def batch() -> Batch:
+def batch() -> env.Batch:
     """Return the batch that probes look at."""
     return env.batches(CPU, seed=0, steps=1)[0]

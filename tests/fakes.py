@@ -35,17 +35,20 @@ class FakeArm:
         self.steps = self.restored = 0
         self.collector_ran: list[bool] = []
 
-    def take(self, steps: int) -> list[tuple[Tensor, Tensor]]:
+    def take(self, steps: int) -> list[Tensor]:
         self.time.host(1000.0)
-        return [(NOTHING, NOTHING)] * steps
+        return [NOTHING] * steps
 
-    def step(self, images: Tensor, labels: Tensor) -> Tensor:  # noqa: ARG002  # as a step is called
+    def step(self, batch: Tensor) -> Tensor:  # noqa: ARG002  # as a step is called
         self.time.launch(self.step_s(self.steps))
         self.steps += 1
         self.collector_ran.append(gc.isenabled())
         return NOTHING
 
-    def restore(self) -> None:
+    def snapshot(self) -> Callable[[], None]:
+        return self._restore
+
+    def _restore(self) -> None:
         self.time.host(5000.0)
         self.restored += 1
 

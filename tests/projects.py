@@ -40,20 +40,13 @@ import mynet
 import pytest
 import torch
 
-from perfsuite.devices.precision import Precision
 from perfsuite.devices.cpu import HostClock
-from perfsuite.training.workload import Arm
 
 
 @pytest.fixture
 def timed(perf):
     def timed(step):
-        arm = Arm(
-            precision=Precision.fp32,
-            step=lambda images, labels: step(),
-            order=repeat((torch.empty(1), torch.empty(1))),
-            restore=lambda: None,
-        )
+        arm = perf.plain(step, label="fp32")
         perf.clock = HostClock(lambda: mynet.now_s)
         blocks = perf.time(perf.warm(arm), blocks=4)
         perf.profile(arm)

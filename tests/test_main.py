@@ -1,4 +1,4 @@
-"""``python -m perfsuite``: used wrongly, or with nothing to do, it ends with one line.
+"""The command ``perfsuite``: used wrongly, or with nothing to do, it ends with one line.
 
 What each command does is tested beside its module in perfsuite/records and perfsuite/report.
 """
@@ -17,7 +17,7 @@ def test_the_command_used_wrongly(arguments: list[str], capsys: pytest.CaptureFi
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2
-    assert "usage: python -m perfsuite" in capsys.readouterr().err
+    assert "usage: perfsuite" in capsys.readouterr().err
 
 
 @pytest.mark.slow

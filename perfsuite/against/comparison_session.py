@@ -38,8 +38,11 @@ def start_comparison(session: pytest.Session) -> None:
         raise pytest.UsageError("--benchmark-skip leaves nothing for --perf-against to judge")
     suites = suites_asked_for(config)
     if len(suites) != 1:
-        found = ", ".join(sorted(map(str, suites))) or f"no folder with a {FILE_NAME}"
-        raise pytest.UsageError(f"--perf-against compares one suite; the arguments name {found}")
+        found = ", ".join(sorted(map(str, suites))) or "none"
+        raise pytest.UsageError(
+            f"--perf-against compares one suite, and the arguments name {found}: give the folder"
+            " of the benchmarks, as in `pytest benchmarks --perf-against main`"
+        )
     suite = suites.pop()
     # Ended when pytest is, however it ends.
     stack = ExitStack()

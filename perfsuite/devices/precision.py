@@ -38,6 +38,14 @@ class Precision(StrEnum):
         """Whether this is automatic mixed precision."""
         return self.autocast_dtype is not None
 
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """Return autocast to its dtype on a device; one that does nothing without autocast."""
+        return torch.autocast(device.type, dtype=self.autocast_dtype, enabled=self.is_amp)
+
+    def scaler(self, device: torch.device) -> torch.amp.GradScaler:
+        """Return a gradient scaler, a disabled one where gradients are not scaled."""
+        return torch.amp.GradScaler(device.type, enabled=self.scales_gradients)
+
 
 # Only the API of torch >= 2.9: reading the older allow_tf32 after writing the newer raises.
 _BACKENDS: dict[str, Any] = {

@@ -3,7 +3,8 @@
 A table has the name of its gate, except for `[convergence]`, of the gates `mean_loss`,
 `skipped_steps` and `final_scale`, and `[memory]`, of `activation_ratio` and `peak_ratio`.
 `[compare]` and `[against]` hold for each figure that is compared. The gates `finite`, `probe NAME`
-and `throttling` have no table, since there is nothing to choose.
+and `throttling` have no table, since there is nothing to choose. What a suite's file, or the lack
+of one, leaves open is as in `defaults.toml` beside this module.
 """
 
 import math
@@ -16,6 +17,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 FILE_NAME = "thresholds.toml"
+_BUILT_IN = Path(__file__).with_name("defaults.toml")
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -24,6 +26,7 @@ Confidence = Annotated[float, msgspec.Meta(ge=0.5, le=0.996)]
 Pair = Literal["fp16-vs-fp32", "fp16-vs-tf32", "bf16-vs-fp32", "bf16-vs-tf32", "tf32-vs-fp32"]
 Gate = Literal[
     "amp_speedup",
+    "speedup",
     "mean_loss",
     "finite",
     "skipped_steps",
@@ -40,7 +43,7 @@ Gate = Literal[
 
 
 class ThresholdsError(ValueError):
-    """A thresholds.toml that is missing, unreadable or requires the impossible."""
+    """A thresholds.toml that is unreadable or requires the impossible."""
 
 
 class SpeedupLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -124,35 +127,40 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 def load_thresholds(path: Path, hardware: str) -> Thresholds:
-    """Read the thresholds of `hardware` (its key): the defaults, overlaid by what matches it.
+    """Read the thresholds of `hardware` (its key): built-in ones, overlaid by a file's, if any.
 
     ``[hardware."PATTERN"]`` tables match the key as shell patterns do, and later ones win.
 
     Raises:
-        ThresholdsError: the file is missing or not TOML, or any table of it, matching or not, has
-            an unknown key or an impossible value.
+        ThresholdsError: the file cannot be read or is not TOML, or any table of it, matching or
+            not, has an unknown key or an impossible value.
     """
+    merged: dict[str, Any] = {}
+    for file in (_BUILT_IN, path):
+        document = _read(file) if file is _BUILT_IN or file.exists() else {}
+        defaults = _overlay(merged, _table(file, "defaults", document.get("defaults", {})))
+        _validate(file, "defaults", defaults)
+        merged = defaults
+        for pattern, value in _table(file, "hardware", document.get("hardware", {})).items():
+            name = f'hardware."{pattern}"'
+            table = _table(file, name, value)
+            # Checked whether or not it matches: a typing error must not wait for that hardware.
+            _validate(file, name, _overlay(defaults, table))
+            if fnmatchcase(hardware, pattern):
+                merged = _overlay(merged, table)
+    return _validate(path, "defaults and the tables that match", merged)
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ThresholdsError(f"{path}: no such file; a suite needs its thresholds") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ThresholdsError(f"{path}: cannot be read: {error}") from error
     unknown = sorted(document.keys() - {"defaults", "hardware"})
     if unknown:
         known = '[defaults] and [hardware."PATTERN"]'
         raise ThresholdsError(f"{path}: unknown table [{unknown[0]}]; known are {known}")
-    defaults = _table(path, "defaults", document.get("defaults", {}))
-    tables = _table(path, "hardware", document.get("hardware", {}))
-    _validate(path, "defaults", defaults)
-    merged = defaults
-    for pattern, table in tables.items():
-        name = f'hardware."{pattern}"'
-        # Checked whether or not it matches: a typing error must not wait for that hardware.
-        _validate(path, name, _overlay(defaults, _table(path, name, table)))
-        if fnmatchcase(hardware, pattern):
-            merged = _overlay(merged, table)
-    return _validate(path, "defaults and the tables that match", merged)
+    return document
 
 
 def _table(path: Path, name: str, value: object) -> dict[str, Any]:

@@ -1,29 +1,34 @@
 """What a benchmark file works with: the fixture ``perf``, an instance of `Bench`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import KW_ONLY, asdict, dataclass
 from functools import partial
-from itertools import islice
+from itertools import repeat
 from typing import Any
 
 import torch
 
 from perfsuite.devices.device import PeakMemory
 from perfsuite.devices.precision import Precision, backend_flags, read_flags
-from perfsuite.judging.blocks import Block, Turn
-from perfsuite.judging.gates import Outcome, Verdict, throttling
+from perfsuite.judging.blocks import Block, Turn, resting_collector
+from perfsuite.judging.estimates import Estimate
+from perfsuite.judging.gates import Outcome, Verdict, at_least, throttling
 from perfsuite.judging.interleaving import Duet
 from perfsuite.judging.thresholds import Thresholds
 from perfsuite.judging.throttling import Sifted, sift
+from perfsuite.measuring.identity import identity_of, spread_of, throughput_of
 from perfsuite.measuring.machine import Machine
 from perfsuite.measuring.memory import peak_memory
 from perfsuite.measuring.profiling import profile
-from perfsuite.measuring.timing import time_block, warm_up, watched
+from perfsuite.measuring.timing import Timeable, time_block, warm_up, watched
 from perfsuite.measuring.turns import Turns
 from perfsuite.records.notes import Notes
 from perfsuite.records.schema import Benchmark
-from perfsuite.training.data import DataError, Digits
-from perfsuite.training.workload import Arm, Workload
+from perfsuite.training.arm import Arm
+from perfsuite.training.batches import TrainingError, endless
+from perfsuite.training.workload import Workload
+
+Step = Callable[..., Any]
 
 
 @dataclass(eq=False, repr=False)
@@ -34,7 +39,6 @@ class Bench:
     _: KW_ONLY
     machine: Machine
     workload: Workload
-    digits: Digits
     thresholds: Thresholds  # of this hardware
     turns: Turns
 
@@ -44,35 +48,46 @@ class Bench:
         self.metric, self.gate, self.show = notes.metric, notes.gate, notes.show
         self.clock, self._sensor = device.clock(), device.sensor()
         self._state_before = self._sensor.read()
-        self.configure(
-            device=device.kind,
-            workload=self.workload.name,
-            batch_size=self.workload.batch_size,
-            data=self.digits.source,
-        )
+        self._identified = False
+        self.configure(device=device.kind)
 
     @property
     def device(self) -> torch.device:
         """Where tensors lie."""
         return self.machine.device.place
 
-    @property
-    def real_digits(self) -> Digits:
-        """The digits, where something is to be learnt from them; DataError if synthetic."""
-        if self.digits.source == "synthetic":
-            raise DataError(
-                f"{self.notes.key}: nothing can be learnt from --perf-data synthetic; use mnist5k,"
-                " or leave this benchmark out with -k"
+    def require_learnable(self) -> None:
+        """Raise TrainingError if nothing can be learnt from the workload's batches."""
+        if not self.workload.learnable:
+            raise TrainingError(
+                f"{self.notes.key}: nothing can be learnt from {self.workload.data} batches; use"
+                " others (--perf-data mnist5k), or leave this benchmark out with -k"
             )
-        return self.digits
 
     def progress(self, what: str) -> Callable[[int, int], None]:
         """Return a callback that shows how much of `what` is done."""
         return partial(self.turns.show, what)
 
+    def fresh(self, precision: Precision, seed: int = 0) -> Arm:
+        """Return a fresh arm of the workload; the first one also tells what that is."""
+        if not self._identified:
+            self._identified = True
+            arm = self.workload.arm(precision, self.device, seed)
+            about = {"workload": self.workload.name, "data": self.workload.data}
+            self.configure(**about, **identity_of(arm))
+            self.flops = arm.flops
+        return self.workload.arm(precision, self.device, seed)
+
     def arm(self, precision: Precision, *, seed: int = 0) -> Arm:
         """Return a fresh arm of the workload, warmed up and back at its initial state."""
-        return self.warm(self.workload.arm(precision, self.digits, seed), seed=seed)
+        return self.warm(self.fresh(precision, seed), seed=seed)
+
+    def plain(self, step: Step, batches: Iterable[Any] | None = None, *, label: str = "") -> Arm:
+        """Return an arm of any callable; without batches it is called without an argument."""
+        called = (lambda _: step()) if batches is None else step
+        feed = repeat(None) if batches is None else endless(batches)
+        name = label or getattr(step, "__name__", "step")
+        return Arm(step=called, batches=feed, device=self.device, label=name)
 
     def warm(self, arm: Arm, *, seed: int = 0) -> Arm:
         """Warm an arm up until its blocks are steady, and note how that went."""
@@ -90,22 +105,47 @@ class Bench:
         )
         return arm
 
-    def _turn(self, arm: Arm, steps: int) -> Turn:
+    def _turn(self, arm: Timeable, steps: int) -> Turn:
         return watched(lambda: time_block(arm, self.clock, steps), self._sensor)
 
-    def time(self, arm: Arm, *, blocks: int) -> tuple[Block, ...]:
-        """Time blocks of a warm arm, keep them, and return those that were not throttled.
+    def time(
+        self, arm: Timeable | Step, batches: Iterable[Any] | None = None, *, blocks: int = 20
+    ) -> tuple[Block, ...]:
+        """Time blocks of a warm arm, or of a callable, and return those that were not throttled.
 
-        Where that is less than half, all are returned and the benchmark is INCONCLUSIVE.
+        A callable is warmed up first, and is given the batches one by one, if there are any.
+        Where less than half was not throttled, all blocks are returned and the benchmark is
+        INCONCLUSIVE.
         """
-        steps = self.workload.block_steps
-        timed = self.turns.one(str(arm.precision), self._turn(arm, steps), blocks)
-        self.configure(blocks=blocks, block_steps=steps)
+        if not isinstance(arm, Timeable):
+            arm = self.warm(self.plain(arm, batches))
+        steps, timed = self.workload.block_steps, []
+        turn = self._turn(arm, steps)
+        with resting_collector():
+            for _ in self.turns.asked(arm.label, blocks):
+                timed.append(turn())
+                self.turns.gave(timed[-1])
+        return self.timed_blocks(arm.label, timed, blocks=blocks, block_steps=steps)
+
+    def timed_blocks(
+        self, what: str, timed: list[Block], *, blocks: int, block_steps: int
+    ) -> tuple[Block, ...]:
+        """Keep blocks that were timed, and return those that were not throttled; see `time`."""
+        self.configure(blocks=blocks, block_steps=block_steps)
         self.keep("blocks", [asdict(block) for block in timed])
         sifted = sift(timed, lambda block: bool(block.throttled))
-        self._tell_throttling(sifted, timed)
+        self._tell_throttling(sifted, tuple(timed))
         self.timed(block.step_s for block in sifted.used)
+        if said := spread_of(sifted.used):
+            self.show(f"{what}: {said}")
         return sifted.used
+
+    def throughput(self, arm: Arm, step_s: float) -> None:
+        """Keep and show what a step time means in samples, tokens and FLOPs a second."""
+        found = throughput_of(arm, step_s, flops=self.flops)
+        self.keep("throughput", found)
+        rates = ", ".join(f"{value:,.4g} {unit}" for unit, value in found.items())
+        self.show(f"{self.workload.name} in {arm.label}: {step_s * 1e3:.4g} ms a step, {rates}")
 
     def duet(
         self, first: Arm, second: Arm, judge: Callable[[Duet], Verdict], *, steps: int | None = None
@@ -117,7 +157,7 @@ class Bench:
         """
         steps = self.workload.block_steps if steps is None else steps
         timed = self.turns.two(
-            f"{first.precision} and {second.precision}",
+            f"{first.label} and {second.label}",
             self._turn(first, steps),
             self._turn(second, steps),
             clear=lambda so_far: judge(so_far).outcome is not Outcome.INCONCLUSIVE,
@@ -130,6 +170,28 @@ class Bench:
         self.gate(judge(timed))
         return timed
 
+    def compare(
+        self,
+        first: Step,
+        second: Step,
+        batches: Iterable[Any] | None = None,
+        *,
+        minimum: float | None = None,
+    ) -> Estimate:
+        """Return how many times faster the second of two callables is, both timed in turns.
+
+        It has to be at least `minimum`, where one is given: the gate "speedup".
+        """
+        one, other = (self.warm(self.plain(step, batches)) for step in (first, second))
+        if one.label == other.label:
+            other.label += " (second)"
+
+        def ratio(turns: Duet) -> Estimate:
+            return turns.ratio("A", over="B", confidence=self.thresholds.amp_speedup.confidence)
+
+        turns = self.duet(one, other, lambda turns: at_least("speedup", ratio(turns), minimum))
+        return ratio(turns)
+
     def _tell_throttling(self, sifted: Sifted[Any], blocks: tuple[Block, ...]) -> None:
         if sifted.set_aside:
             reasons = sorted({reason for block in blocks for reason in block.throttled})
@@ -138,13 +200,12 @@ class Bench:
     def profile(self, arm: Arm) -> None:
         """Note where the time of a warm arm's step goes, once all of it is timed."""
         if self.turns.explains:
-            self.turns.show(f"profiling {arm.precision}", 0, 1)
+            self.turns.show(f"profiling {arm.label}", 0, 1)
             self.notes.operators = profile(arm, self.machine.device)
 
     def peak_memory(self, precision: Precision, *, steps: int) -> PeakMemory | None:
         """Return the peak of some fresh training steps; None where the device counts no memory."""
-        batches = islice(self.digits.batches(self.workload.batch_size, seed=0), steps)
-        return peak_memory(self.workload, precision, self.machine.device, list(batches))
+        return peak_memory(lambda: self.fresh(precision), self.machine.device, steps=steps)
 
     def record(self) -> Benchmark:
         """Return everything that is known of this benchmark, now that it is done."""

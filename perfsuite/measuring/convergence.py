@@ -9,11 +9,12 @@ not even that is found to be equal, nothing can be judged.
 import math
 import statistics
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import islice
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from perfsuite.devices.device import Clock
 from perfsuite.devices.precision import Precision
@@ -23,17 +24,14 @@ from perfsuite.judging.gates import (
     Verdict,
     equivalent,
     finite,
+    not_gated,
     scale_within,
     skipped_steps,
 )
 from perfsuite.judging.stopping import Progress
 from perfsuite.judging.thresholds import ConvergenceLimits
-from perfsuite.training.data import Digits
-from perfsuite.training.step import TrainStep, applied_steps
-from perfsuite.training.workload import Workload
-
-# By what share of itself each weight of the control differs: a few units in its last place.
-PERTURBATION = 1e-6
+from perfsuite.training.arm import PERTURBATION, Arm, NotShownError
+from perfsuite.training.step import StepCounter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,45 +65,61 @@ class SeedPair:
     control: TrainingRun  # the reference again, from perturbed weights
 
 
-def train(step: TrainStep, batches: Sequence[tuple[Tensor, Tensor]], clock: Clock) -> TrainingRun:
+def train(arm: Arm, batches: Sequence[Any], clock: Clock) -> TrainingRun:
     """Take a step a batch, of which there must be one; read the device only when all are done."""
     if not batches:
         raise ValueError("no batches to train on")
-    before = applied_steps(step.optimizer)
+    scaler = arm.scaler
+    scaled = scaler.is_enabled()
+    counter = None
+    with suppress(NotShownError):
+        counter = StepCounter(arm.optimizers, scaled=scaled)
     # Scaling a one tells the scale and, unlike `get_scale`, waits for nothing.
-    one = torch.ones((), device=batches[0][1].device)
-    scaled = step.scaler.is_enabled()
+    one = torch.ones((), device=arm.device)
     clock.start()
-    scales, losses = [step.scaler.scale(one)] * scaled, []
-    for images, labels in batches:
-        losses.append(step(images, labels))
-        scales += [step.scaler.scale(one)] * scaled
+    scales, losses = [scaler.scale(one)] * scaled, []
+    for batch in batches:
+        losses.append(arm.step(batch))
+        scales += [scaler.scale(one)] * scaled
     elapsed_s, _ = clock.stop()
-    values = tuple(torch.stack(losses).tolist())
-    applied = applied_steps(step.optimizer)
+    values = tuple(torch.stack([loss.float().reshape(()) for loss in losses]).tolist())
     bad_losses = [f"loss of step {i}" for i, loss in enumerate(values) if not math.isfinite(loss)]
     return TrainingRun(
         losses=values,
         elapsed_s=elapsed_s,
-        skipped_steps=None if applied is None else len(values) - (applied - (before or 0)),
+        skipped_steps=None if counter is None else _skipped(counter.taken(), len(values)),
         scales=tuple(torch.stack(scales).tolist()) if scaled else (),
-        non_finite=(*bad_losses, *non_finite(step.model)),
+        non_finite=(*bad_losses, *non_finite(_models(arm))),
     )
 
 
-def non_finite(model: nn.Module) -> tuple[str, ...]:
+def _skipped(taken: Sequence[int | None], steps: int) -> int | None:
+    """Return how many steps were skipped, of the optimizer of which that is worst."""
+    known = [steps - each for each in taken if each is not None]
+    if len(known) < len(taken):
+        return None
+    return min(known) if min(known) < 0 else max(known)
+
+
+def _models(arm: Arm) -> list[nn.Module]:
+    try:
+        return arm.models
+    except NotShownError:
+        return []
+
+
+def non_finite(models: Sequence[nn.Module]) -> tuple[str, ...]:
     """Return the names of parameters and buffers that hold a NaN or an infinity.
 
     Buffers count: a NaN batch that the scaler skips leaves the parameters alone, and NaN in
     BatchNorm's running mean for good.
     """
-    tensors = [*model.named_parameters(), *model.named_buffers()]
+    tensors = [t for model in models for t in (*model.named_parameters(), *model.named_buffers())]
     return tuple(name for name, tensor in tensors if not bool(tensor.isfinite().all()))
 
 
 def train_pairs(
-    workload: Workload,
-    digits: Digits,
+    make: Callable[[Precision, int], Arm],
     reference: Precision,
     candidate: Precision,
     *,
@@ -114,14 +128,19 @@ def train_pairs(
     clock: Clock,
     progress: Progress | None = None,
 ) -> tuple[SeedPair, ...]:
-    """Train both precisions from each seed's weights over its batches."""
+    """Train both precisions from each seed's weights over its batches.
+
+    `make` returns a fresh arm of a precision and a seed.
+
+    Raises:
+        NotShownError: there is no model to perturb for the control.
+    """
 
     def run(precision: Precision, seed: int, *, perturbed: bool = False) -> TrainingRun:
-        step = workload.step(precision, digits.labels.device, seed)
+        arm = make(precision, seed)
         if perturbed:
-            perturb(step.model, seed)
-        batches = list(islice(digits.batches(workload.batch_size, seed), steps))
-        return train(step, batches, clock)
+            arm.perturb(seed)
+        return train(arm, arm.take(steps), clock)
 
     pairs = []
     for done, seed in enumerate(seeds, start=1):
@@ -131,15 +150,6 @@ def train_pairs(
         if progress is not None:
             progress(done, len(seeds))
     return tuple(pairs)
-
-
-def perturb(model: nn.Module, seed: int) -> None:
-    """Change each weight by about PERTURBATION of itself, as `seed` decides."""
-    noise = torch.Generator().manual_seed(seed)  # of its own: dropout draws from torch's
-    with torch.no_grad():
-        for parameter in model.parameters():
-            drawn = torch.randn(parameter.shape, generator=noise).to(parameter.device)
-            parameter.mul_(1 + PERTURBATION * drawn)
 
 
 def judge(pairs: Sequence[SeedPair], asked: ConvergenceLimits) -> tuple[Verdict, ...]:
@@ -195,18 +205,21 @@ def _equal_loss(
 def _health(pairs: Sequence[SeedPair], asked: ConvergenceLimits) -> tuple[Verdict, ...]:
     candidates = [pair.candidate for pair in pairs]
     runs = [*candidates, *(pair.reference for pair in pairs)]
-    skipped = [run.skipped_steps for run in candidates if run.skipped_steps is not None]
-    # One run that took too many steps must not be hidden by one that skipped as many.
-    worst = min(skipped) if skipped and min(skipped) < 0 else sum(skipped)
     scales = sorted(run.scales[-1] for run in candidates if run.scales)
     extremes = sorted({*scales[:1], *scales[-1:]})
     return (
         finite("finite", sorted({name for run in runs for name in run.non_finite})),
-        skipped_steps(
-            "skipped_steps",
-            worst if len(skipped) == len(candidates) else None,
-            sum(len(run.losses) for run in candidates),
-            asked.max_skipped,
-        ),
+        _skipped_of(candidates, asked),
         *(scale_within("final_scale", each, asked.min_scale, asked.max_scale) for each in extremes),
     )
+
+
+def _skipped_of(runs: Sequence[TrainingRun], asked: ConvergenceLimits) -> Verdict:
+    skipped = [run.skipped_steps for run in runs if run.skipped_steps is not None]
+    if not skipped and not any(run.scales for run in runs):
+        return not_gated("skipped_steps", "unknown", "add the optimizer to `state`")
+    # One run that took too many steps must not be hidden by one that skipped as many.
+    worst = min(skipped) if skipped and min(skipped) < 0 else sum(skipped)
+    known = len(skipped) == len(runs)
+    steps = sum(len(run.losses) for run in runs)
+    return skipped_steps("skipped_steps", worst if known else None, steps, asked.max_skipped)

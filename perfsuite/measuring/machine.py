@@ -6,8 +6,6 @@ from typing import Any
 from perfsuite.devices.choice import choose_device
 from perfsuite.devices.device import Device, Hardware
 from perfsuite.devices.precision import Precision
-from perfsuite.training.data import Digits, load_digits
-from perfsuite.training.workload import WORKLOADS, Workload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +16,6 @@ class Machine:
     hardware: Hardware
     software: dict[str, Any]
     precisions: tuple[Precision, ...]
-    default_workload: Workload
 
     @property
     def amp(self) -> tuple[Precision, ...]:
@@ -30,12 +27,8 @@ class Machine:
         """The precisions that mixed precision is held against."""
         return tuple(precision for precision in self.precisions if not precision.is_amp)
 
-    def load(self, source: str) -> Digits:
-        """Return digits on the device; raises DataError."""
-        return load_digits(source, self.device.place)
 
-
-def machine(wanted: str, workload: str | None) -> Machine:
+def machine(wanted: str) -> Machine:
     """Return the machine with "auto" or a kind of device; DeviceError if that is not there."""
     device = choose_device(wanted)
     return Machine(
@@ -43,5 +36,4 @@ def machine(wanted: str, workload: str | None) -> Machine:
         hardware=device.hardware(),
         software=device.software(),
         precisions=device.precisions,
-        default_workload=WORKLOADS[workload or device.workload],
     )

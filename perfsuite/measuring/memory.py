@@ -1,27 +1,25 @@
 """Memory of a training step: what autograd keeps for backward, and the device's peak."""
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from perfsuite.devices.device import Device, PeakMemory
-from perfsuite.devices.precision import Precision
-from perfsuite.training.step import TrainStep
-from perfsuite.training.workload import Workload
-
-Batches = Sequence[tuple[Tensor, Tensor]]
+from perfsuite.training.arm import Arm
+from perfsuite.training.batches import map_tensors
 
 
-def activation_bytes(step: TrainStep, images: Tensor, labels: Tensor) -> int:
+def activation_bytes(arm: Arm, batch: Any) -> int:
     """Take one step and return the bytes that its forward pass kept for its backward pass.
 
     Counted as the backward pass begins, without branches dropped on the way. Each storage
     counts once, parameters and buffers do not; autocast's copies of the weights do.
     """
-    model = step.model
-    own = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
+    tensors = [t for model in arm.models for t in (*model.parameters(), *model.buffers())]
+    own = {tensor.untyped_storage().data_ptr() for tensor in tensors}
     saved: list[weakref.ref[Tensor]] = []
     counted: list[int] = []
 
@@ -41,24 +39,23 @@ def activation_bytes(step: TrainStep, images: Tensor, labels: Tensor) -> int:
             counted.append(count())
         return kept
 
+    own_storage = map_tensors(torch.clone, batch)  # which may be a view of a whole data set
     with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
-        step(images, labels)
+        arm.step(own_storage)
     return counted[0] if counted else count()  # no backward pass unpacks nothing
 
 
-def peak_memory(
-    workload: Workload, precision: Precision, device: Device, batches: Batches
-) -> PeakMemory | None:
-    """Return a fresh step's peak after half of the batches; None where the device counts none."""
-    half = len(batches) // 2
-    built: list[TrainStep] = []
+def peak_memory(make: Callable[[], Arm], device: Device, *, steps: int) -> PeakMemory | None:
+    """Return a fresh arm's peak after half of its steps; None where the device counts none."""
+    made: list[Arm] = []
+    half = steps // 2
 
-    def take(some: Batches) -> None:
-        for images, labels in some:
-            built[0](images, labels)
+    def take(count: int) -> None:
+        for batch in made[0].take(count):
+            made[0].step(batch)
 
     def warm_up() -> None:
-        built.append(workload.step(precision, device.place, seed=0))
-        take(batches[:half])
+        made.append(make())
+        take(half)
 
-    return device.peak_memory(warm_up, lambda: take(batches[half:]))
+    return device.peak_memory(warm_up, lambda: take(steps - half))

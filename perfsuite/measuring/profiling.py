@@ -31,8 +31,8 @@ def _profile_once(arm: Timeable, device: Device) -> tuple[dict[str, Operator], f
     batches, clock = arm.take(STEPS), device.clock()
     with torch.profiler.profile(activities=device.profiler_activities()) as profiler:
         clock.start()
-        for images, labels in batches:
-            arm.step(images, labels)
+        for batch in batches:
+            arm.step(batch)
         wall_s, _ = clock.stop()
     found = {}
     for each in profiler.key_averages():

@@ -6,9 +6,7 @@ garbage collector rests, and the device is idle at both ends. Every time is in s
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
-
-from torch import Tensor
+from typing import Any, Protocol, runtime_checkable
 
 from perfsuite.devices.device import Clock, Sensor
 from perfsuite.judging.blocks import Block, Turn, resting_collector
@@ -18,26 +16,29 @@ STEADY_WINDOW = 3
 STEADY_TOLERANCE = 0.05
 
 
+@runtime_checkable
 class Timeable(Protocol):
     """What can be timed: an arm, or anything with batches, a step and a way back."""
 
+    label: str  # what it is called
+
     @property
-    def step(self) -> Callable[[Tensor, Tensor], Tensor]:
+    def step(self) -> Callable[[Any], Any]:
         """One training step."""
 
-    def take(self, steps: int) -> list[tuple[Tensor, Tensor]]:
-        """Return the next batches, on the device."""
+    def take(self, steps: int) -> list[Any]:
+        """Return the next batches, ready for the step."""
 
-    def restore(self) -> None:
-        """Go back to the state before any step."""
+    def snapshot(self) -> Callable[[], None]:
+        """Return what goes back to the state of now."""
 
 
 def time_block(arm: Timeable, clock: Clock, steps: int) -> Block:
     """Time `steps` steps of `arm`."""
     batches, step = arm.take(steps), arm.step
     clock.start()
-    for images, labels in batches:
-        step(images, labels)
+    for batch in batches:
+        step(batch)
     wall_s, device_s = clock.stop()
     per_step = None if device_s is None else device_s / steps
     return Block(steps=steps, wall_s=wall_s / steps, device_s=per_step)
@@ -57,13 +58,13 @@ def warm_up(arm: Timeable, clock: Clock, *, steps: int, max_blocks: int = 12) ->
     An arm that never gets there is timed all the same, and says so.
     """
     blocks: list[Block] = []
-    steady = False
+    steady, restore = False, arm.snapshot()
     with resting_collector():
         while not steady and len(blocks) < max_blocks:
             blocks.append(time_block(arm, clock, steps))
             times = [block.step_s for block in blocks]
             steady = is_steady(times, window=STEADY_WINDOW, tolerance=STEADY_TOLERANCE)
-    arm.restore()
+    restore()
     return WarmUp(blocks=tuple(blocks), steady=steady)
 
 

@@ -1,10 +1,10 @@
 """Who says when a block is timed: this process alone, or the other end of a comparison."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Protocol
 
-from perfsuite.judging.blocks import Block, Turn, resting_collector
+from perfsuite.judging.blocks import Block, Turn
 from perfsuite.judging.interleaving import Duet, duet
 
 Show = Callable[[str, int, int], None]  # what is being done, how many parts of it, of how many
@@ -18,8 +18,11 @@ class Turns(Protocol):
     def show(self, what: str, done: int, of: int) -> None:
         """Show progress."""
 
-    def one(self, what: str, turn: Turn, blocks: int) -> tuple[Block, ...]:
-        """Time blocks of one arm: so many, or as many as the other end asks for."""
+    def asked(self, what: str, blocks: int) -> Iterator[int]:
+        """Yield whenever a block of one arm is wanted: so often, or as the other end decides."""
+
+    def gave(self, block: Block) -> None:
+        """Hand over the block that was wanted."""
 
     def two(self, what: str, first: Turn, second: Turn, clear: Callable[[Duet], bool]) -> Duet:
         """Time two arms in turns until `clear`."""
@@ -34,14 +37,14 @@ class Alone:
         self.show = show
         self._budget_s = budget_s
 
-    def one(self, what: str, turn: Turn, blocks: int) -> tuple[Block, ...]:
-        """Time so many blocks."""
-        timed: list[Block] = []
-        with resting_collector():
-            while len(timed) < blocks:
-                timed.append(turn())
-                self.show(f"timing {what}", len(timed), blocks)
-        return tuple(timed)
+    def asked(self, what: str, blocks: int) -> Iterator[int]:
+        """Yield so often."""
+        for index in range(blocks):
+            yield index
+            self.show(f"timing {what}", index + 1, blocks)
+
+    def gave(self, block: Block) -> None:
+        """Keep nothing: who timed it has it."""
 
     def two(self, what: str, first: Turn, second: Turn, clear: Callable[[Duet], bool]) -> Duet:
         """Time both in ABBA order until it is clear, or the budget is spent."""

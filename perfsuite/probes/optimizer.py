@@ -2,151 +2,169 @@
 
 import math
 import statistics
-import warnings
+from collections.abc import Callable
+from types import MethodType
+from typing import Any
 
 import torch
 
 from perfsuite.devices.precision import Precision
-from perfsuite.judging.gates import Verdict
-from perfsuite.probes.gradients import gradients_at_step, norm
-from perfsuite.probes.probe import (
-    Batch,
-    ProbedStep,
-    StepFactory,
-    on_backward,
-    settled,
-    verdict,
-    without_dropout,
-)
-from perfsuite.training.step import applied_steps
+from perfsuite.probes.gradients import gradients_at_step, handed_scale, norm
+from perfsuite.probes.probe import Found, Make, on_backward, probe, settled, without_dropout
+from perfsuite.training.arm import PERTURBATION, Arm, NotShownError
+from perfsuite.training.step import StepCounter, applied_steps
 
 STEPS = 3
 _CANARY_STEPS = 20
 _CANARY_FALL = 0.03
 
 
-def step_count(make_step: StepFactory, precision: Precision, batch: Batch) -> Verdict:
+@probe(
+    wanted="one step of each optimizer a call",
+    remedy="is the optimizer stepped twice, or is every step skipped?",
+)
+def step_count(make: Make, precision: Precision, batch: Any) -> Found:
     """A call must be one step of the optimizer, neither none nor two.
 
     A call after which the scale fell was skipped, as it should be; not all may be.
     """
-    step = settled(make_step(precision), batch)
-    before = applied_steps(step.optimizer) or 0
-    called: list[bool] = []
-    skipped, scale = 0, step.scaler.get_scale()
-    with step.optimizer.register_step_post_hook(lambda *_: called.append(True)):
-        for _ in range(STEPS):
-            step(*batch)
-            skipped += step.scaler.get_scale() < scale
-            scale = step.scaler.get_scale()
-    # An optimizer without a count of its own, such as SGD, is judged by how often it was called.
-    own = applied_steps(step.optimizer)
-    count = len(called) if own is None else own - before
-    remedy = "is the optimizer stepped twice, or is every step skipped?"
-    found = f"{count} optimizer steps in {STEPS} calls"
-    found += f", {skipped} skipped" if skipped else ""
-    good = 0 < count == STEPS - skipped
-    return verdict("step_count", found, "one optimizer step a call", good=good, remedy=remedy)
+    arm = settled(make(precision), batch)
+    optimizers, scaler = arm.optimizers, arm.scaler
+    counter = StepCounter(optimizers, scaled=scaler.is_enabled())
+    skipped, scale = 0, scaler.get_scale()
+    for _ in range(STEPS):
+        arm.step(batch)
+        skipped += scaler.get_scale() < scale
+        scale = scaler.get_scale()
+    counts = {each if each is not None else STEPS - skipped for each in counter.taken()}
+    found = f"{' and '.join(map(str, sorted(counts)))} optimizer steps in {STEPS} calls"
+    found += f" of {len(optimizers)} optimizers" * (len(optimizers) > 1)
+    found += f", {skipped} skipped" * bool(skipped)
+    return Found(found, good=counts == {STEPS - skipped} and skipped < STEPS)
 
 
-def skipped_step(make_step: StepFactory, precision: Precision, batch: Batch) -> Verdict:
+@probe(
+    wanted="a step that overflows is skipped as a whole",
+    remedy="call scaler.step(optimizer) and scaler.update(), and step the scheduler once an"
+    " epoch, or where the scale did not fall, which takes a look at it on the host",
+)
+def skipped_step(make: Make, precision: Precision, batch: Any) -> Found:
     """A step whose gradients overflow must be skipped as a whole, learning rate included.
 
     The overflow is put into the gradient of the model's output, where it comes from in truth:
     the batch may be of any dtype, and BatchNorm's buffers stay clean.
     """
     if not precision.scales_gradients:
-        return verdict("skipped_step", "no scaler", "a scaler in fp16 only", good=True)
-    step = make_step(precision)
-    step(*batch)
+        return Found("no scaler", good=True, wanted="a scaler in fp16 only")
+    arm = make(precision)
+    optimizers, scaler = arm.optimizers, arm.scaler
+    if not scaler.is_enabled():
+        raise NotShownError("add the gradient scaler to `state` of perfsuite.Training")
+    arm.step(batch)
 
     def rates() -> list[float]:
-        return [float(group["lr"]) for group in step.optimizer.param_groups]
+        return [float(group["lr"]) for each in optimizers for group in each.param_groups]
 
-    parameters = [p.detach().clone() for p in step.model.parameters()]
-    count, lr, scale = applied_steps(step.optimizer), rates(), step.scaler.get_scale()
-    with on_backward(step.model, lambda gradient: torch.full_like(gradient, math.inf)):
-        step(*batch)
+    before = {name: each.detach().clone() for name, each in arm.named_parameters().items()}
+    counts, lr, scale = [applied_steps(each) for each in optimizers], rates(), scaler.get_scale()
+    with on_backward(arm, lambda gradient: torch.full_like(gradient, math.inf)):
+        arm.step(batch)
     wrong = [
         f"{name} was changed by a step that overflowed"
-        for (name, now), then in zip(step.model.named_parameters(), parameters, strict=True)
-        if not torch.equal(now.detach(), then)
+        for name, now in arm.named_parameters().items()
+        if not torch.equal(now.detach(), before[name])
     ]
-    if (after := applied_steps(step.optimizer)) != count:
-        said = f"the optimizer counts {after} steps after one that overflowed, {count} before"
-        wrong.append(said)
+    for count, optimizer in zip(counts, optimizers, strict=True):
+        if (after := applied_steps(optimizer)) != count:
+            said = f"the optimizer counts {after} steps after one that overflowed, {count} before"
+            wrong.append(said)
     if (now := rates()) != lr:
         wrong.append(f"the learning rate went from {lr[0]:g} to {now[0]:g}")
-    if not step.scaler.get_scale() < scale:
+    if not scaler.get_scale() < scale:
         wrong.append(f"the scale stayed at {scale:g}")
-    return verdict(
-        "skipped_step",
-        wrong[0] if wrong else "the step was skipped, and the scale reduced",
-        "a step that overflows is skipped as a whole",
-        good=not wrong,
-        remedy="call scaler.step(optimizer) and scaler.update(), and step the scheduler once an"
-        " epoch, or where the scale did not fall, which takes a look at it on the host",
+    return Found(
+        wrong[0] if wrong else "the step was skipped, and the scale reduced", good=not wrong
     )
 
 
-def sgd_canary(make_step: StepFactory, precision: Precision, batch: Batch) -> Verdict:
-    """With plain SGD in place of its optimizer, the step must learn one batch as fp32 does.
+@probe(
+    wanted="0.8 to 1.25 times as fast as fp32, with SGD",
+    remedy="are gradients unscaled before they are clipped and used, and weights cast anew"
+    " in every step?",
+)
+def sgd_canary(make: Make, precision: Precision, batch: Any) -> Found:
+    """With plain SGD for its optimizer's step, the step must learn one batch as fp32 does.
 
     Adam does not care by what factor its gradients are wrong; SGD does. The learning rate is
     one at which the first step would take 3 % off fp32's loss if the loss were linear: at more
     the last bits decide where a run goes. Dropout is off, since its masks on a GPU differ by
-    dtype.
+    dtype. Where fp32 does not even learn like itself from perturbed weights, nothing is judged.
     """
-    rate = _canary_rate(make_step, batch)
+    rate = _canary_rate(make, batch)
     if not math.isfinite(rate):
         return _no_canary("SGD was given no gradient, or no finite one")
-    reference = _canary_losses(make_step(Precision.fp32), rate, batch)
-    found = _canary_losses(make_step(precision), rate, batch)
+    reference = _canary_losses(make(Precision.fp32), rate, batch)
     first, last = reference[0], statistics.fmean(reference[-5:])
     if not first - last > 0.02 * abs(first):  # also where either is NaN
         return _no_canary(f"fp32's loss went from {first:.4g} to {last:.4g}")
+
+    def pace(losses: list[float]) -> float:
+        return (first - statistics.fmean(losses)) / (first - statistics.fmean(reference))
+
+    perturbed = make(Precision.fp32)
+    perturbed.perturb(seed=0)
+    if not 0.9 <= (itself := pace(_canary_losses(perturbed, rate, batch))) <= 1.1:
+        raise NotShownError(
+            f"fp32 learns {itself:.3f} times as fast as itself with weights perturbed by"
+            f" {PERTURBATION:g}: this step is too sensitive to be judged so"
+        )
+    found = _canary_losses(make(precision), rate, batch)
     bad = next((i for i, loss in enumerate(found) if not math.isfinite(loss)), None)
     if bad is not None:
-        ratio, line = math.nan, f"loss {found[bad]} at step {bad}"
-    else:
-        ratio = (first - statistics.fmean(found)) / (first - statistics.fmean(reference))
-        line = f"learns {ratio:.3f} times as fast as fp32"
-    return verdict(
-        "sgd_canary",
-        line,
-        "0.8 to 1.25 times as fast as fp32, with SGD",
-        good=0.8 <= ratio <= 1.25,
-        remedy="are gradients unscaled before they are clipped and used, and weights cast anew"
-        " in every step?",
+        return Found(f"loss {found[bad]} at step {bad}", good=False)
+    ratio = pace(found)
+    return Found(f"learns {ratio:.3f} times as fast as fp32", good=0.8 <= ratio <= 1.25)
+
+
+def _no_canary(found: str) -> Found:
+    remedy = (
+        "nothing to hold it against: is the step right in fp32, is its optimizer in its state,"
+        " and is the batch one that can be learnt?"
     )
+    return Found(found, None, "fp32 learns the batch with SGD", remedy)
 
 
-def _no_canary(found: str) -> Verdict:
-    return verdict(
-        "sgd_canary",
-        found,
-        "fp32 learns the batch with SGD",
-        good=None,
-        remedy="nothing to hold it against: is the step right in fp32, does it use its attribute"
-        " `optimizer`, and is the batch one that can be learnt?",
-    )
+def _with_sgd(arm: Arm, rate: float) -> Arm:
+    """Return the arm with the steps of its optimizers replaced, hooks and scaling as they were."""
+    for optimizer in arm.optimizers:
+        # Public, and what every optimizer of torch wraps its step in: it calls the hooks.
+        step = torch.optim.Optimizer.profile_hook_step(_sgd(rate))
+        optimizer.step = MethodType(step, optimizer)  # type: ignore[method-assign]  # a fresh one's
+    return without_dropout(arm)
 
 
-def _with_sgd(step: ProbedStep, rate: float) -> ProbedStep:
-    step.optimizer = torch.optim.SGD(step.model.parameters(), lr=rate, fused=True)
-    return without_dropout(step)
+def _sgd(rate: float) -> Callable[[Any], None]:
+    @torch.no_grad()
+    def step(optimizer: Any, *_: Any, **__: Any) -> None:
+        optimizer._opt_called = True  # or a scheduler warns that it missed its steps
+        found_inf = getattr(optimizer, "found_inf", None)
+        if found_inf is not None and float(found_inf):
+            return
+        scale = handed_scale(optimizer)
+        for parameter in (p for group in optimizer.param_groups for p in group["params"]):
+            if parameter.grad is not None:
+                parameter.sub_(parameter.grad, alpha=rate / scale)
+
+    return step
 
 
-def _canary_rate(make_step: StepFactory, batch: Batch) -> float:
+def _canary_rate(make: Make, batch: Any) -> float:
     """Return the learning rate, NaN where SGD was given no gradient; it takes no step itself."""
-    step = _with_sgd(make_step(Precision.fp32), 0.0)
-    size = norm(gradients_at_step(step, batch))
-    return _CANARY_FALL * abs(float(step(*batch))) / size**2 if size else math.nan
+    arm = _with_sgd(make(Precision.fp32), 0.0)
+    size = norm(gradients_at_step(arm, batch))
+    return _CANARY_FALL * abs(float(arm.step(batch))) / size**2 if size else math.nan
 
 
-def _canary_losses(step: ProbedStep, rate: float, batch: Batch) -> list[float]:
-    step = _with_sgd(step, rate)
-    with warnings.catch_warnings():
-        # A scheduler of the optimizer that was replaced misses its steps, and says so.
-        warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
-        return [float(step(*batch)) for _ in range(_CANARY_STEPS)]
+def _canary_losses(arm: Arm, rate: float, batch: Any) -> list[float]:
+    arm = _with_sgd(arm, rate)
+    return [float(arm.step(batch)) for _ in range(_CANARY_STEPS)]

@@ -1,100 +1,134 @@
 """What a probe is, and what all of them share.
 
-A probe looks at the structure of a training step. It builds fresh steps with
-`make_step(precision)`, which has to start from the same weights each time, takes some steps on
-one batch, and returns a verdict with one line that says what is wrong.
+A probe looks at the structure of a training step. It builds fresh arms with `make(precision)`,
+which has to start from the same weights each time, takes some steps on one batch, and returns
+what it found.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from perfsuite.devices.precision import Precision
-from perfsuite.judging.gates import Outcome, Verdict
+from perfsuite.judging.gates import Outcome, Verdict, not_gated
+from perfsuite.training.arm import Arm, NotShownError
+from perfsuite.training.batches import named_tensors
 
 MOST_SKIPPED = 8
 
-Batch = tuple[Tensor, Tensor]
-"""Images and labels, on the device."""
+Make = Callable[[Precision], Arm]
 
 
-class ProbedStep(Protocol):
-    """A training step that can be looked into.
+class Found(NamedTuple):
+    """What a probe found."""
 
-    It has to look up its optimizer and its scaler by these names whenever it is called, since a
-    probe may put another optimizer in place.
-    """
-
-    model: nn.Module  # its output is one tensor
-    optimizer: torch.optim.Optimizer
-    scaler: torch.amp.GradScaler  # a disabled one where gradients are not scaled
-
-    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Take one step and return its loss."""
+    figure: str
+    good: bool | None  # None where nothing can be said
+    wanted: str = ""  # in place of what the probe always wants
+    remedy: str = ""  # in place of what the probe always recommends
 
 
-StepFactory = Callable[[Precision], ProbedStep]
-Probe = Callable[[StepFactory, Precision, Batch], Verdict]
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A look at a step, what is wanted of it, and what to do where that is not found."""
+
+    look: Callable[[Make, Precision, Any], Found]
+    wanted: str
+    remedy: str
+
+    @property
+    def name(self) -> str:
+        """The name of its gate, after "probe"."""
+        return self.look.__name__
+
+    def __call__(self, make: Make, precision: Precision, batch: Any) -> Verdict:
+        """Look, and judge; NOT GATED where the training does not show what is looked at."""
+        gate = f"probe {self.name}"
+        try:
+            found = self.look(make, precision, batch)
+        except NotShownError as error:
+            return not_gated(gate, "not looked at", str(error))
+        return Verdict(
+            gate=gate,
+            outcome={True: Outcome.PASS, False: Outcome.FAIL, None: Outcome.INCONCLUSIVE}[
+                found.good
+            ],
+            figure=found.figure,
+            threshold=found.wanted or self.wanted,
+            reason="" if found.good else found.remedy or self.remedy,
+        )
 
 
-def verdict(probe: str, found: str, wanted: str, *, good: bool | None, remedy: str = "") -> Verdict:
-    """Return a probe's verdict, inconclusive where `good` is None; a PASS needs no remedy."""
-    return Verdict(
-        gate=f"probe {probe}",
-        outcome={True: Outcome.PASS, False: Outcome.FAIL, None: Outcome.INCONCLUSIVE}[good],
-        figure=found,
-        threshold=wanted,
-        reason="" if good else remedy,
-    )
+def probe(
+    *, wanted: str, remedy: str
+) -> Callable[[Callable[[Make, Precision, Any], Found]], Probe]:
+    """Make a probe of a function, by whose name it goes."""
+    return lambda look: Probe(look, wanted, remedy)
 
 
-def without_dropout(step: ProbedStep) -> ProbedStep:
-    """Return the step with its dropout layers idle: on a GPU their masks differ by dtype.
+def without_dropout(arm: Arm) -> Arm:
+    """Return the arm with its dropout layers idle: on a GPU their masks differ by dtype.
 
     By their share, since a step may call ``train()``. Dropout that is a function and no layer
     goes on.
     """
-    for module in step.model.modules():
-        if isinstance(module, nn.modules.dropout._DropoutNd):
-            module.p = 0.0
-    return step
+    for model in arm.models:
+        for module in model.modules():
+            if isinstance(module, nn.modules.dropout._DropoutNd):
+                module.p = 0.0
+    return arm
 
 
-def settled(step: ProbedStep, batch: Batch) -> ProbedStep:
-    """Return the step with a scale that no longer overflows, its weights as they were.
+def settled(arm: Arm, batch: Any) -> Arm:
+    """Return the arm with a scale that no longer overflows, its weights as they were.
 
     A scaler starts high and skips a step or two until its scale fits; that is healthy, and no
     step to look at. Nothing is done where gradients are not scaled. A scale that still
     overflows after MOST_SKIPPED steps is left for the probe to find.
     """
-    if not step.scaler.is_enabled():
-        return step
-    before = [parameter.detach().clone() for parameter in step.model.parameters()]
-    scale = step.scaler.get_scale()
+    scaler = arm.scaler
+    if not scaler.is_enabled():
+        return arm
+    before = [parameter.detach().clone() for parameter in arm.parameters()]
+    scale = scaler.get_scale()
     for _ in range(MOST_SKIPPED):
-        step(*batch)
-        if step.scaler.get_scale() >= scale:
+        arm.step(batch)
+        if scaler.get_scale() >= scale:
             break
-        scale = step.scaler.get_scale()
+        scale = scaler.get_scale()
     with torch.no_grad():
-        for parameter, value in zip(step.model.parameters(), before, strict=True):
+        for parameter, value in zip(arm.parameters(), before, strict=True):
             parameter.copy_(value)
-    return step
+    return arm
 
 
-def on_backward(model: nn.Module, see: Callable[[Tensor], Any]) -> RemovableHandle:
-    """Call `see` with the gradient of each output of the model, until the handle is left.
+@contextmanager
+def on_backward(arm: Arm, see: Callable[[Tensor], Any]) -> Iterator[None]:
+    """Call `see` with the gradient of each tensor that a model returns and that has one.
 
     What it returns, if anything, takes the gradient's place.
     """
 
-    def watch(_: nn.Module, __: Any, output: Tensor) -> None:
-        output.register_hook(see)
+    def watch(_: nn.Module, __: Any, output: Any) -> None:
+        for _name, tensor in named_tensors(output):
+            if tensor.requires_grad:
+                tensor.register_hook(see)
 
-    return model.register_forward_hook(watch)
+    with on_forward(arm, watch):
+        yield
+
+
+@contextmanager
+def on_forward(arm: Arm, see: Callable[..., Any]) -> Iterator[None]:
+    """Call `see` with each model, its inputs and its output, whenever it was called."""
+    with ExitStack() as hooks:
+        for model in arm.models:
+            hooks.enter_context(model.register_forward_hook(see))
+        yield
 
 
 def and_more(found: Sequence[str]) -> str:

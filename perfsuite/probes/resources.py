@@ -1,6 +1,7 @@
 """Probes of what a step costs beside its arithmetic: waits for the device, and lost memory."""
 
 import gc
+import math
 from collections.abc import Iterable
 from functools import partial
 from typing import Any
@@ -12,10 +13,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from perfsuite.devices.choice import device_of
 from perfsuite.devices.device import HOST, HostWaitError
 from perfsuite.devices.precision import Precision
-from perfsuite.judging.gates import Verdict
-from perfsuite.probes.probe import Batch, ProbedStep, StepFactory, verdict
+from perfsuite.probes.probe import Found, Make, probe
+from perfsuite.training.arm import Arm, NotShownError
+from perfsuite.training.batches import named_tensors
+from perfsuite.training.snapshot import difference, states_of
 
 _WARM_UP, _MEASURED = 3, 4
+_AGREEING = 3  # steps that have to agree
+_ALIKE = 1e-3  # some kernels of a GPU add in another order each time
 
 
 class HostReads(TorchDispatchMode):
@@ -40,59 +45,94 @@ class HostReads(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def host_waits(make_step: StepFactory, precision: Precision, batch: Batch) -> Verdict:
+@probe(
+    wanted="a step that brings no value to the host",
+    remedy="keep losses on the device, and use a fused optimizer under a GradScaler",
+)
+def host_waits(make: Make, precision: Precision, batch: Any) -> Found:
     """A step must not fetch a value to the host, which makes it wait for the device.
 
     ``item()``, ``float(tensor)`` and ``if tensor`` are seen on any device, copies to the host
     on CUDA only, where they are more than a look at the same memory.
     """
-    step = make_step(precision)
-    step(*batch)  # the first may set up what the others use
+    arm = make(precision)
+    arm.step(batch)  # the first may set up what the others use
     # An optimizer that is not fused keeps its counts of steps on the host, and reads them there.
     # Where the device is the host too, they are told apart by being those counts.
-    counters = [state["step"] for state in step.optimizer.state.values() if "step" in state]
+    states = [state for optimizer in _optimizers(arm) for state in optimizer.state.values()]
+    counters = [state["step"] for state in states if "step" in state]
     counters = [c for c in counters if isinstance(c, Tensor) and c.device == HOST]
-    place = batch[0].device
     try:
-        with device_of(place).host_waits_raise(), HostReads(place, apart_from=counters) as reads:
-            step(*batch)
+        with (
+            device_of(arm.device).host_waits_raise(),
+            HostReads(arm.device, apart_from=counters) as reads,
+        ):
+            arm.step(batch)
         waits = f"{reads.count} fetched" if reads.count else ""
     except HostWaitError as error:
         waits = str(error)
-    return verdict(
-        "host_waits",
+    return Found(
         f"the step waits for the device: {waits}" if waits else "no value is fetched",
-        "a step that brings no value to the host",
         good=not waits,
-        remedy="keep losses on the device, and use a fused optimizer under a GradScaler",
     )
 
 
-def memory_slope(make_step: StepFactory, precision: Precision, batch: Batch) -> Verdict:
+def _optimizers(arm: Arm) -> list[torch.optim.Optimizer]:
+    try:
+        return arm.optimizers
+    except NotShownError:
+        return []
+
+
+@probe(
+    wanted="a step that frees what it allocates",
+    remedy="keep losses out of lists, and leave autocast in every step: it keeps its casts"
+    " of the weights until then",
+)
+def memory_slope(make: Make, precision: Precision, batch: Any) -> Found:
     """Memory must not grow from step to step, by not a single byte.
 
     The tolerance is zero because a healthy step, once warm, frees exactly what it allocates.
     What only waits for the garbage collector does not count. Counted are all of the allocator's
-    bytes on the batch's device, whoever keeps them.
+    bytes on the device, whoever keeps them.
     """
-    made: list[ProbedStep] = []
+    made: list[Arm] = []
 
     def take(steps: int) -> None:
         if not made:  # in the warm-up, whose allocations are watched
-            made.append(make_step(precision))
+            made.append(make(precision))
         for _ in range(steps):
-            made[0](*batch)
+            made[0].step(batch)
         gc.collect()
 
-    device = device_of(batch[0].device)
-    grown = device.growth_bytes(partial(take, _WARM_UP), partial(take, _MEASURED))
-    return verdict(
-        "memory_slope",
-        f"memory grows by {grown / _MEASURED:,.0f} bytes a step"
-        if grown > 0
-        else "memory is steady",
-        "a step that frees what it allocates",
-        good=grown <= 0,
-        remedy="keep losses out of lists, and leave autocast in every step: it keeps its casts"
-        " of the weights until then",
-    )
+    place = next((tensor.device for _, tensor in named_tensors(batch)), HOST)
+    grown = device_of(place).growth_bytes(partial(take, _WARM_UP), partial(take, _MEASURED))
+    steady = grown <= 0
+    each = f"memory grows by {grown / _MEASURED:,.0f} bytes a step"
+    return Found("memory is steady" if steady else each, good=steady)
+
+
+@probe(
+    wanted="two runs from one state that agree",
+    remedy="add what is missing to `state` of perfsuite.Training, or give it a state_dict that"
+    " holds all it changes",
+)
+def restored_state(make: Make, precision: Precision, batch: Any) -> Found:
+    """What is copied before a timing and put back after it must be all that a step changes."""
+    arm = make(precision)
+    arm.step(batch)
+    before, restore = states_of(arm.parts), arm.snapshot()
+    first = [float(arm.step(batch)) for _ in range(_AGREEING)]
+    restore()
+    if (key := difference(before, states_of(arm.parts))) is not None:
+        return Found(f"state{key} is not what it was, once it was put back", good=False)
+    second = [float(arm.step(batch)) for _ in range(_AGREEING)]
+    for at, (then, now) in enumerate(zip(first, second, strict=True), start=1):
+        if not math.isclose(then, now, rel_tol=_ALIKE, abs_tol=_ALIKE) and not (
+            math.isnan(then) and math.isnan(now)
+        ):
+            told = (
+                f"the loss of step {at} was {then:.6g}, and {now:.6g} once the state was put back"
+            )
+            return Found(told, good=False)
+    return Found(f"{_AGREEING} steps were repeated", good=True)

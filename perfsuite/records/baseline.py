@@ -16,7 +16,7 @@ from perfsuite.records.wording import counted, software_changes
 
 _HOW = (
     "run `pytest benchmarks --benchmark-json=run.json` a few times and promote the files:"
-    " `python -m perfsuite promote run.json ...`"
+    " `perfsuite promote run.json ...`"
 )
 
 

@@ -21,9 +21,10 @@ def promote(
     uncommitted changes, or without version control. Raises BaselineError where a run must not
     become a baseline, RunError where a file is not a valid run.
     """
-    if not (suite / FILE_NAME).is_file():
+    if not (suite / FILE_NAME).is_file() and not any(suite.glob("test_*.py")):
         raise BaselineError(
-            f"{suite}: not a suite: it holds no {FILE_NAME}; name the suite's folder with --suite"
+            f"{suite}: not a suite: it holds neither {FILE_NAME} nor a benchmark; name the suite's"
+            " folder with --suite"
         )
     runs = [read_run(path) for path in paths]
     for run in runs:

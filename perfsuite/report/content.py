@@ -126,7 +126,7 @@ def _what(run: Run) -> str:
         f"commit {run.commit[:12]}{', with uncommitted changes' * run.dirty}",
         f"{run.started[:16].replace('T', ' ')} UTC",
     ]
-    for name in ("workload", "data", "batch_size"):
+    for name in ("workload", "data", "batch_size", "samples"):
         found = {str(each.config[name]) for each in run.benchmarks.values() if name in each.config}
         if found:
             parts.append(f"{name.replace('_', ' ')} {' and '.join(sorted(found))}")

@@ -17,6 +17,7 @@ import pytest
 
 from perfsuite.judging.thresholds import FILE_NAME
 from perfsuite.session.benchmark_adapter import PytestBenchmark
+from perfsuite.session.fixtures import uses
 
 MARKERS_THAT_ACT = frozenset(
     ["benchmark", "filterwarnings", "parametrize", "skip", "skipif", "usefixtures", "xfail"]
@@ -57,7 +58,7 @@ def refuse_what_switches_gates_off(
         raise pytest.UsageError("--benchmark-skip leaves nothing for --benchmark-compare to judge")
     for item in items:
         names = getattr(item, "fixturenames", ())
-        if "benchmark" in names and "perf" not in names:
+        if "benchmark" in names and not uses(item):
             raise pytest.UsageError(
                 f"--benchmark-compare: {item.nodeid} does not use the fixture `perf`, so it cannot"
                 " be compared with promoted runs; run it in a separate session"
@@ -71,33 +72,40 @@ def suite_of(config: pytest.Config, ours: Sequence[pytest.Item]) -> Path | None:
     its last benchmark. None if they name none.
 
     Raises:
-        UsageError: they belong to none, or to several.
+        UsageError: they belong to several.
     """
-    suites = set()
-    for item in ours:
-        home = suite_above(item.path)
-        if home is None:
-            raise pytest.UsageError(f"{item.path}: no {FILE_NAME} in its folder or above it")
-        suites.add(home)
+    suites = {suite_of_file(item.path) for item in ours}
     if not ours:
         suites = {home for home in suites_asked_for(config) if (home / "baselines").is_dir()}
     if len(suites) > 1:
         found = ", ".join(sorted(map(str, suites)))
-        raise pytest.UsageError(f"benchmarks of several suites ({found}): run one suite at a time")
+        raise pytest.UsageError(
+            f"benchmarks of several suites ({found}): run one suite at a time, or make them one by"
+            f" a {FILE_NAME}, which may be empty, in the folder that holds them all"
+        )
     return next(iter(suites), None)
 
 
-def suite_above(path: Path) -> Path | None:
-    """Return the folder of the suite that a file belongs to, None if it belongs to none."""
+def suite_of_file(path: Path) -> Path:
+    """Return the folder of a file's suite: the nearest with thresholds.toml, or else its own."""
+    return _suite_above(path) or path.parent
+
+
+def _suite_above(path: Path) -> Path | None:
     return next((folder for folder in path.parents if (folder / FILE_NAME).is_file()), None)
 
 
 def suites_asked_for(config: pytest.Config) -> set[Path]:
-    """Return the folders of the suites that pytest's arguments name, or hold."""
+    """Return the folders of the suites that pytest's arguments name, or hold.
+
+    A folder without thresholds.toml, in it, above it or below it, is one if it is named.
+    """
     suites: set[Path] = set()
     for place, _ in arguments(config):
-        above = suite_above(place / FILE_NAME)
-        suites.update([above] if above is not None else _suites_below(config, place))
+        above = _suite_above(place / FILE_NAME)
+        found = [above] if above is not None else list(_suites_below(config, place))
+        folder = place if place.is_dir() else place.parent
+        suites.update(found or [folder] * (folder != config.rootpath))
     return suites
 
 

@@ -30,7 +30,8 @@ from perfsuite.session.collection import (
 )
 from perfsuite.session.gating_session import GatingSession
 from perfsuite.session.stash import MACHINE
-from perfsuite.training.data import DataError, Digits
+from perfsuite.training.batches import TrainingError
+from perfsuite.training.data import DataError
 from perfsuite.training.workload import Workload
 
 if TYPE_CHECKING:
@@ -43,9 +44,8 @@ _BENCH = pytest.StashKey[Bench]()
 def machine_of(config: pytest.Config) -> Machine:
     """Return what the session runs on."""
     if MACHINE not in config.stash:
-        wanted, workload = config.getoption("perf_device"), config.getoption("perf_workload")
         try:
-            config.stash[MACHINE] = machine(wanted, workload)
+            config.stash[MACHINE] = machine(config.getoption("perf_device"))
         except DeviceError as error:
             raise pytest.UsageError(str(error)) from None
     return config.stash[MACHINE]
@@ -106,7 +106,6 @@ class PerfSession(GatingSession):
         self._machine = machine
         self._thresholds = thresholds
         self._baseline = baseline
-        self._digits: Digits | None = None
 
     def adopt(self, item: pytest.Item) -> None:
         """Give a benchmark its key."""
@@ -126,22 +125,11 @@ class PerfSession(GatingSession):
             Notes(key, markers=markers),
             machine=self._machine,
             workload=workload,
-            digits=self._load(),
             thresholds=self._thresholds,
             turns=Alone(self.status.show, budget_s=self._config.getoption("perf_budget")),
         )
         yield bench
         self.status.clear()
-
-    def _load(self) -> Digits:
-        if self._digits is None:
-            source = self._config.getoption("perf_data")
-            try:
-                with self.status.uncaptured():
-                    self._digits = self._machine.load(source)
-            except DataError as error:
-                pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
-        return self._digits
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
@@ -154,7 +142,9 @@ class PerfSession(GatingSession):
         """Judge a benchmark once its body has run: here, so that the item itself fails."""
         try:
             yield
-        except DataError as error:
+        except DataError as error:  # no other benchmark could have them either
+            pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
+        except TrainingError as error:
             raise pytest.fail.Exception(str(error), pytrace=False) from None
         bench = item.stash.get(_BENCH, None)
         if bench is None:

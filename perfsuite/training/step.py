@@ -1,7 +1,6 @@
 """The training step, written once for every precision."""
 
-import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +12,7 @@ Criterion = Callable[[Tensor, Tensor], Tensor]  # from (logits, labels) to a sca
 
 
 class TrainStep:
-    """One training step: ``step(images, labels) -> loss``.
+    """One training step: ``step((inputs, targets)) -> loss``.
 
     The loss is a detached scalar on the device, so that nothing in the step waits for the
     GPU. That holds for float16 too if the optimizer is a fused one; any other makes
@@ -41,50 +40,56 @@ class TrainStep:
         self.model = model
         self.optimizer = optimizer
         self.criterion = criterion
-        kind, dtype = self.device.type, self.precision.autocast_dtype
-        self.scaler = torch.amp.GradScaler(kind, enabled=self.precision.scales_gradients)
+        self.scaler = self.precision.scaler(self.device)
         # Made once: entering them is all that they cost a step.
         self._flags = backend_flags(self.precision)
-        self._autocast = torch.autocast(kind, dtype=dtype, enabled=self.precision.is_amp)
+        self._autocast = self.precision.autocast(self.device)
 
-    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+    def __call__(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         """Take one step and return its loss."""
+        inputs, targets = batch
         with self._flags:
             self.optimizer.zero_grad(set_to_none=True)
             with self._autocast:
-                loss = self.criterion(self.model(images), labels)
+                loss = self.criterion(self.model(inputs), targets)
             # A disabled scaler hands loss and optimizer through unchanged.
             self.scaler.scale(loss).backward()
             self.scaler.step(self.optimizer)
             self.scaler.update()
         return loss.detach()
 
-    def restorer(self) -> Callable[[], None]:
-        """Copy all that a step changes, random state included; return what goes back to that."""
-        model, optimizer, scaler = (
-            copy.deepcopy(each.state_dict()) for each in (self.model, self.optimizer, self.scaler)
-        )
-        device = device_of(self.device)
-        rng, device_rng = torch.get_rng_state(), device.random_state()
 
-        def restore() -> None:
-            self.model.load_state_dict(model)
-            # A deep copy, since load_state_dict keeps tensors that the next step would change.
-            self.optimizer.load_state_dict(copy.deepcopy(optimizer))
-            self.optimizer.zero_grad(set_to_none=True)
-            self.scaler.load_state_dict(scaler)
-            torch.set_rng_state(rng)
-            if device_rng is not None:
-                device.set_random_state(device_rng)
+class StepCounter:
+    """Counts the steps that optimizers take from now on, in the order in which they are given."""
 
-        return restore
+    def __init__(self, optimizers: Iterable[torch.optim.Optimizer], *, scaled: bool) -> None:
+        self._optimizers = list(optimizers)
+        self._before = [applied_steps(each) or 0 for each in self._optimizers]
+        self._called = [0] * len(self._optimizers)
+        self._scaled = scaled
+        for index, optimizer in enumerate(self._optimizers):
+            optimizer.register_step_post_hook(lambda *_, index=index: self._note(index))
+
+    def _note(self, index: int) -> None:
+        self._called[index] += 1
+
+    def taken(self) -> list[int | None]:
+        """Return how many steps each took; None where that is not known.
+
+        A fused optimizer under a gradient scaler is called every step and decides on the device
+        whether to take it, so that only its own count can tell.
+        """
+        return [self._taken(index) for index in range(len(self._optimizers))]
+
+    def _taken(self, index: int) -> int | None:
+        optimizer = self._optimizers[index]
+        if (counted := applied_steps(optimizer)) is not None:
+            return counted - self._before[index]
+        decides = self._scaled and getattr(optimizer, "_step_supports_amp_scaling", False)
+        return None if decides else self._called[index]
 
 
 def applied_steps(optimizer: torch.optim.Optimizer) -> int | None:
-    """Return how many steps the optimizer took, or None if it keeps no count.
-
-    A fused optimizer under a gradient scaler is called every step and decides on the device
-    whether to take it, so only its own count can tell.
-    """
+    """Return how many steps the optimizer took, or None if it keeps no count."""
     counts = [int(state["step"]) for state in optimizer.state.values() if "step" in state]
     return max(counts) if counts else None

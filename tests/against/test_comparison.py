@@ -49,7 +49,7 @@ def test_what_cannot_be_compared_is_refused_in_one_line(
 def test_arguments_without_a_suite_are_refused_in_one_line(suite: Suite) -> None:
     suite.remove("thresholds.toml")
     found = usage_error(suite.run("--perf-against=HEAD"))
-    assert "compares one suite; the arguments name no folder with a thresholds" in found
+    assert "compares one suite, and the arguments name none" in found
 
 
 def collected(prefix: str = "/usr", key: str = "cpu", **software: str) -> Collected:

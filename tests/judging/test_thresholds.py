@@ -55,7 +55,6 @@ def test_tables_that_match_overlay_in_order(tmp_path: Path) -> None:
         ("[defaults", "cannot be read"),
         ("[default]\n", "unknown table [default]"),
         ("defaults = 3\n", "[defaults] must be a table"),
-        ("[defaults.compare]\nmargin = 0.05\nassumed_spread = 0.0\n", "`convergence`"),
         (DEFAULTS + "[defaults.memory]\nmax_actvation_ratio = 1.0\n", "max_actvation_ratio"),
         (DEFAULTS + "[defaults.memory]\nmax_peak_ratio = -1.0\n", "max_peak_ratio"),
         (DEFAULTS + "[defaults.memory]\nmax_peak_ratio = 0\n", "max_peak_ratio"),
@@ -87,6 +86,13 @@ def test_an_error_in_the_file_is_named(tmp_path: Path, text: str, named: str) ->
     assert "\n" not in message
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ThresholdsError, match="no such file"):
-        load_thresholds(tmp_path / "thresholds.toml", "cpu")
+def test_what_no_file_says_is_built_in(tmp_path: Path) -> None:
+    nothing = load_thresholds(tmp_path / "thresholds.toml", "cpu-of-any-kind")
+    assert nothing == load_thresholds(write(tmp_path, ""), "cpu-of-any-kind")
+    assert nothing.compare.margin == 0.25
+
+
+def test_a_suite_s_own_defaults_go_before_built_in_ones_of_the_hardware(tmp_path: Path) -> None:
+    path = write(tmp_path, "[defaults.compare]\nmargin = 0.1\n")
+    found = load_thresholds(path, "cpu-of-any-kind")
+    assert (found.compare.margin, found.compare.assumed_spread) == (0.1, 0.1)

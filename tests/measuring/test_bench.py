@@ -19,7 +19,7 @@ HELD_BACK = {held_back}
 
 def pytest_configure(config):
     device = FakeTime(held_back=[Spell(start_s=s, end_s=e, speed=0.5) for s, e in HELD_BACK])
-    config.stash[MACHINE] = replace(machine("cpu", None), device=device)
+    config.stash[MACHINE] = replace(machine("cpu"), device=device)
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 from fakes import FakeTime
-from torch import Tensor, nn
+from sabotage import environments as env
+from torch import Tensor
 
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.estimates import SampleError
@@ -25,26 +26,11 @@ from perfsuite.measuring.convergence import (
 from perfsuite.training.data import Digits, load_digits
 from perfsuite.training.model import build_model
 from perfsuite.training.step import TrainStep, applied_steps
-from perfsuite.training.workload import Workload
 
 ASKED = ConvergenceLimits(margin=0.03, max_skipped=0.02, min_scale=2.0**10, max_scale=2.0**24)
 STEPS = 40
 # Without the tutorial's depth and dropout it learns in a second what takes that a minute.
-SMALL = Workload(
-    name="small",
-    make_model=lambda: nn.Sequential(
-        nn.Conv2d(1, 8, 5, 2, bias=False),
-        nn.BatchNorm2d(8),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.Linear(8 * 12 * 12, 10),
-    ),
-    batch_size=16,
-    block_steps=1,
-    convergence_steps=STEPS,
-    convergence_seeds=4,
-    table_images=16,
-)
+SMALL = env.small_workload()
 CPU = torch.device("cpu")
 
 
@@ -57,13 +43,12 @@ def outcomes(verdicts: tuple[Verdict, ...]) -> dict[str, Outcome]:
     return {verdict.gate: verdict.outcome for verdict in verdicts}
 
 
-def pairs_of(digits: Digits, candidate: Precision, steps: int = STEPS) -> tuple[SeedPair, ...]:
+def pairs_of(candidate: Precision, steps: int = STEPS) -> tuple[SeedPair, ...]:
     return train_pairs(
-        SMALL,
-        digits,
+        lambda precision, seed: SMALL.arm(precision, CPU, seed),
         Precision.fp32,
         candidate,
-        seeds=range(SMALL.convergence_seeds),
+        seeds=range(4),
         steps=steps,
         clock=FakeTime().clock(),
     )
@@ -83,8 +68,8 @@ def pair(candidate: TrainingRun, seed: int = 0) -> SeedPair:
 
 
 @pytest.mark.parametrize("precision", [Precision.bf16, Precision.fp16])
-def test_healthy_mixed_precision_passes_every_gate(digits: Digits, precision: Precision) -> None:
-    found = outcomes(judge(pairs_of(digits, precision), ASKED))
+def test_healthy_mixed_precision_passes_every_gate(precision: Precision) -> None:
+    found = outcomes(judge(pairs_of(precision), ASKED))
     scale = {"final_scale": Outcome.PASS} if precision is Precision.fp16 else {}
     assert (
         found
@@ -97,24 +82,22 @@ def test_healthy_mixed_precision_passes_every_gate(digits: Digits, precision: Pr
     )
 
 
-def test_fp32_against_itself_is_equal_to_the_bit(digits: Digits) -> None:
-    for each in pairs_of(digits, Precision.fp32, steps=5):
+def test_fp32_against_itself_is_equal_to_the_bit() -> None:
+    for each in pairs_of(Precision.fp32, steps=5):
         assert each.candidate.losses == each.reference.losses
 
 
-def test_a_doubled_step_fails_though_it_learns_faster(
-    digits: Digits, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_doubled_step_fails_though_it_learns_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     once = TrainStep.__call__
 
-    def twice(step: TrainStep, images: Tensor, labels: Tensor) -> Tensor:
-        loss = once(step, images, labels)
+    def twice(step: TrainStep, batch: tuple[Tensor, Tensor]) -> Tensor:
+        loss = once(step, batch)
         if step.precision is Precision.bf16:
             step.optimizer.step()
         return loss
 
     monkeypatch.setattr(TrainStep, "__call__", twice)
-    pairs = pairs_of(digits, Precision.bf16)
+    pairs = pairs_of(Precision.bf16)
     assert pairs[0].candidate.mean_loss < pairs[0].reference.mean_loss
     assert pairs[0].candidate.skipped_steps == -STEPS
     found = outcomes(judge(pairs, ASKED))
@@ -122,7 +105,7 @@ def test_a_doubled_step_fails_though_it_learns_faster(
     assert found["skipped_steps"] is Outcome.FAIL
 
 
-def test_a_scale_that_overflows_fails(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scale_that_overflows_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     original = TrainStep.__init__
 
     def overflowing(step: TrainStep, *args: object, **kwargs: object) -> None:
@@ -132,16 +115,16 @@ def test_a_scale_that_overflows_fails(digits: Digits, monkeypatch: pytest.Monkey
         )
 
     monkeypatch.setattr(TrainStep, "__init__", overflowing)
-    found = outcomes(judge(pairs_of(digits, Precision.fp16), ASKED))
+    found = outcomes(judge(pairs_of(Precision.fp16), ASKED))
     assert found["skipped_steps"] is Outcome.FAIL
 
 
 def test_a_nan_batch_is_seen_in_the_buffers_it_poisons(digits: Digits) -> None:
     poisoned = digits.images[:16].clone()
     poisoned[0] = math.nan
-    step = SMALL.step(Precision.fp16, CPU, seed=0)
+    arm = SMALL.arm(Precision.fp16, CPU, seed=0)
     healthy = (digits.images[16:32], digits.labels[16:32])
-    left = train(step, [(poisoned, digits.labels[:16]), healthy], FakeTime().clock())
+    left = train(arm, [(poisoned, digits.labels[:16]), healthy], FakeTime().clock())
     # The scaler skipped the step, so the parameters are whole; running_mean is not.
     assert left.scales == (2.0**16, 2.0**15, 2.0**15)
     assert left.skipped_steps is not None
@@ -158,8 +141,8 @@ def test_losses_that_are_not_finite_fail_the_mean_loss_too() -> None:
     assert found["finite"] is Outcome.FAIL
 
 
-def test_the_control_differs_from_the_reference_in_rounding_only(digits: Digits) -> None:
-    for each in pairs_of(digits, Precision.fp32, steps=5):
+def test_the_control_differs_from_the_reference_in_rounding_only() -> None:
+    for each in pairs_of(Precision.fp32, steps=5):
         assert each.control.losses != each.reference.losses
         assert each.control.losses == pytest.approx(each.reference.losses, rel=1e-3)
 
@@ -258,7 +241,7 @@ def test_an_optimizer_without_a_count_is_not_known_to_be_healthy() -> None:
 
 def test_training_on_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="no batches"):
-        train(SMALL.step(Precision.fp32, CPU, seed=0), [], FakeTime().clock())
+        train(SMALL.arm(Precision.fp32, CPU), [], FakeTime().clock())
 
 
 def test_a_plain_sgd_keeps_no_count() -> None:
@@ -268,8 +251,8 @@ def test_a_plain_sgd_keeps_no_count() -> None:
 
 def test_non_finite_names_parameters_and_buffers() -> None:
     model = build_model([[1, 2, 3, 1, 1]])
-    assert non_finite(model) == ()
+    assert non_finite([model]) == ()
     with torch.no_grad():
         dict(model.named_parameters())["0.weight"][0] = math.inf
         dict(model.named_buffers())["1.running_var"][0] = math.nan
-    assert non_finite(model) == ("0.weight", "1.running_var")
+    assert non_finite([model]) == ("0.weight", "1.running_var")

@@ -4,15 +4,18 @@ import gc
 
 import pytest
 import torch
+from sabotage import environments as env
 from torch import Tensor, nn
 
 from perfsuite.devices.choice import device_of
 from perfsuite.devices.precision import Precision
 from perfsuite.measuring.memory import activation_bytes, peak_memory
+from perfsuite.training.arm import Arm
 from perfsuite.training.step import Criterion, TrainStep
-from perfsuite.training.workload import WORKLOADS
+from perfsuite.training.tutorial import tutorial_workload
 
 CPU = torch.device("cpu")
+TINY = tutorial_workload("tiny")
 FLOAT = 4
 
 
@@ -47,7 +50,9 @@ def two_layers() -> nn.Module:
 
 def kept(model: nn.Module, rows: int, criterion: Criterion = total) -> int:
     step = TrainStep(model, torch.optim.SGD(model.parameters(), lr=0.1), criterion=criterion)
-    return activation_bytes(step, torch.rand(rows, 3), torch.zeros(rows, dtype=torch.int64))
+    return activation_bytes(
+        env.arm_of(step), (torch.rand(rows, 3), torch.zeros(rows, dtype=torch.int64))
+    )
 
 
 @pytest.mark.parametrize("rows", [1, 7])
@@ -79,6 +84,13 @@ def test_a_parameter_that_is_kept_does_not_count() -> None:
     assert kept(model, 1) == FLOAT * (3 + 5)
 
 
+def test_a_batch_that_is_a_view_of_all_data_counts_as_much_as_it_is() -> None:
+    model = two_layers()
+    arm = env.arm_of(TrainStep(model, torch.optim.SGD(model.parameters()), criterion=total))
+    data = torch.rand(1000, 3)
+    assert activation_bytes(arm, (data[:7], torch.zeros(7))) == FLOAT * 7 * (3 + 5)
+
+
 def test_the_step_is_taken() -> None:
     model = two_layers()
     before = [parameter.detach().clone() for parameter in model.parameters()]
@@ -87,15 +99,15 @@ def test_the_step_is_taken() -> None:
 
 
 def test_the_same_step_keeps_the_same_again() -> None:
-    step = WORKLOADS["tiny"].step(Precision.bf16, CPU, seed=0)
+    arm = TINY.arm(Precision.bf16, CPU)
     batch = torch.rand(4, 1, 28, 28), torch.zeros(4, dtype=torch.int64)
-    assert activation_bytes(step, *batch) == activation_bytes(step, *batch)
+    assert activation_bytes(arm, batch) == activation_bytes(arm, batch)
 
 
 def per_image(precision: Precision) -> float:
-    step = WORKLOADS["tiny"].step(precision, CPU, seed=0)
+    arm = TINY.arm(precision, CPU)
     few, many = (
-        activation_bytes(step, torch.rand(n, 1, 28, 28), torch.zeros(n, dtype=torch.int64))
+        activation_bytes(arm, (torch.rand(n, 1, 28, 28), torch.zeros(n, dtype=torch.int64)))
         for n in (2, 6)
     )
     return (many - few) / 4
@@ -112,16 +124,17 @@ def test_the_peak_holds_what_is_kept_and_all_of_it_is_freed(precision: Precision
     gpu = device_of(device)
     if precision not in gpu.precisions:
         pytest.skip(f"this GPU has no {precision}")
-    workload = WORKLOADS["tiny"]
-    batches = [
-        (torch.rand(8, 1, 28, 28, device=device), torch.zeros(8, dtype=torch.int64, device=device))
-        for _ in range(4)
-    ]
-    needed = activation_bytes(workload.step(precision, device, seed=0), *batches[0])
-    peak_memory(workload, precision, gpu, batches)  # the first leaves cuBLAS's workspace behind
+
+    def make() -> Arm:
+        return TINY.arm(precision, device)
+
+    arm = make()
+    needed = activation_bytes(arm, arm.take(1)[0])
+    del arm
+    peak_memory(make, gpu, steps=4)  # the first leaves cuBLAS's workspace behind
     gc.collect()
     before = torch.cuda.memory_allocated(device)
-    peak = peak_memory(workload, precision, gpu, batches)
+    peak = peak_memory(make, gpu, steps=4)
     assert peak is not None
     assert torch.cuda.memory_allocated(device) == before
     assert peak.allocated_bytes > needed
@@ -148,5 +161,5 @@ def test_what_is_dropped_on_the_way_does_not_count() -> None:
     for branches in (0, 20):
         model = DropsBranches(branches)
         step = TrainStep(model, torch.optim.SGD(model.parameters(), lr=0.1))
-        kept.add(activation_bytes(step, images, labels))
+        kept.add(activation_bytes(env.arm_of(step), (images, labels)))
     assert len(kept) == 1

@@ -14,7 +14,7 @@ from torch import nn
 from perfsuite.devices.cpu import Cpu
 from perfsuite.measuring.profiling import STEPS, profile
 from perfsuite.records.operators import Operator, Profile, explain, profile_of
-from perfsuite.training.workload import Arm
+from perfsuite.training.arm import Arm
 
 CPU = torch.device("cpu")
 
@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 def in_channels_last(model: Callable[[], nn.Module]) -> Arm:
     healthy = arm(CPU, model)
     order = cycle([(x.to(memory_format=torch.channels_last), y) for x, y in batches(CPU, 0, 8)])
-    return replace(healthy, order=order)
+    return replace(healthy, batches=order)
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,13 @@ from torch import Tensor
 from perfsuite.devices.precision import Precision, backend_flags
 from perfsuite.judging.gates import Outcome
 from perfsuite.probes import dtypes, gradients
-from perfsuite.probes.probe import Batch
 from perfsuite.training.step import TrainStep
 
 
-def test_a_model_that_is_shown_and_not_trained_is_seen(batch: Batch) -> None:
+def test_a_model_that_is_shown_and_not_trained_is_seen(batch: env.Batch) -> None:
     class Shown(TrainStep):
-        def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+        def __call__(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+            images, labels = batch
             trained = env.channels_last()
             with self._autocast:
                 return self.criterion(trained(images), labels).detach()
@@ -28,18 +28,19 @@ def test_a_model_that_is_shown_and_not_trained_is_seen(batch: Batch) -> None:
     assert red(gradients.fresh_gradients(made, Precision.bf16, batch), "there was no backward pass")
 
 
-def test_a_loss_that_is_cast_too_late_is_seen(batch: Batch) -> None:
+def test_a_loss_that_is_cast_too_late_is_seen(batch: env.Batch) -> None:
     class CastLate(steps.LossOutsideAutocast):
-        def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
-            return super().__call__(images, labels).float()
+        def __call__(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+            return super().__call__(batch).float()
 
     verdict = dtypes.loss_dtype(env.factory(CastLate, CPU), Precision.fp16, batch)
     assert red(verdict, "the loss is float16")
 
 
-def test_tf32_in_the_backward_pass_alone_is_seen(batch: Batch) -> None:
+def test_tf32_in_the_backward_pass_alone_is_seen(batch: env.Batch) -> None:
     class BackwardInTF32(TrainStep):
-        def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+        def __call__(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+            images, labels = batch
             with backend_flags(Precision.fp32):
                 loss = self.criterion(self.model(images), labels)
             with backend_flags(Precision.tf32):
@@ -51,7 +52,7 @@ def test_tf32_in_the_backward_pass_alone_is_seen(batch: Batch) -> None:
     assert red(verdict, "float32 is computed as ieee, tf32")
 
 
-def test_a_model_without_convolutions_has_no_memory_format(batch: Batch) -> None:
+def test_a_model_without_convolutions_has_no_memory_format(batch: env.Batch) -> None:
     made = env.factory(TrainStep, CPU, model=env.fresh_leaves)
     verdict = dtypes.memory_format(made, Precision.bf16, batch)
     assert str(verdict).startswith("PASS probe memory_format: no channels_last weights")

@@ -13,12 +13,10 @@ from torch import Tensor
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.gates import Outcome
 from perfsuite.probes import optimizer, registry
-from perfsuite.probes.probe import Batch
 from perfsuite.training.step import TrainStep
-from perfsuite.training.workload import Parameters
 
 
-def sgd(parameters: Parameters) -> torch.optim.Optimizer:
+def sgd(parameters: env.Parameters) -> torch.optim.Optimizer:
     return torch.optim.SGD(parameters, lr=1e-3, fused=True)
 
 
@@ -31,20 +29,20 @@ def sgd(parameters: Parameters) -> torch.optim.Optimizer:
     ids=["once", "twice"],
 )
 def test_an_optimizer_without_a_count_is_counted_by_its_calls(
-    kind: type[TrainStep], found: str, batch: Batch
+    kind: type[TrainStep], found: str, batch: env.Batch
 ) -> None:
     verdict = optimizer.step_count(env.factory(kind, CPU, optimizer=sgd), Precision.bf16, batch)
     assert verdict.figure == found
     assert (verdict.outcome is Outcome.PASS) is (kind is TrainStep)
 
 
-def test_a_step_taken_in_spite_of_an_overflow_is_seen(batch: Batch) -> None:
+def test_a_step_taken_in_spite_of_an_overflow_is_seen(batch: env.Batch) -> None:
     made = env.factory(steps.StepOnScaledGradients, CPU)
     verdict = optimizer.skipped_step(made, Precision.fp16, batch)
     assert red(verdict, "was changed by a step that overflowed")
 
 
-def test_a_scale_that_stays_after_an_overflow_is_seen(batch: Batch) -> None:
+def test_a_scale_that_stays_after_an_overflow_is_seen(batch: env.Batch) -> None:
     class Stubborn(TrainStep):
         def __init__(self, *arguments: Any, **named: Any) -> None:
             super().__init__(*arguments, **named)
@@ -61,9 +59,10 @@ class OwnOptimizer(TrainStep):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self.own = self.optimizer
+        self.own = sgd(self.model.parameters())
 
-    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+    def __call__(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        images, labels = batch
         self.own.zero_grad()
         loss = self.criterion(self.model(images), labels)
         loss.backward()
@@ -74,9 +73,9 @@ class OwnOptimizer(TrainStep):
 class LearnsNothing(TrainStep):
     """Puts the weights back after each step."""
 
-    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+    def __call__(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         before = deepcopy(self.model.state_dict())
-        loss = super().__call__(images, labels)
+        loss = super().__call__(batch)
         self.model.load_state_dict(before)
         return loss
 
@@ -87,7 +86,7 @@ class LearnsNothing(TrainStep):
     ids=["own-optimizer", "nothing-learnt"],
 )
 def test_a_canary_that_does_not_sing_at_fp32_says_nothing_of_the_rest(
-    kind: type[TrainStep], found: str, batch: Batch
+    kind: type[TrainStep], found: str, batch: env.Batch
 ) -> None:
     verdict = optimizer.sgd_canary(env.factory(kind, CPU), Precision.bf16, batch)
     assert verdict.outcome is Outcome.INCONCLUSIVE
@@ -96,12 +95,12 @@ def test_a_canary_that_does_not_sing_at_fp32_says_nothing_of_the_rest(
 
 
 @pytest.mark.parametrize("factor", [0.5, 2.0])
-def test_gradients_off_by_a_factor_turn_the_canary_red(factor: float, batch: Batch) -> None:
+def test_gradients_off_by_a_factor_turn_the_canary_red(factor: float, batch: env.Batch) -> None:
     class Off(TrainStep):
-        def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+        def __call__(self, batch: tuple[Tensor, Tensor]) -> Tensor:
             handle = self.optimizer.register_step_pre_hook(self._scale)
             try:
-                return super().__call__(images, labels)
+                return super().__call__(batch)
             finally:
                 handle.remove()
 

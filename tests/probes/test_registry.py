@@ -11,7 +11,7 @@ from torch import Tensor
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.gates import Outcome
 from perfsuite.probes import registry, resources
-from perfsuite.probes.probe import Batch, Probe
+from perfsuite.probes.probe import Probe
 from perfsuite.probes.registry import PROBES
 from perfsuite.training.step import TrainStep
 
@@ -19,10 +19,10 @@ HEALTHY = (TrainStep, steps.ClippingUnscaledGradients)
 
 
 @pytest.mark.parametrize("kind", HEALTHY, ids=lambda kind: kind.__name__)
-@pytest.mark.parametrize("probe", PROBES, ids=lambda probe: probe.__name__)
+@pytest.mark.parametrize("probe", PROBES, ids=lambda probe: probe.name)
 @pytest.mark.parametrize("precision", [Precision.fp32, Precision.bf16, Precision.fp16])
 def test_a_healthy_step_passes(
-    kind: type[TrainStep], probe: Probe, precision: Precision, batch: Batch
+    kind: type[TrainStep], probe: Probe, precision: Precision, batch: env.Batch
 ) -> None:
     # Clipping reads the scaler's overflow flag on the host, as it must.
     if kind is steps.ClippingUnscaledGradients and probe is resources.host_waits:
@@ -31,7 +31,7 @@ def test_a_healthy_step_passes(
     assert verdict.outcome is Outcome.PASS, str(verdict)
 
 
-def test_all_that_passed_is_one_line_and_what_failed_is_told(batch: Batch) -> None:
+def test_all_that_passed_is_one_line_and_what_failed_is_told(batch: env.Batch) -> None:
     good, bad = (
         [
             registry.run_probe(probe, env.factory(kind, CPU), Precision.bf16, batch)
@@ -40,7 +40,7 @@ def test_all_that_passed_is_one_line_and_what_failed_is_told(batch: Batch) -> No
         for kind in (TrainStep, steps.BackwardUnderAutocast)
     )
     (passed,) = registry.judge_probes(good)
-    assert str(passed) == "PASS probe all: 13 probes passed; required: all probes passed"
+    assert str(passed) == "PASS probe all: 14 probes passed; required: all probes passed"
     assert [each.gate for each in registry.judge_probes(bad)] == ["probe autocast_in_backward"]
     assert registry.judge_probes([])[0].outcome is Outcome.FAIL
 
@@ -56,13 +56,13 @@ def test_all_that_passed_is_one_line_and_what_failed_is_told(batch: Batch) -> No
     ],
     ids=["message", "none"],
 )
-@pytest.mark.parametrize("probe", PROBES, ids=lambda probe: probe.__name__)
+@pytest.mark.parametrize("probe", PROBES, ids=lambda probe: probe.name)
 def test_a_step_that_crashes_is_a_verdict_that_names_it(
-    probe: Probe, error: Exception, told: str, batch: Batch
+    probe: Probe, error: Exception, told: str, batch: env.Batch
 ) -> None:
     class Crashing(TrainStep):
-        def __call__(self, *_: Tensor) -> Tensor:
+        def __call__(self, batch: tuple[Tensor, Tensor]) -> Tensor:  # noqa: ARG002  # as a step is called
             raise error
 
     verdict = registry.run_probe(probe, env.factory(Crashing, CPU), Precision.fp16, batch)
-    assert str(verdict) == f"FAIL probe {probe.__name__}: {told}"
+    assert str(verdict) == f"FAIL probe {probe.name}: {told}"

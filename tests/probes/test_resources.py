@@ -11,21 +11,22 @@ from torch import Tensor
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.gates import Outcome
 from perfsuite.probes import resources
-from perfsuite.probes.probe import Batch
 from perfsuite.training.step import TrainStep
 
 
-def test_an_optimizer_that_reads_its_own_count_waits_for_nothing(batch: Batch) -> None:
+def test_an_optimizer_that_reads_its_own_count_waits_for_nothing(batch: env.Batch) -> None:
     made = env.factory(TrainStep, CPU, optimizer=env.adam_not_fused)
     verdict = resources.host_waits(made, Precision.bf16, batch)
     assert verdict.outcome is Outcome.PASS, str(verdict)
 
 
 @pytest.mark.parametrize("read", [float, bool, Tensor.item], ids=["float", "bool", "item"])
-def test_every_way_to_fetch_a_value_counts(read: Callable[[Tensor], object], batch: Batch) -> None:
+def test_every_way_to_fetch_a_value_counts(
+    read: Callable[[Tensor], object], batch: env.Batch
+) -> None:
     class Reads(TrainStep):
-        def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
-            loss = super().__call__(images, labels)
+        def __call__(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+            loss = super().__call__(batch)
             read(loss)
             return loss
 
@@ -36,8 +37,8 @@ def test_every_way_to_fetch_a_value_counts(read: Callable[[Tensor], object], bat
 class KeepsLosses(TrainStep):
     """Keeps each loss: one float32 a step."""
 
-    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
-        loss = super().__call__(images, labels)
+    def __call__(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        loss = super().__call__(batch)
         self.kept = [*getattr(self, "kept", []), loss]
         return loss
 
@@ -45,9 +46,9 @@ class KeepsLosses(TrainStep):
 class KeepsGraphs(TrainStep):
     """Keeps each step's activations, by a graph that no backward pass has freed."""
 
-    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
-        self.kept = [*getattr(self, "kept", []), self.model(images)]
-        return super().__call__(images, labels)
+    def __call__(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        self.kept = [*getattr(self, "kept", []), self.model(batch[0])]
+        return super().__call__(batch)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +56,7 @@ class KeepsGraphs(TrainStep):
 )
 @pytest.mark.parametrize("precision", [Precision.fp32, Precision.bf16, Precision.fp16])
 def test_what_a_step_keeps_is_counted_to_the_byte(
-    kind: type[TrainStep], least: int, precision: Precision, batch: Batch
+    kind: type[TrainStep], least: int, precision: Precision, batch: env.Batch
 ) -> None:
     verdict = resources.memory_slope(env.factory(kind, CPU), precision, batch)
     assert red(verdict, "bytes a step")
@@ -63,12 +64,12 @@ def test_what_a_step_keeps_is_counted_to_the_byte(
     assert grown == 4 if kind is KeepsLosses else grown >= least
 
 
-def test_garbage_that_waits_for_its_collector_is_no_growth(batch: Batch) -> None:
+def test_garbage_that_waits_for_its_collector_is_no_growth(batch: env.Batch) -> None:
     class Cyclic(TrainStep):
-        def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
-            cycle: list[Any] = [images.clone()]
+        def __call__(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+            cycle: list[Any] = [batch[0].clone()]
             cycle.append(cycle)
-            return super().__call__(images, labels)
+            return super().__call__(batch)
 
     verdict = resources.memory_slope(env.factory(Cyclic, CPU), Precision.fp32, batch)
     assert verdict.outcome is Outcome.PASS, str(verdict)

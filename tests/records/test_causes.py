@@ -17,7 +17,7 @@ from itertools import repeat
 import torch
 
 from perfsuite.devices.precision import Precision
-from perfsuite.training.workload import Arm
+from perfsuite.training.arm import Arm
 
 
 def test_a(perf):
@@ -25,9 +25,9 @@ def test_a(perf):
     products = int(os.environ.get("PRODUCTS", "2"))
     arm = Arm(
         precision=Precision.fp32,
-        step=lambda images, labels: [torch.mm(ones, ones) for _ in range(products)],
-        order=repeat((ones, ones)),
-        restore=lambda: None,
+        step=lambda batch: [torch.mm(ones, ones) for _ in range(products)],
+        batches=repeat((ones, ones)),
+        device=perf.device,
     )
     perf.timed([0.01 * products] * 5)
     perf.metric("step_s", 0.01 * products, unit="s", better="lower")

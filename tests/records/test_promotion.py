@@ -240,9 +240,15 @@ def test_the_command_says_what_it_promoted(
     [
         (["gone.json", "--suite=."], "gone.json: cannot be read: No such file or directory"),
         (["runs", "--suite=."], "runs: cannot be read: Is a directory"),
-        (["runs/run.json"], "benchmarks: not a suite: it holds no thresholds.toml; name the"),
-        (["runs/run.json", "--suite=runs"], "runs: not a suite: it holds no thresholds.toml"),
-        (["runs/run.json", "--suite=gone"], "gone: not a suite: it holds no thresholds.toml"),
+        (["runs/run.json"], "benchmarks: not a suite: it holds neither thresholds.toml nor"),
+        (
+            ["runs/run.json", "--suite=runs"],
+            "runs: not a suite: it holds neither thresholds.toml nor",
+        ),
+        (
+            ["runs/run.json", "--suite=gone"],
+            "gone: not a suite: it holds neither thresholds.toml nor",
+        ),
         (["runs/run.json", "--suite=."], "commit and run again, or --allow-dirty"),
     ],
     ids=["no-file", "a-folder", "no-default-suite", "no-suite", "no-folder", "dirty"],

@@ -1,6 +1,7 @@
 """Arms that a process of a study is sent instead of training: the time of a step is given."""
 
 import time
+from collections.abc import Callable
 from itertools import repeat
 
 import torch
@@ -16,6 +17,8 @@ NOW_S = [0.0]
 class SteppedArm:
     """An arm whose steps take a time of their own; it may fail at one, or hang."""
 
+    label = "stepped"
+
     def __init__(
         self, seed: int, *, step_s: float = 0.001, fails_at: int = -1, hangs: bool = False
     ) -> None:
@@ -23,10 +26,10 @@ class SteppedArm:
         if fails_at == 0:
             raise ValueError(f"no arm for seed {seed}")
 
-    def take(self, steps: int) -> list[tuple[Tensor, Tensor]]:
-        return list(repeat((NOTHING, NOTHING), steps))
+    def take(self, steps: int) -> list[Tensor]:
+        return list(repeat(NOTHING, steps))
 
-    def step(self, images: Tensor, labels: Tensor) -> Tensor:  # noqa: ARG002  # as a step is called
+    def step(self, batch: Tensor) -> Tensor:  # noqa: ARG002  # as a step is called
         self.steps += 1
         if self.steps == self.fails_at:
             raise RuntimeError("out of memory")
@@ -35,8 +38,8 @@ class SteppedArm:
         NOW_S[0] += self.step_s
         return NOTHING
 
-    def restore(self) -> None:
-        pass
+    def snapshot(self) -> Callable[[], None]:
+        return lambda: None
 
 
 def make_arm(

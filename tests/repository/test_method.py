@@ -16,10 +16,10 @@ from perfsuite.judging import stopping
 from perfsuite.judging.estimates import Estimate, SampleError, paired_ratio, predicted_ratio
 from perfsuite.judging.thresholds import load_thresholds
 from perfsuite.measuring import profiling, timing
-from perfsuite.measuring.convergence import PERTURBATION
 from perfsuite.probes.registry import PROBES
 from perfsuite.records import history, operators
-from perfsuite.training.workload import WORKLOADS
+from perfsuite.training.arm import PERTURBATION
+from perfsuite.training.tutorial import tutorial_workload
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "method.md"
@@ -30,7 +30,7 @@ PROSE = re.sub(r"<!-- (\S+): begin -->.*?<!-- \1: end -->", "", TEXT, flags=re.D
 PROSE = re.sub(r"\s+", " ", PROSE)
 
 DEFAULT, CPU = (load_thresholds(ROOT / "benchmarks" / "thresholds.toml", k) for k in ("", "cpu-x"))
-TUTORIAL, TINY = WORKLOADS["tutorial"], WORKLOADS["tiny"]
+TUTORIAL, TINY = tutorial_workload("tutorial"), tutorial_workload("tiny")
 CONFIDENCE = DEFAULT.against.confidence
 AT_EACH_LOOK = stopping.at_each_look(CONFIDENCE)
 ALPHA = DEFAULT.convergence.alpha

@@ -1,5 +1,6 @@
 """Every command of README.md is run, as it stands there, and every link leads somewhere."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -8,23 +9,21 @@ from pathlib import Path
 
 import projects
 import pytest
-import torch
 
-import perfsuite
 from perfsuite.judging.thresholds import load_thresholds
-from perfsuite.training.cfg import TUTORIAL_CFG, scale_width
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^\$ (.+)$", README, flags=re.MULTILINE)
 BY_CI = ("make bench", "make test")
+BY_A_NEW_USER = ("pip install", "perfsuite init")  # see tests/test_starting.py
 
 # A step takes as long as it says, on a clock of its own: a real one may stall on a busy machine.
 MYNET = """
 NOW_S = [0.0]
 
 
-def step(images, labels):
+def step(batch):
     NOW_S[0] += 0.002
 """
 SUITE = """
@@ -34,13 +33,13 @@ import mynet
 import torch
 
 from perfsuite.devices.cpu import HostClock
-from perfsuite.training.workload import Arm
+from perfsuite.training.arm import Arm
 
 
 def test_step_time(perf, precision):
     perf.clock = HostClock(lambda: mynet.NOW_S[0])
-    order = repeat((torch.empty(1), torch.empty(1)))
-    arm = Arm(precision=precision, step=mynet.step, order=order, restore=lambda: None)
+    batches = repeat(torch.empty(1))
+    arm = Arm(precision=precision, step=mynet.step, batches=batches, device=perf.device)
     blocks = perf.time(perf.warm(arm), blocks=4)
     perf.metric("step_s", min(block.step_s for block in blocks), unit="s", better="lower")
 """
@@ -62,7 +61,7 @@ OPTIONS = (
 
 
 # What is no business of CI, in two shells that need not wait for each other.
-ACTIVATE, *OTHERS = [each for each in COMMANDS if not each.startswith(BY_CI)]
+ACTIVATE, *OTHERS = [each for each in COMMANDS if not each.startswith(BY_CI + BY_A_NEW_USER)]
 COMPARISONS = [each for each in OTHERS if "--perf-against" in each]
 REST = [each for each in OTHERS if each not in COMPARISONS]
 
@@ -147,44 +146,38 @@ def test_every_option_is_told(tmp_path: Path) -> None:
     assert options == set(re.findall(r"`(--perf-[a-z-]+)", README))
 
 
-WORKLOAD_MODEL = """
+MINE = """
+import torch
 from torch import nn
 
 
-def build_my_model():
-    return nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 10))
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 10))
+
+    def forward(self, images):
+        return self.layers(images)
 
 
-"""
-AROUND = """
-import torch
+build_model = Model
 
-torch.set_num_threads(1)
-images, labels = torch.rand(4, 1, 28, 28), torch.arange(4)
-"""
-MAKE_STEP = """
 
-def make_step(precision):
-    torch.manual_seed(0)
-    model = build_model(TUTORIAL_CFG)
-    return TrainStep(model, torch.optim.Adam(model.parameters(), fused=True), precision=precision)
-
+def load_batches(seed):
+    draw = torch.Generator().manual_seed(seed)
+    return [{"image": torch.rand(8, 1, 28, 28, generator=draw), "label": torch.arange(8)}]
 """
 
 
-def test_the_snippets_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    # An eighth of the width: the whole network takes seconds a step on a CPU.
-    monkeypatch.setattr(perfsuite, "TUTORIAL_CFG", scale_width(TUTORIAL_CFG, 8))
-    workload, step, probes = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    names: dict[str, object] = {}
-    exec(WORKLOAD_MODEL + workload, names)
-    # A fixture is called by pytest alone; what it returns is what counts.
-    mine = names["workload"]._get_wrapped_function()()  # type: ignore[attr-defined]  # pytest's
-    assert mine.name == "mine"
-    assert mine.make_model()(torch.rand(2, 1, 28, 28)).shape == (2, 10)
-    if not torch.cuda.is_available():  # and fp16 takes a minute on a CPU
-        step = step.replace(".cuda()", "").replace("fp16", "bf16")
-        probes = probes.replace("fp16", "bf16").replace("in PROBES:", "in PROBES[:2]:")
-    exec(AROUND + step, names)
-    assert names["loss"].isfinite()  # type: ignore[attr-defined]  # a tensor
-    exec(AROUND + "from perfsuite import *\n" + MAKE_STEP + probes, names)
+@pytest.mark.slow
+def test_the_snippets_run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("PYTEST_XDIST")]:
+        monkeypatch.delenv(name)
+    workload, compare = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    pytester.makepyfile(mine=MINE, conftest=workload)
+    ones = "import torch\n\nold_kernel = new_kernel = torch.exp\nx = torch.ones(1000)\n\n\n"
+    pytester.makepyfile(test_kernel=ones + compare.replace("minimum=1.1", "minimum=0.01"))
+    pytester.makepyfile(test_probes="from perfsuite.benchmarks import test_amp_probes\n")
+    result = pytester.runpytest_subprocess("--perf-device=cpu", "--perf-budget=1")
+    assert result.ret == 0, result.stdout.str()
+    result.stdout.fnmatch_lines(["PASS *probes*fp32* 14 probes passed*"])

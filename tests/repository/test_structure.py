@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import perfsuite
+import perfsuite.benchmarks
 from perfsuite.__main__ import main
 
 PACKAGE = Path(perfsuite.__file__).parent
@@ -27,11 +28,22 @@ FLOORS = (
     "probes",
     "session",
     "against",
+    "starting",
     "plugin",
     "__main__",
     "__init__",
+    "benchmarks",
 )
-WITHOUT_TORCH = ("judging", "records", "report", "session", "against", "plugin", "__main__")
+WITHOUT_TORCH = (
+    "judging",
+    "records",
+    "report",
+    "session",
+    "against",
+    "starting",
+    "plugin",
+    "__main__",
+)
 WITHOUT_PYTEST = ("judging", "records", "report", "devices", "training", "measuring", "probes")
 # The process of a side, and what it shares with a session of one tree, train; and so does the
 # session of one tree, which is loaded only once there is something to train.
@@ -184,19 +196,21 @@ def test_a_file_is_read_in_five_minutes(path: Path) -> None:
 
 
 def test_public_names() -> None:
-    assert perfsuite.__all__ == [
+    assert sorted(perfsuite.__all__, key=lambda name: (not name.isupper(), name)) == [
         "PROBES",
         "TUTORIAL_CFG",
-        "WORKLOADS",
         "Arm",
         "Bench",
         "CfgError",
+        "CheckedStep",
         "Duet",
         "Estimate",
         "Precision",
         "PrecisionError",
         "SeedPair",
         "TrainStep",
+        "Training",
+        "TrainingError",
         "TrainingRun",
         "Verdict",
         "Workload",
@@ -204,6 +218,7 @@ def test_public_names() -> None:
         "at_least",
         "at_most",
         "build_model",
+        "doubled",
         "finite",
         "judge_probes",
         "judge_twice",
@@ -213,6 +228,8 @@ def test_public_names() -> None:
         "run_probe",
         "train",
         "train_pairs",
+        "tutorial_workload",
+        "workload",
     ]
     assert all(hasattr(perfsuite, name) for name in perfsuite.__all__)
     assert dir(perfsuite) == sorted(perfsuite.__all__)
@@ -222,7 +239,9 @@ def test_public_names() -> None:
 def test_a_benchmark_file_needs_public_names_alone(path: Path) -> None:
     assert {name for name in imported(path) if name.startswith("perfsuite")} <= {
         "perfsuite",
+        "perfsuite.benchmarks",
         *(f"perfsuite.{name}" for name in perfsuite.__all__),
+        *(f"perfsuite.benchmarks.{name}" for name in perfsuite.benchmarks.__all__),
     }
 
 
@@ -242,6 +261,7 @@ def test_options_of_pytest(pytestconfig: pytest.Config) -> None:
 @pytest.mark.parametrize(
     ("command", "options"),
     [
+        ("init", {"DIR"}),
         ("promote", {"RUN.json", "--suite", "--replace", "--allow-dirty"}),
         ("history", {"DIR", "--hardware", "--output"}),
         ("report", {"RUN.json", "--output"}),

@@ -251,7 +251,7 @@ def test_the_slowdown_is_a_share_of_the_step(monkeypatch: pytest.MonkeyPatch) ->
     readings = iter([10.0, 12.0, 12.5, 13.1])
     monkeypatch.setattr("time.perf_counter", lambda: next(readings))
     wait = slowed(arm, 0.5, "cpu")
-    wait(*arm.take(1)[0])
+    wait(arm.take(1)[0])
     # From 10 to 12 s is the step; half as long again ends at 13 s, seen at 13.1 s.
     assert next(readings, None) is None
 

@@ -1,92 +1,66 @@
 """The catalogue: what can be wrong with mixed precision, and the gate that must see it."""
 
-from collections.abc import Mapping
-
 from perfsuite.devices.precision import Precision
 from perfsuite.probes.dtypes import layer_dtypes, memory_format
 from perfsuite.probes.optimizer import sgd_canary, step_count
-from perfsuite.probes.registry import PROBES
 from perfsuite.probes.resources import host_waits, memory_slope
 from perfsuite.training.step import TrainStep
 from sabotage import environments as env
 from sabotage import graphs, speed, steps
 from sabotage.environments import in_a_region, probed, together, trained
-from sabotage.row import CatalogueRow
-
-
-def _probe_row(
-    number: int,
-    plant: str,
-    kind: type[TrainStep],
-    precision: Precision,
-    because: Mapping[str, str],
-    *,
-    twin: type[TrainStep] = TrainStep,
-) -> CatalogueRow:
-    """Return a row whose bug is in the step, and whose gates are all probes."""
-    probes = [_PROBES[gate] for gate in because]
-    return CatalogueRow(
-        number=number,
-        plant=plant,
-        because=because,
-        healthy=probed(twin, precision, *probes),
-        planted=probed(kind, precision, *probes),
-    )
-
-
-_PROBES = {f"probe {probe.__name__}": probe for probe in PROBES}
+from sabotage.row import CatalogueRow, probe_row
 
 ROWS: tuple[CatalogueRow, ...] = (
-    _probe_row(
+    probe_row(
         1,
         "autocast is missing",
         steps.WithoutAutocast,
         Precision.bf16,
         {"probe layer_dtypes": "computed in float32"},
     ),
-    _probe_row(
+    probe_row(
         2,
         "the backward pass runs under autocast",
         steps.BackwardUnderAutocast,
         Precision.bf16,
         {"probe autocast_in_backward": "autocast is on in it"},
     ),
-    _probe_row(
+    probe_row(
         3,
         "float16 without a scaler",
         steps.WithoutScaler,
         Precision.fp16,
         {"probe loss_scale": "are 1 times fp32's"},
     ),
-    _probe_row(
+    probe_row(
         4,
         "the optimizer steps on scaled gradients",
         steps.StepOnScaledGradients,
         Precision.fp16,
         {"probe gradients": "e+04 times fp32's gradients", "probe sgd_canary": "at step"},
     ),
-    _probe_row(
+    probe_row(
         5,
         "scaler.scale is left out",
         steps.WithoutScale,
         Precision.fp16,
         {"probe step_count": "your script did not use scaler.scale"},
     ),
-    _probe_row(
+    probe_row(
         5,
         "scaler.step is left out",
         steps.WithoutScalerStep,
         Precision.fp16,
         {"probe step_count": "raised AssertionError: No inf checks were recorded"},
     ),
-    _probe_row(
+    probe_row(
         6,
         "scaler.update is left out",
         steps.WithoutUpdate,
         Precision.fp16,
         {"probe step_count": "raised RuntimeError: step() has already been called"},
     ),
-    _probe_row(
+    probe_row(
         7,
         "gradients are clipped before they are unscaled",
         steps.ClippingScaledGradients,
@@ -114,14 +88,14 @@ ROWS: tuple[CatalogueRow, ...] = (
             trained(steps.DoubleStep, Precision.bf16, "mean_loss", "skipped_steps"),
         ),
     ),
-    _probe_row(
+    probe_row(
         9,
         "gradients are never cleared",
         steps.WithoutZeroGrad,
         Precision.fp16,
         {"probe fresh_gradients": "left from the step before"},
     ),
-    _probe_row(
+    probe_row(
         10,
         "gradients are zeroed, not freed",
         steps.ZeroedGradients,
@@ -142,7 +116,7 @@ ROWS: tuple[CatalogueRow, ...] = (
             trained(steps.HalfModel, Precision.fp16, "finite", optimizer=env.adam_not_fused),
         ),
     ),
-    _probe_row(
+    probe_row(
         12,
         "the loss is computed outside autocast",
         steps.LossOutsideAutocast,
@@ -192,7 +166,7 @@ ROWS: tuple[CatalogueRow, ...] = (
         healthy=trained(TrainStep, Precision.fp16, "finite"),
         planted=trained(TrainStep, Precision.fp16, "finite", nan_at=20),
     ),
-    _probe_row(
+    probe_row(
         18,
         "the loss is read in every step",
         steps.LossOnTheHost,
@@ -206,14 +180,14 @@ ROWS: tuple[CatalogueRow, ...] = (
         healthy=probed(TrainStep, Precision.fp16, host_waits),
         planted=probed(TrainStep, Precision.fp16, host_waits, optimizer=env.adam_not_fused),
     ),
-    _probe_row(
+    probe_row(
         20,
         "the fp32 arm computes in TF32",
         steps.TF32InAnFp32Arm,
         Precision.fp32,
         {"probe arithmetic": "float32 is computed as tf32"},
     ),
-    _probe_row(
+    probe_row(
         21,
         "the old and the new API of TF32 are mixed",
         steps.MixedApis,
@@ -231,7 +205,7 @@ ROWS: tuple[CatalogueRow, ...] = (
     CatalogueRow(
         number=23,
         plant="an epoch ends with a ragged batch",
-        because={"batches": "a ragged batch: 5 images"},
+        because={"batches": "batches of changing shape"},
         healthy=speed.an_epoch(last=env.BATCH_SIZE),
         planted=speed.an_epoch(last=5),
     ),
@@ -265,7 +239,7 @@ ROWS: tuple[CatalogueRow, ...] = (
         planted=in_a_region(probed(graphs.GraphedWithCache, Precision.bf16, sgd_canary)),
         needs_cuda=True,
     ),
-    _probe_row(
+    probe_row(
         26,
         "the backward pass of a compiled model runs under autocast",
         graphs.CompiledBackwardUnderAutocast,
@@ -289,12 +263,19 @@ ROWS: tuple[CatalogueRow, ...] = (
         healthy=speed.fed(wait_s=0.0),
         planted=speed.fed(wait_s=0.02),
     ),
-    _probe_row(
+    probe_row(
         29,
         "the learning rate goes on after a skipped step",
         steps.ScheduledAnyway,
         Precision.fp16,
         {"probe skipped_step": "the learning rate went from"},
         twin=steps.ScheduledIfTaken,
+    ),
+    probe_row(
+        30,
+        "a step changes what is not in its state",
+        steps.HiddenState,
+        Precision.bf16,
+        {"probe restored_state": "once the state was put back"},
     ),
 )

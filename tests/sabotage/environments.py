@@ -1,10 +1,9 @@
 """What a step is put into: models, factories, training runs, and regions that are never left."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from itertools import islice
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,13 +12,18 @@ from perfsuite.devices.choice import device_of
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.gates import Verdict
 from perfsuite.judging.thresholds import ConvergenceLimits
-from perfsuite.measuring.convergence import SeedPair, TrainingRun, judge, perturb, train
-from perfsuite.probes.probe import Batch, Probe, StepFactory
+from perfsuite.measuring.convergence import SeedPair, TrainingRun, judge, train
+from perfsuite.probes.probe import Make, Probe
 from perfsuite.probes.registry import run_probe
+from perfsuite.training.arm import Arm
 from perfsuite.training.data import Digits, load_digits
 from perfsuite.training.model import build_model
+from perfsuite.training.snapshot import parts_of
 from perfsuite.training.step import Criterion, TrainStep
-from perfsuite.training.workload import Parameters
+from perfsuite.training.workload import Training, Workload
+
+Batch = tuple[Tensor, Tensor]
+Parameters = Iterable[nn.Parameter]
 
 Check = Callable[[torch.device], tuple[Verdict, ...]]
 """From a device to the verdicts of the gates that were asked."""
@@ -108,6 +112,30 @@ def batches(device: torch.device, seed: int, steps: int) -> list[Batch]:
     return list(islice(digits(device).batches(BATCH_SIZE, seed), steps))
 
 
+def arm_of(step: TrainStep) -> Arm:
+    """Return an arm of a step, all of whose parts are in its state."""
+    parts = [step.model, step.optimizer, step.scaler, *vars(step).get("schedules", ())]
+    return Arm(
+        precision=step.precision,
+        device=step.device,
+        step=step,
+        batches=iter(()),
+        parts=parts_of(parts),
+    )
+
+
+def small_workload() -> Workload:
+    """Return a workload of one convolution, which learns fast."""
+
+    def make(precision: Precision, device: torch.device, seed: int) -> Training:
+        model = one_convolution().to(device)
+        step = TrainStep(model, adam(model.parameters()), precision=precision)
+        batches = digits(device).batches(BATCH_SIZE, seed)
+        return Training(step=step, batches=batches, state=[model, step.optimizer, step.scaler])
+
+    return Workload(name="small", make=make, block_steps=1)
+
+
 def factory(
     kind: type[TrainStep],
     device: torch.device,
@@ -116,13 +144,14 @@ def factory(
     optimizer: Callable[[Parameters], torch.optim.Optimizer] = adam,
     criterion: Criterion = nn.functional.cross_entropy,
     seed: int = 0,
-) -> StepFactory:
-    def make_step(precision: Precision) -> TrainStep:
+) -> Make:
+    def make(precision: Precision) -> Arm:
         torch.manual_seed(seed)
         made = model().to(device)
-        return kind(made, optimizer(made.parameters()), precision=precision, criterion=criterion)
+        step = kind(made, optimizer(made.parameters()), precision=precision, criterion=criterion)
+        return arm_of(step)
 
-    return make_step
+    return make
 
 
 def probed(
@@ -185,7 +214,7 @@ def _right(
     perturbed: bool,
 ) -> TrainingRun:
     """Train right steps at fp32, which many rows are held against."""
-    step = factory(
+    arm = factory(
         TrainStep,
         device,
         model=one_convolution,
@@ -194,12 +223,12 @@ def _right(
         seed=seed,
     )(Precision.fp32)
     if perturbed:
-        perturb(step.model, seed)
-    return _train(step, batches(device, seed, STEPS), device)
+        arm.perturb(seed)
+    return _train(arm, batches(device, seed, STEPS), device)
 
 
-def _train(step: Any, fed: list[Batch], device: torch.device) -> TrainingRun:
-    return train(step, fed, device_of(device).clock())
+def _train(arm: Arm, fed: list[Batch], device: torch.device) -> TrainingRun:
+    return train(arm, fed, device_of(device).clock())
 
 
 def _poisoned(given: Sequence[Batch], at: int | None) -> list[Batch]:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from perfsuite.devices.precision import backend_flags
+from perfsuite.training.snapshot import parts_of, snapshot
 from perfsuite.training.step import TrainStep
 from sabotage.steps import BackwardUnderAutocast
 
@@ -41,7 +42,8 @@ class Graphed(TrainStep):
         )
         self.graph: torch.cuda.CUDAGraph | None = None
 
-    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+    def __call__(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        images, labels = batch
         if self.graph is None:
             self.graph = self._capture(images, labels)
         self.images.copy_(images)
@@ -51,7 +53,7 @@ class Graphed(TrainStep):
 
     def _capture(self, images: Tensor, labels: Tensor) -> torch.cuda.CUDAGraph:
         self.images, self.labels = images.clone(), labels.clone()
-        restore = self.restorer()
+        restore = snapshot(parts_of([self.model, self.optimizer, self.scaler]), self.device)
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):

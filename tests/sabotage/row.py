@@ -4,8 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from perfsuite.devices.precision import Precision
 from perfsuite.judging.gates import Outcome, Verdict
-from sabotage.environments import Check
+from perfsuite.probes.registry import PROBES
+from perfsuite.training.step import TrainStep
+from sabotage.environments import Check, probed
+
+_PROBES = {f"probe {probe.name}": probe for probe in PROBES}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +40,26 @@ class CatalogueRow:
     def gates(self) -> tuple[str, ...]:
         """The gates that must turn red."""
         return tuple(self.because)
+
+
+def probe_row(
+    number: int,
+    plant: str,
+    kind: type[TrainStep],
+    precision: Precision,
+    because: Mapping[str, str],
+    *,
+    twin: type[TrainStep] = TrainStep,
+) -> CatalogueRow:
+    """Return a row whose bug is in the step, and whose gates are all probes."""
+    probes = [_PROBES[gate] for gate in because]
+    return CatalogueRow(
+        number=number,
+        plant=plant,
+        because=because,
+        healthy=probed(twin, precision, *probes),
+        planted=probed(kind, precision, *probes),
+    )
 
 
 def not_green(row: CatalogueRow, verdicts: Sequence[Verdict]) -> list[str]:

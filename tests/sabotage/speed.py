@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import cycle
 from time import sleep
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +16,11 @@ from perfsuite.devices.precision import Precision
 from perfsuite.judging.gates import Outcome, Verdict, at_most
 from perfsuite.judging.interleaving import Duet, duet
 from perfsuite.measuring.timing import time_block, warm_up
-from perfsuite.probes.probe import Batch
-from perfsuite.training.data import DataError
+from perfsuite.training.arm import Arm
+from perfsuite.training.batches import TrainingError
+from perfsuite.training.snapshot import parts_of
 from perfsuite.training.step import TrainStep
-from perfsuite.training.workload import Arm
-from sabotage.environments import BATCH_SIZE, Check, adam, batches, two_convolutions
+from sabotage.environments import BATCH_SIZE, Batch, Check, adam, batches, two_convolutions
 
 SLOWER = 1.25
 BUDGET_S = 60.0
@@ -33,8 +34,9 @@ def arm(device: torch.device, model: Callable[[], nn.Module] = two_convolutions)
     return Arm(
         precision=Precision.fp32,
         step=step,
-        order=cycle(batches(device, 0, 8)),
-        restore=step.restorer(),
+        device=device,
+        batches=cycle(batches(device, 0, 8)),
+        parts=parts_of([made, step.optimizer]),
     )
 
 
@@ -107,8 +109,8 @@ def an_epoch(last: int) -> Check:
         *epoch, (images, labels) = batches(device, 0, 4)
         order = cycle([*epoch, (images[:last], labels[:last])])
         try:
-            time_block(replace(arm(device), order=order), clock_for(device), 8)
-        except DataError as error:
+            time_block(replace(arm(device), batches=order), clock_for(device), 8)
+        except TrainingError as error:
             outcome, figure = Outcome.FAIL, str(error)
         else:
             outcome, figure = Outcome.PASS, f"batches of {BATCH_SIZE}"
@@ -136,9 +138,9 @@ def without_search(planted: bool) -> Check:
         def searched(each: Arm, on: bool) -> Arm:
             step = each.step
 
-            def searching(images: Tensor, labels: Tensor) -> Tensor:
+            def searching(batch: Batch) -> Any:
                 with _searching(on):
-                    return step(images, labels)
+                    return step(batch)
 
             return replace(each, step=searching)
 

@@ -12,7 +12,8 @@ from perfsuite.training.step import TrainStep
 class WithoutAutocast(TrainStep):
     """Autocast is left out."""
 
-    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+    def __call__(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        images, labels = batch
         with backend_flags(self.precision):
             self.optimizer.zero_grad(set_to_none=True)
             loss = self.criterion(self.model(images), labels)
@@ -25,7 +26,8 @@ class WithoutAutocast(TrainStep):
 class BackwardUnderAutocast(TrainStep):
     """The backward pass runs under autocast."""
 
-    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+    def __call__(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        images, labels = batch
         with backend_flags(self.precision):
             self.optimizer.zero_grad(set_to_none=True)
             with self._autocast:
@@ -39,7 +41,8 @@ class BackwardUnderAutocast(TrainStep):
 class WithoutScaler(TrainStep):
     """Float16 without scaling the loss."""
 
-    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+    def __call__(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        images, labels = batch
         with backend_flags(self.precision):
             self.optimizer.zero_grad(set_to_none=True)
             with self._autocast:
@@ -52,7 +55,8 @@ class WithoutScaler(TrainStep):
 class StepOnScaledGradients(TrainStep):
     """The optimizer steps by itself, on gradients that are still scaled."""
 
-    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+    def __call__(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        images, labels = batch
         with backend_flags(self.precision):
             self.optimizer.zero_grad(set_to_none=True)
             with self._autocast:
@@ -65,7 +69,8 @@ class StepOnScaledGradients(TrainStep):
 class WithoutScale(TrainStep):
     """The scaler steps, but the loss was never scaled by it."""
 
-    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+    def __call__(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        images, labels = batch
         with backend_flags(self.precision):
             self.optimizer.zero_grad(set_to_none=True)
             with self._autocast:
@@ -79,7 +84,8 @@ class WithoutScale(TrainStep):
 class WithoutUpdate(TrainStep):
     """The scaler is never updated."""
 
-    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+    def __call__(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        images, labels = batch
         with backend_flags(self.precision):
             self.optimizer.zero_grad(set_to_none=True)
             with self._autocast:
@@ -94,7 +100,8 @@ class ClippingScaledGradients(TrainStep):
 
     unscales = False
 
-    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+    def __call__(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        images, labels = batch
         with backend_flags(self.precision):
             self.optimizer.zero_grad(set_to_none=True)
             with self._autocast:
@@ -117,8 +124,8 @@ class ClippingUnscaledGradients(ClippingScaledGradients):
 class DoubleStep(TrainStep):
     """Every step is taken twice."""
 
-    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
-        loss = super().__call__(images, labels)
+    def __call__(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        loss = super().__call__(batch)
         self.optimizer.step()
         return loss
 
@@ -126,7 +133,8 @@ class DoubleStep(TrainStep):
 class WithoutZeroGrad(TrainStep):
     """Gradients pile up from step to step."""
 
-    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+    def __call__(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        images, labels = batch
         with backend_flags(self.precision):
             with self._autocast:
                 loss = self.criterion(self.model(images), labels)
@@ -139,7 +147,8 @@ class WithoutZeroGrad(TrainStep):
 class HalfModel(TrainStep):
     """The model itself is cast, and nothing is scaled."""
 
-    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+    def __call__(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        images, labels = batch
         dtype = self.precision.autocast_dtype
         if dtype is not None and next(self.model.parameters()).dtype is not dtype:
             self.model.to(dtype)
@@ -154,7 +163,8 @@ class HalfModel(TrainStep):
 class LossOutsideAutocast(TrainStep):
     """The loss is computed outside autocast, in the logits' dtype."""
 
-    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+    def __call__(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        images, labels = batch
         with backend_flags(self.precision):
             self.optimizer.zero_grad(set_to_none=True)
             with self._autocast:
@@ -169,8 +179,8 @@ class LossOutsideAutocast(TrainStep):
 class LossOnTheHost(TrainStep):
     """The loss is read every step."""
 
-    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
-        loss = super().__call__(images, labels)
+    def __call__(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        loss = super().__call__(batch)
         loss.item()
         return loss
 
@@ -178,15 +188,16 @@ class LossOnTheHost(TrainStep):
 class TF32InAnFp32Arm(TrainStep):
     """The fp32 arm is TF32 in truth."""
 
-    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+    def __call__(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         self._flags = backend_flags(Precision.tf32)
-        return super().__call__(images, labels)
+        return super().__call__(batch)
 
 
 class WithoutScalerStep(TrainStep):
     """The scaler scales and is updated, and never takes the step."""
 
-    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+    def __call__(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        images, labels = batch
         with backend_flags(self.precision):
             self.optimizer.zero_grad(set_to_none=True)
             with self._autocast:
@@ -199,11 +210,11 @@ class WithoutScalerStep(TrainStep):
 class ZeroedGradients(TrainStep):
     """Gradients are zeroed and kept, where they could be freed."""
 
-    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+    def __call__(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         self.optimizer.zero_grad(set_to_none=False)
         self.optimizer.zero_grad = lambda *_, **__: None  # type: ignore[method-assign]  # the plant
         try:
-            return super().__call__(images, labels)
+            return super().__call__(batch)
         finally:
             del self.optimizer.zero_grad
 
@@ -213,11 +224,11 @@ class MixedApis(TrainStep):
 
     old = True
 
-    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+    def __call__(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         with backend_flags(self.precision):
             cudnn: Any = torch.backends.cudnn
             self.tf32 = cudnn.allow_tf32 if self.old else cudnn.conv.fp32_precision == "tf32"
-        return super().__call__(images, labels)
+        return super().__call__(batch)
 
 
 class NewApi(MixedApis):
@@ -235,9 +246,9 @@ class ScheduledAnyway(TrainStep):
         super().__init__(*arguments, **named)
         self.schedule = torch.optim.lr_scheduler.ExponentialLR(self.optimizer, 0.9)
 
-    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+    def __call__(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         before = self.scaler.get_scale()
-        loss = super().__call__(images, labels)
+        loss = super().__call__(batch)
         if not self.waits or self.scaler.get_scale() >= before:
             self.schedule.step()
         return loss
@@ -247,6 +258,16 @@ class ScheduledIfTaken(ScheduledAnyway):
     """Follows its schedule by steps that were taken."""
 
     waits = True
+
+
+class HiddenState(TrainStep):
+    """Counts its calls, which nothing puts back, and weighs its loss by them."""
+
+    calls = 0
+
+    def __call__(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        self.calls += 1
+        return super().__call__(batch) * self.calls
 
 
 class HugeScale(TrainStep):

@@ -13,7 +13,7 @@ from sabotage import speed
 from sabotage.catalogue import ROWS
 from sabotage.row import CatalogueRow, not_green, not_red
 
-COUNT = 29  # of the kinds of bugs that are known
+COUNT = 30  # of the kinds of bugs that are known
 OPERATOR_S = 1e-4
 clock_for = speed.clock_for
 
@@ -95,4 +95,4 @@ def test_no_two_rows_share_their_name() -> None:
 
 def test_every_probe_is_proven_by_a_bug() -> None:
     gates = {gate for row in ROWS for gate in row.gates}
-    assert {f"probe {probe.__name__}" for probe in PROBES} <= gates
+    assert {f"probe {probe.name}" for probe in PROBES} <= gates

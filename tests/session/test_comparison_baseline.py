@@ -77,7 +77,7 @@ def test_a_baseline_of_other_hardware_is_refused(judged: Suite) -> None:
     promoted.parent.rename(promoted.parent.with_name("nvidia-h100-x1-80gib"))
     line = usage_error(judged.compare())
     assert "no promoted run of this hardware (there are runs of nvidia-h100-x1-80gib)" in line
-    assert "python -m perfsuite promote" in line
+    assert "perfsuite promote" in line
 
 
 def test_a_baseline_of_several_commits_is_refused(judged: Suite) -> None:

@@ -57,16 +57,20 @@ def test_pytest_benchmark_reads_what_we_save(suite: Suite) -> None:
 MEASURED = """
 from perfsuite.judging.gates import at_most
 from perfsuite.devices.precision import Precision
+from itertools import repeat
+
+import torch
+
 from perfsuite.judging.estimates import Estimate
-from perfsuite.training.workload import Arm
+from perfsuite.training.arm import Arm
 
 
 def test_a(perf):
     arm = Arm(
         precision=Precision.fp32,
-        step=lambda images, labels: images.sum(),
-        order=perf.digits.batches(2, seed=0),
-        restore=lambda: None,
+        step=lambda batch: batch.sum(),
+        batches=repeat(torch.ones(2)),
+        device=perf.device,
     )
     perf.warm(arm)
     perf.time(arm, blocks=2)

@@ -96,7 +96,10 @@ def test_a_failed_download_ends_the_session_in_one_line(
 
     monkeypatch.setattr(torchvision.datasets, "MNIST", unreachable)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    suite.write("test_steps.py", timed("test_a", "test_b"))
+    suite.write(
+        "test_steps.py",
+        "".join(f"def {name}(perf):\n    perf.fresh('fp32')\n" for name in ("test_a", "test_b")),
+    )
     result = suite.run("--perf-data=mnist")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     (line,) = (line for line in result.outlines if "mnist: " in line)
@@ -129,10 +132,12 @@ def test_an_error_in_the_thresholds_ends_the_session(suite: Suite, text: str, na
     assert named in line
 
 
-def test_a_suite_without_thresholds_is_refused(suite: Suite) -> None:
-    path = suite.write("test_steps.py", timed("test_a"))
+def test_a_suite_without_thresholds_has_built_in_ones(suite: Suite) -> None:
+    suite.write("test_steps.py", timed("test_a"))
     suite.remove("thresholds.toml")
-    assert f"{path}: no thresholds.toml in its folder or above it" in usage_error(suite.run())
+    result = suite.run()
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["NOT GATED *a step_s*"])
 
 
 def test_benchmarks_of_two_suites_are_refused(suite: Suite) -> None:
@@ -162,16 +167,24 @@ def test_a_session_without_a_terminal_reporter(suite: Suite) -> None:
 
 
 MINE = """
-from dataclasses import replace
-
-import pytest
-
-from perfsuite.training.workload import WORKLOADS
+import perfsuite
+import torch
 
 
-@pytest.fixture(scope="session")
-def workload():
-    return replace(WORKLOADS["tiny"], name="mine", batch_size=7)
+@perfsuite.workload(name="mine", data="ones")
+def training(precision, device, seed):
+    model = torch.nn.Linear(3, 2).to(device)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def step(batch):
+        optimizer.zero_grad()
+        loss = model(batch["x"]).square().mean()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    batches = [{"x": torch.ones(7, 3)}]
+    return perfsuite.Training(step=step, batches=batches, state=[model, optimizer])
 """
 
 
@@ -179,11 +192,14 @@ def test_a_workload_of_ones_own(suite: Suite) -> None:
     suite.write("conftest.py", MINE)
     suite.write(
         "test_steps.py",
-        f"{HEAD}\ndef test_a(perf):\n    assert perf.workload.name == 'mine'\n    measure(perf)\n",
+        f"{HEAD}\ndef test_a(perf):\n    perf.fresh('fp32')\n    measure(perf)\n",
     )
     (entry,) = load(suite.record())["benchmarks"]
     config = entry["extra_info"]["perfsuite"]["config"]
-    assert (config["workload"], config["batch_size"]) == ("mine", 7)
+    assert (config["workload"], config["data"], config["samples"]) == ("mine", "ones", 7)
+    assert config["parameters"] == 3 * 2 + 2
+    assert config["batch"] == [["batch['x']", 7, 3, "torch.float32"]]
+    assert config["flops"] == 2 * 7 * 3 * 2 * 2  # forward, and the weights' gradient
 
 
 @pytest.mark.parametrize(
@@ -237,8 +253,10 @@ def test_a_benchmark_that_fails_before_it_has_figures_fails_once(suite: Suite, b
 
 def test_a_benchmark_that_trains_fails_with_synthetic_data(suite: Suite) -> None:
     """Synthetic digits are for timing: what is to learn fails in one line, and the rest runs."""
-    suite.write("test_steps.py", f"{timed('test_a')}\ndef test_b(perf):\n    perf.real_digits\n")
+    suite.write(
+        "test_steps.py", f"{timed('test_a')}\ndef test_b(perf):\n    perf.require_learnable()\n"
+    )
     result = suite.run("--perf-data=synthetic")
     result.assert_outcomes(passed=1, failed=1)
-    result.stdout.fnmatch_lines(["test_steps.py::test_b: nothing can be learnt from*use mnist5k*"])
+    result.stdout.fnmatch_lines(["test_steps.py::test_b: nothing can be learnt from*mnist5k*"])
     assert "Traceback" not in result.stdout.str()

@@ -97,7 +97,7 @@ def test_losses_and_weights_are_those_of_a_loop_by_hand(
 ) -> None:
     losses, model = by_hand(precision, optimize, CPU)
     step = step_of(precision, optimize)
-    assert values(step(*batch) for batch in batches(CPU)) == values(losses)
+    assert values(step(batch) for batch in batches(CPU)) == values(losses)
     assert all(map(torch.equal, weights(step.model), weights(model)))
 
 
@@ -109,48 +109,10 @@ def test_the_loops_by_hand_can_be_told_apart() -> None:
 
 @ON_CPU
 def test_the_loss_is_a_detached_scalar_on_the_models_device(precision: Precision) -> None:
-    loss = step_of(precision)(*batches(CPU)[0])
+    loss = step_of(precision)(batches(CPU)[0])
     assert (loss.shape, loss.device, loss.dtype) == ((), CPU, torch.float32)
     assert loss.grad_fn is None
     assert not loss.requires_grad
-
-
-@pytest.mark.parametrize("taken", [0, 2], ids=["fresh", "trained"])
-@OPTIMIZE
-@ON_CPU
-def test_a_restored_step_repeats_its_losses(
-    precision: Precision, optimize: Optimize, taken: int
-) -> None:
-    step = step_of(precision, optimize)
-    for batch in batches(CPU)[:taken]:
-        step(*batch)
-    restore, before = step.restorer(), weights(step.model)
-    once = values(step(*batch) for batch in batches(CPU)[taken:])
-    # Twice: the first replay must not write into what was copied.
-    for _ in range(2):
-        restore()
-        assert all(map(torch.equal, weights(step.model), before))
-        assert all(parameter.grad is None for parameter in step.model.parameters())
-        assert bool(step.optimizer.state_dict()["state"]) is bool(taken)
-        assert values(step(*batch) for batch in batches(CPU)[taken:]) == once
-
-
-def overflowing(logits: Tensor, labels: Tensor) -> Tensor:
-    return F.cross_entropy(logits, labels) * 1e30
-
-
-def test_an_overflow_skips_the_step_and_halves_the_scale_until_restored() -> None:
-    step = TrainStep(
-        *fresh(OPTIMIZERS["sgd"], CPU), precision=Precision.fp16, criterion=overflowing
-    )
-    restore = step.restorer()
-    before = [parameter.detach().clone() for parameter in step.model.parameters()]
-    scale = step.scaler.get_scale()
-    step(*batches(CPU)[0])
-    assert all(map(torch.equal, step.model.parameters(), before))
-    assert step.scaler.get_scale() == scale / 2
-    restore()
-    assert step.scaler.get_scale() == scale
 
 
 @pytest.mark.parametrize("name", ["fp32", "bf16", "fp16"])
@@ -159,7 +121,7 @@ def test_a_precision_may_be_a_string(name: str) -> None:
     losses, _ = by_hand(Precision(name), OPTIMIZERS["adam"], CPU)
     step = step_of(loose)
     assert step.precision is Precision(name)
-    assert values(step(*batch) for batch in batches(CPU)) == values(losses)
+    assert values(step(batch) for batch in batches(CPU)) == values(losses)
 
 
 def test_fp32_is_what_a_step_does_unless_told() -> None:
@@ -219,7 +181,7 @@ def test_a_step_computes_in_ieee_and_leaves_the_flags_as_they_were(precision: Pr
     step = TrainStep(*fresh(OPTIMIZERS["sgd"], CPU), precision=precision, criterion=observe)
     with backend_flags(Precision.tf32):  # so that ieee is a change
         before = read_flags()
-        step(*batches(CPU)[0])
+        step(batches(CPU)[0])
         assert read_flags() == before
     assert list(inside) == ["forward", "backward"]
     for found in inside.values():
@@ -233,7 +195,7 @@ def test_flags_are_as_they_were_after_a_step_that_fails() -> None:
     with backend_flags(Precision.tf32):
         before = read_flags()
         with pytest.raises(ValueError, match="batch"):
-            step(images, labels[:-1])
+            step((images, labels[:-1]))
         assert read_flags() == before
 
 
@@ -247,7 +209,7 @@ def test_the_forward_pass_runs_in_the_precisions_own_dtype(precision: Precision)
 
     step = TrainStep(*fresh(OPTIMIZERS["sgd"], CPU), precision=precision, criterion=observe)
     with torch.autocast("cpu", dtype=torch.bfloat16):  # a caller's own is not the step's
-        step(*batches(CPU)[0])
+        step(batches(CPU)[0])
     assert seen == [precision.autocast_dtype or torch.float32]
     assert {parameter.dtype for parameter in step.model.parameters()} == {torch.float32}
 
@@ -278,9 +240,9 @@ def test_nothing_in_a_step_waits_for_the_gpu(gpu: torch.device, precision: Preci
     step = TrainStep(*fresh(OPTIMIZERS["fused-adam"], gpu), precision=precision)
     first, second = batches(gpu)[:3], batches(gpu)[3:]
     for batch in first:  # the first steps allocate, choose kernels and fill the optimizer's state
-        step(*batch)
+        step(batch)
     with waiting_forbidden():
-        losses = [step(*batch) for batch in second]
+        losses = [step(batch) for batch in second]
     assert torch.stack(losses).isfinite().all()
 
 
@@ -292,7 +254,7 @@ def test_weights_on_a_gpu_are_those_of_a_loop_by_hand(
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
     step = TrainStep(*fresh(OPTIMIZERS["sgd"], gpu), precision=precision)
     for batch in batches(gpu):
-        step(*batch)
+        step(batch)
     for backend in (torch.backends.cuda.matmul, torch.backends.cudnn.conv):  # type: ignore[attr-defined]  # made at import
         monkeypatch.setattr(backend, "fp32_precision", "tf32" if precision == "tf32" else "ieee")
     _, model = by_hand(precision, OPTIMIZERS["sgd"], gpu)

@@ -23,7 +23,6 @@ from perfsuite.measuring.bench import Bench
 from perfsuite.records.notes import Notes
 from perfsuite.session.collection import key_in
 from perfsuite.session.stash import MACHINE, SESSION
-from perfsuite.training.data import Digits
 from perfsuite.training.workload import Workload
 
 Loaded = Callable[[], dict[str, list[str]]]  # `import_paths.Trees.loaded`
@@ -40,12 +39,9 @@ def forking() -> Iterator[None]:
 class Worker:
     """The plugin that runs one benchmark in a fork, and gives it its `Bench`."""
 
-    def __init__(
-        self, line: Line[Request], suite: Path, digits: Callable[[], Digits], loaded: Loaded
-    ) -> None:
+    def __init__(self, line: Line[Request], suite: Path, loaded: Loaded) -> None:
         self._line = line
         self._suite = suite
-        self._digits = digits
         self._loaded = loaded
         self._record: dict[str, Any] = {}
         self._failure: str | None = None
@@ -92,7 +88,6 @@ class Worker:
             Notes(key_in(self._suite, item), markers=()),
             machine=where,
             workload=workload,
-            digits=self._digits(),
             thresholds=load_thresholds(self._suite / FILE_NAME, where.hardware.key),
             turns=RemoteTurns(self._line),
         )

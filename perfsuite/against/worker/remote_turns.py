@@ -1,11 +1,11 @@
 """The turns of a worker process: a block is timed whenever the coordinator asks for one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from perfsuite.against.messages import Go, Line, Progress, Ready, Request, TakeBlock, Timed
-from perfsuite.judging.blocks import Block, Turn, resting_collector
+from perfsuite.judging.blocks import Block, Turn
 from perfsuite.judging.interleaving import Duet
 
 
@@ -19,15 +19,16 @@ class RemoteTurns:
     def show(self, what: str, done: int, of: int) -> None:
         self._line.send(Progress(what=what, done=done, of=of))
 
-    def one(self, what: str, turn: Turn, blocks: int) -> tuple[Block, ...]:  # noqa: ARG002  # the coordinator decides how many
-        taken = []
+    def asked(self, what: str, blocks: int) -> Iterator[int]:  # noqa: ARG002  # the coordinator decides how many
         self._line.send(Ready(what=what))
-        with resting_collector():
-            while isinstance(request := self._line.receive(), TakeBlock):
-                taken.append(turn())
-                self._line.send(Timed(block=taken[-1]))
+        taken = 0
+        while isinstance(request := self._line.receive(), TakeBlock):
+            yield taken
+            taken += 1
         self.explains = isinstance(request, Go) and request.explain
-        return tuple(taken)
+
+    def gave(self, block: Block) -> None:
+        self._line.send(Timed(block=block))
 
     def two(self, what: str, first: Turn, second: Turn, clear: Callable[[Duet], bool]) -> Duet:  # noqa: ARG002  # refused
         pytest.fail(

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from concurrent import futures
 from contextlib import suppress
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +25,11 @@ from perfsuite.against.worker.process import Loaded, Worker, forking, reason
 from perfsuite.devices.choice import device_of, started_devices
 from perfsuite.devices.device import DeviceError
 from perfsuite.measuring.machine import Machine, machine
-from perfsuite.session.collection import MARKERS_THAT_ACT, key_in, suite_above
+from perfsuite.session.collection import MARKERS_THAT_ACT, key_in, suite_of_file
+from perfsuite.session.fixtures import uses
 from perfsuite.session.stash import MACHINE, SESSION
-from perfsuite.training.data import DataError, Digits
-from perfsuite.training.workload import WORKLOADS
+from perfsuite.training.data import DataError
+from perfsuite.training.tutorial import digits_on
 
 
 def serve(descriptor: int, arguments: Sequence[str], suite: str, loaded: Loaded) -> int:
@@ -47,22 +47,20 @@ class Server:
         self._suite = suite
         self._loaded = loaded
         self._errors: dict[str, str] = {}
-        self._digits: Digits | None = None
 
     def pytest_configure(self, config: pytest.Config) -> None:
         """Find out what the machine is, in a process of its own: asking starts CUDA."""
         option = config.option
         context = multiprocessing.get_context("fork")
         with futures.ProcessPoolExecutor(1, mp_context=context) as pool, forking():
-            asked = pool.submit(_about, option.perf_device, option.perf_workload)
+            asked = pool.submit(_about, option.perf_device)
             try:
-                about, place, workload = asked.result()
+                about, place = asked.result()
             except DeviceError as error:
                 raise pytest.UsageError(str(error)) from None
             except Exception as error:  # whatever the driver says, if it says anything
                 raise pytest.UsageError(f"{type(error).__name__}: {error}") from None
-        device = device_of(place)
-        self._machine = Machine(**about, device=device, default_workload=WORKLOADS[workload])
+        self._machine = Machine(**about, device=device_of(place))
         if self._machine.device.computes_on_host:
             # Two teams of threads on the same cores spin against each other; and no parallel
             # region may be entered before a fork.
@@ -88,7 +86,7 @@ class Server:
         ours = {
             key_in(self._suite, item): item
             for item in session.items
-            if "perf" in getattr(item, "fixturenames", ()) and suite_above(item.path) == self._suite
+            if uses(item) and suite_of_file(item.path) == self._suite
         }
         collected = messages.Collected(
             items={
@@ -110,9 +108,10 @@ class Server:
         importlib.import_module("torch._dynamo")
         importlib.import_module("perfsuite.session.one_tree")
         self._loaded()
-        if ours and self._machine.device.computes_on_host:
+        on_host = self._machine.device.computes_on_host
+        if on_host and any(uses(item, "workload") for item in ours.values()):
             with suppress(DataError):  # told where it is needed
-                self._load(session.config)
+                digits_on(session.config.getoption("perf_data"), self._machine.device.place)
         # Whatever was imported stays: a fork need not go through it, and so copy it, again.
         gc.collect()
         gc.freeze()
@@ -130,8 +129,7 @@ class Server:
                     if pid == 0:
                         self._line.close()
                         item = ours[key]
-                        load = partial(self._load, item.config)
-                        worker = Worker(Line(theirs, REQUESTS), self._suite, load, self._loaded)
+                        worker = Worker(Line(theirs, REQUESTS), self._suite, self._loaded)
                         worker.run(item, seed=index)
                     os.close(theirs)  # or nobody would see the worker end
                     self._line.send(messages.Started(pid=pid))
@@ -147,14 +145,9 @@ class Server:
         """Say that there is nothing to come, if it was not said what there is."""
         self._fail("its pytest session ended")
 
-    def _load(self, config: pytest.Config) -> Digits:
-        if self._digits is None:
-            self._digits = config.stash[MACHINE].load(config.getoption("perf_data"))
-        return self._digits
 
-
-def _about(wanted: str, workload: str | None) -> tuple[dict[str, Any], torch.device, str]:
-    """Return what `Machine` is made of; of its device the place, of its workload the name."""
-    found = machine(wanted, workload)
+def _about(wanted: str) -> tuple[dict[str, Any], torch.device]:
+    """Return what `Machine` is made of; of its device the place."""
+    found = machine(wanted)
     about = {name: getattr(found, name) for name in ("hardware", "software", "precisions")}
-    return about, found.device.place, found.default_workload.name
+    return about, found.device.place

@@ -1,0 +1,15 @@
+"""The standard benchmarks, which judge any training: `from perfsuite.benchmarks import *`."""
+
+from perfsuite.benchmarks.amp_convergence import test_amp_convergence
+from perfsuite.benchmarks.amp_memory import test_amp_memory
+from perfsuite.benchmarks.amp_probes import test_amp_probes
+from perfsuite.benchmarks.amp_speedup import test_amp_speedup
+from perfsuite.benchmarks.step_time import test_step_time
+
+__all__ = [
+    "test_amp_convergence",
+    "test_amp_memory",
+    "test_amp_probes",
+    "test_amp_speedup",
+    "test_step_time",
+]

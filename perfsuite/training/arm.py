@@ -1,0 +1,153 @@
+"""An arm: a training that is ready to be timed, and all that may be asked of it."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from perfsuite.devices.precision import Precision, backend_flags
+from perfsuite.training.batches import (
+    Shapes,
+    TrainingError,
+    endless,
+    moved,
+    samples_in,
+    shapes_of,
+)
+from perfsuite.training.snapshot import snapshot
+
+PERTURBATION = 1e-6
+"""By what share of itself `Arm.perturb` changes a weight: a few units in its last place."""
+
+
+class NotShownError(TrainingError):
+    """Something that a training does not show, and that is needed to look into its step."""
+
+
+class CheckedStep:
+    """A step in the float32 arithmetic of its precision, whose loss is checked and detached."""
+
+    __slots__ = ("_flags", "_step")
+
+    def __init__(self, step: Callable[[Any], Any], precision: Precision) -> None:
+        self._step = step
+        self._flags = backend_flags(precision)  # made once: entering is all that it costs a step
+
+    def __call__(self, batch: Any) -> Tensor:
+        """Take one step and return its loss; TrainingError if that is no scalar tensor."""
+        with self._flags:
+            loss = self._step(batch)
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            shape = f" of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else ""
+            raise TrainingError(
+                f"the step returned a {type(loss).__name__}{shape}: return the loss, a tensor of"
+                " one value, and not its .item(), for which the host would wait"
+            )
+        return loss.detach()
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Arm:
+    """A training at one precision, with its own state; what is timed."""
+
+    step: Callable[[Any], Any]
+    batches: Iterator[Any]  # without end
+    device: torch.device
+    precision: Precision = Precision.fp32
+    parts: Mapping[str, Any] = field(default_factory=dict)  # what a step changes, by name
+    samples: Callable[[Any], int] = samples_in
+    tokens: Callable[[Any], int] | None = None
+    flops: float | None = None  # of a step
+    move: bool = True  # whether batches are moved to the device before they are timed
+    label: str = ""  # what it is called beside others; its precision unless given
+
+    shapes: Shapes | None = field(default=None, init=False)  # of its batches, once one was taken
+
+    def __post_init__(self) -> None:
+        self.label = self.label or str(self.precision)
+
+    def take(self, steps: int) -> list[Any]:
+        """Return the next batches; TrainingError if one's shape differs from the others'."""
+        batches = list(islice(self.batches, steps))
+        if self.move:
+            batches = [moved(batch, self.device) for batch in batches]
+        for batch in batches:
+            shapes = shapes_of(batch)
+            if self.shapes is None:
+                self.shapes = shapes
+            elif shapes != self.shapes:
+                raise TrainingError(_how_shapes_differ(self.shapes, shapes))
+        return batches
+
+    def fed_by(self, batches: Iterable[Any]) -> "Arm":
+        """Return an arm of the same state that is timed fetching its batches from these, in epochs.
+
+        The batches that it is handed are left unused.
+        """
+        feed = endless(batches)
+        label = f"{self.label}, fed by a loader"
+        return replace(self, step=lambda _: self.step(moved(next(feed), self.device)), label=label)
+
+    def snapshot(self) -> Callable[[], None]:
+        """Copy all that a step changes, random state included; return what goes back to that."""
+        return snapshot(self.parts, self.device)
+
+    def perturb(self, seed: int) -> None:
+        """Change each weight by about PERTURBATION of itself, as `seed` decides."""
+        noise = torch.Generator().manual_seed(seed)  # of its own: dropout draws from torch's
+        with torch.no_grad():
+            for parameter in self.parameters():
+                drawn = torch.randn(parameter.shape, generator=noise).to(parameter.device)
+                parameter.mul_(1 + PERTURBATION * drawn)
+
+    @property
+    def models(self) -> list[nn.Module]:
+        """The modules in its state; NotShownError if there is none."""
+        return self._shown(nn.Module, "model")
+
+    @property
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        """The optimizers in its state; NotShownError if there is none."""
+        return self._shown(torch.optim.Optimizer, "optimizer")
+
+    @property
+    def scaler(self) -> torch.amp.GradScaler:
+        """The gradient scaler in its state, a disabled one if there is none."""
+        scalers = [part for part in self.parts.values() if isinstance(part, torch.amp.GradScaler)]
+        return next(iter(scalers), torch.amp.GradScaler(self.device.type, enabled=False))
+
+    def named_parameters(self) -> dict[str, nn.Parameter]:
+        """Return the parameters of all models, each once; NotShownError if there is no model."""
+        models = self.models
+        prefix = len(models) > 1
+        return {
+            f"{index}.{name}" if prefix else name: parameter
+            for index, model in enumerate(models)
+            for name, parameter in model.named_parameters()
+        }
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Return the parameters of all models; NotShownError if there is no model."""
+        return list(self.named_parameters().values())
+
+    def _shown(self, kind: type[Any], name: str) -> list[Any]:
+        found = [part for part in self.parts.values() if isinstance(part, kind)]
+        if not found:
+            raise NotShownError(f"add the {name} to `state` of perfsuite.Training")
+        return found
+
+
+def _how_shapes_differ(first: Shapes, other: Shapes) -> str:
+    told = [
+        f"{name} {shape} {dtype}".replace("torch.", "")
+        for shapes, others in ((first, other), (other, first))
+        for name, shape, dtype in shapes
+        if (name, shape, dtype) not in others
+    ]
+    return (
+        f"batches of changing shape: {' and '.join(told[:4])}: their steps' times do not compare;"
+        " pad them to one length, and leave the last one of an epoch out, with drop_last=True"
+    )

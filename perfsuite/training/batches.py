@@ -1,0 +1,108 @@
+"""Batches of any form: the tensors in them, moving them to a device, and feeding them for ever.
+
+A batch is a tensor, or a tuple, list, mapping, dataclass or object with a method ``to`` that holds
+some. What is none of these is handed through.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Shapes = tuple[tuple[str, tuple[int, ...], torch.dtype], ...]
+"""Name, shape and dtype of each tensor."""
+
+
+class TrainingError(RuntimeError):
+    """A training that cannot be measured as it is; the message says what to change."""
+
+
+def fields_of(value: Any) -> dict[str, Any] | None:
+    """Return what a tuple, list, mapping or dataclass holds, by name; None for anything else."""
+    if isinstance(value, Mapping):
+        return {f"[{key!r}]": each for key, each in value.items()}
+    if isinstance(value, tuple | list):
+        return {f"[{index}]": each for index, each in enumerate(value)}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f".{each.name}": getattr(value, each.name) for each in dataclasses.fields(value)}
+    return None
+
+
+def named_tensors(value: Any, name: str = "batch") -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors in a batch, or in what a model returned, with the way to each."""
+    if isinstance(value, Tensor):
+        yield name, value
+    for way, each in (fields_of(value) or {}).items():
+        yield from named_tensors(each, name + way)
+
+
+def map_tensors(change: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """Return a batch of the same form with each tensor changed."""
+    if isinstance(value, Tensor):
+        return change(value)
+    fields = fields_of(value)
+    if fields is None:
+        return value
+    made = [map_tensors(change, each) for each in fields.values()]
+    if isinstance(value, Mapping):
+        named = dict(zip(value, made, strict=True))
+        return named if type(value) is dict else type(value)(named)  # type: ignore[call-arg]  # as dicts are made
+    if isinstance(value, tuple | list):
+        return type(value)(*made) if hasattr(value, "_fields") else type(value)(made)
+    names = (each.name for each in dataclasses.fields(value))
+    return dataclasses.replace(value, **dict(zip(names, made, strict=True)))
+
+
+def moved(batch: Any, device: torch.device) -> Any:
+    """Return a batch on a device; one that lies there already is not copied."""
+    if callable(getattr(batch, "to", None)):
+        return batch.to(device)
+    return map_tensors(lambda tensor: tensor.to(device), batch)
+
+
+def doubled(batch: Any) -> Any:
+    """Return a batch of twice as many samples; TrainingError where that cannot be made of it."""
+    many = samples_in(batch)
+
+    def twice(tensor: Tensor) -> Tensor:
+        alike = tensor.dim() > 0 and len(tensor) == many
+        return torch.cat([tensor, tensor]) if alike else tensor
+
+    return map_tensors(twice, batch)
+
+
+def samples_in(batch: Any) -> int:
+    """Return how many samples a batch has, by the first dimension of its first tensor."""
+    for _, tensor in named_tensors(batch):
+        if tensor.dim():
+            return len(tensor)
+    raise TrainingError(
+        "a batch without a tensor: how many samples it has must be given, as samples=... of"
+        " perfsuite.Training"
+    )
+
+
+def shapes_of(batch: Any) -> Shapes:
+    """Return names, shapes and dtypes of the tensors in a batch."""
+    found = named_tensors(batch)
+    return tuple((name, tuple(tensor.shape), tensor.dtype) for name, tensor in found)
+
+
+def endless(batches: Iterable[Any]) -> Iterator[Any]:
+    """Yield batches for ever, beginning anew at the end; TrainingError where there are no more."""
+    epoch = 0
+    while True:
+        empty = True
+        for batch in batches:
+            empty = False
+            yield batch
+        if empty:
+            raise TrainingError(
+                "batches ran out after one epoch: they can be read only once; give a list, a"
+                " DataLoader or anything else that can be read again"
+                if epoch
+                else "there are no batches: the data set is empty, or smaller than one batch"
+            )
+        epoch += 1

@@ -1,0 +1,89 @@
+"""What a step changes: copied, put back, and compared."""
+
+import copy
+import random
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from perfsuite.devices.choice import device_of
+from perfsuite.training.batches import TrainingError, fields_of
+
+
+def parts_of(state: Any, name: str = "state") -> dict[str, Any]:
+    """Return what has a ``state_dict`` in lists, tuples and mappings of such things, by name.
+
+    Raises:
+        TrainingError: something has none.
+    """
+    if hasattr(state, "state_dict") and hasattr(state, "load_state_dict"):
+        return {name: state}
+    held = fields_of(state)
+    if held is None:
+        raise TrainingError(
+            f"{name} is a {type(state).__name__}, which has no state_dict and load_state_dict:"
+            " give it both, or leave it out if no step changes it"
+        )
+    return {
+        where: part
+        for way, each in held.items()
+        for where, part in parts_of(each, name + way).items()
+    }
+
+
+def snapshot(parts: Mapping[str, Any], device: torch.device) -> Callable[[], None]:
+    """Copy all that a step changes, random state included; return what goes back to that."""
+    saved = {name: copy.deepcopy(part.state_dict()) for name, part in parts.items()}
+    buffers = [(buffer, buffer.clone()) for buffer in _unsaved_buffers(parts)]
+    generator = device_of(device)
+    host_random = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    device_random = generator.random_state()
+
+    def restore() -> None:
+        for name, part in parts.items():
+            # A deep copy, since an optimizer keeps tensors that the next step would change.
+            part.load_state_dict(copy.deepcopy(saved[name]))
+            if hasattr(part, "zero_grad"):
+                part.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for buffer, value in buffers:
+                buffer.copy_(value)
+        random.setstate(host_random[0])
+        np.random.set_state(host_random[1])
+        torch.set_rng_state(host_random[2])
+        if device_random is not None:
+            generator.set_random_state(device_random)
+
+    return restore
+
+
+def _unsaved_buffers(parts: Mapping[str, Any]) -> Iterator[Tensor]:
+    """Yield the buffers of modules that their state_dict leaves out."""
+    for part in parts.values():
+        if isinstance(part, nn.Module):
+            kept = part.state_dict(keep_vars=True)
+            yield from (buffer for name, buffer in part.named_buffers() if name not in kept)
+
+
+def states_of(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of the state of all parts."""
+    return {name: copy.deepcopy(part.state_dict()) for name, part in parts.items()}
+
+
+def difference(first: Any, second: Any, name: str = "") -> str | None:
+    """Return the way to the first thing in which two states differ, None if they are alike."""
+    if isinstance(first, Tensor) and isinstance(second, Tensor):
+        alike = first.shape == second.shape and torch.equal(first.nan_to_num(), second.nan_to_num())
+        return None if alike else name
+    fields, others = fields_of(first), fields_of(second)
+    if fields is None or others is None:
+        return None if first is second or first == second else name
+    for way in fields | others:
+        if way not in fields or way not in others:
+            return name + way
+        if (found := difference(fields[way], others[way], name + way)) is not None:
+            return found
+    return None

@@ -1,0 +1,115 @@
+"""Batches of any form are measured, moved and fed; what cannot be is told in one line."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+from perfsuite.training.batches import (
+    TrainingError,
+    doubled,
+    endless,
+    map_tensors,
+    moved,
+    named_tensors,
+    samples_in,
+    shapes_of,
+)
+
+ONES, TWO = torch.ones(3, 2), torch.tensor(2.0)
+
+
+class Named(NamedTuple):
+    x: Tensor
+    y: Tensor
+
+
+@dataclass
+class Data:
+    x: Tensor
+    y: Tensor
+    name: str = "digits"
+
+
+class Moves:
+    """Moves itself, as a batch of tokens does."""
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.device = device
+
+    def to(self, device: torch.device) -> "Moves":
+        return Moves(str(device))
+
+
+FORMS: dict[str, tuple[Any, list[str]]] = {
+    "tensor": (ONES, ["batch"]),
+    "tuple": ((ONES, TWO), ["batch[0]", "batch[1]"]),
+    "list": ([ONES, [TWO]], ["batch[0]", "batch[1][0]"]),
+    "dict": ({"x": ONES, "n": 3, "y": TWO}, ["batch['x']", "batch['y']"]),
+    "ordered": (OrderedDict(x=ONES), ["batch['x']"]),
+    "named tuple": (Named(ONES, TWO), ["batch[0]", "batch[1]"]),
+    "dataclass": (Data(ONES, TWO), ["batch.x", "batch.y"]),
+    "none": (None, []),
+}
+
+
+@pytest.mark.parametrize(("batch", "names"), FORMS.values(), ids=FORMS)
+def test_tensors_are_found_and_changed_in_any_form(batch: Any, names: list[str]) -> None:
+    assert [name for name, _ in named_tensors(batch)] == names
+    changed = map_tensors(lambda tensor: tensor + 1, batch)
+    assert type(changed) is type(batch)
+    pairs = zip(named_tensors(batch), named_tensors(changed), strict=True)
+    assert all(torch.equal(after[1], before[1] + 1) for before, after in pairs)
+
+
+def test_what_is_no_tensor_stays() -> None:
+    assert map_tensors(torch.neg, {"n": 3, "name": "a"}) == {"n": 3, "name": "a"}
+
+
+def test_a_batch_is_moved_and_one_that_can_moves_itself() -> None:
+    meta = torch.device("meta")
+    assert moved((ONES, 3), meta)[0].device == meta
+    assert moved(Moves(), meta).device == "meta"
+    assert moved(ONES, torch.device("cpu")) is ONES
+
+
+def test_samples_and_shapes() -> None:
+    assert samples_in({"scale": TWO, "x": ONES}) == 3
+    assert shapes_of((ONES, TWO)) == (
+        ("batch[0]", (3, 2), torch.float32),
+        ("batch[1]", (), torch.float32),
+    )
+    with pytest.raises(TrainingError, match=r"a batch without a tensor.*samples="):
+        samples_in({"text": "a"})
+
+
+def test_a_doubled_batch_has_twice_the_samples() -> None:
+    twice = doubled({"x": ONES, "scale": TWO, "rows": torch.ones(2)})
+    assert {name: tuple(tensor.shape) for name, tensor in twice.items()} == {
+        "x": (6, 2),
+        "scale": (),
+        "rows": (2,),
+    }
+
+
+def test_batches_begin_anew_when_they_end() -> None:
+    assert list(islice(endless([1, 2]), 5)) == [1, 2, 1, 2, 1]
+
+
+def once() -> Iterator[int]:
+    yield 1
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [(list, "there are no batches"), (once, "they can be read only once")],
+    ids=["empty", "generator"],
+)
+def test_batches_that_run_out_are_told(make: Callable[[], Any], told: str) -> None:
+    with pytest.raises(TrainingError, match=told):
+        list(islice(endless(make()), 3))
