@@ -31,7 +31,7 @@ def test_the_module_is_a_command(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
-        "perfsuite: benchmarks: not a suite: it holds no thresholds.toml;"
+        "perfsuite: benchmarks: not a suite: it holds neither thresholds.toml nor a benchmark;"
         " name the suite's folder with --suite"
     ]
 
