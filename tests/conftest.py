@@ -1,5 +1,7 @@
 """What every test may need."""
 
+import gc
+
 import pytest
 import torch
 from probing import CPU
@@ -20,6 +22,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("cuda"):
             item.add_marker(pytest.mark.skip(reason=f"needs a CUDA device: this torch {why}"))
+
+
+def pytest_collection_finish() -> None:
+    """Leave torch and the tests out of each collection of garbage: they make it take half a second.
+
+    Probes and sessions collect garbage a thousand times, and none of it is older than this.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
