@@ -7,6 +7,8 @@ import torch
 from probing import CPU
 from sabotage import environments as env
 
+from perfsuite.training import model
+
 pytest_plugins = ["pytester"]
 
 # The models here are small: a second thread costs more than it brings, above all where other
@@ -37,3 +39,12 @@ def pytest_collection_finish() -> None:
 def batch() -> env.Batch:
     """Return the batch that probes look at."""
     return env.batches(CPU, seed=0, steps=1)[0]
+
+
+@pytest.fixture
+def narrow_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give models a head of 64 neurons, not the tutorial's 1000.
+
+    Most of a small step's time goes into that million of weights.
+    """
+    monkeypatch.setattr(model, "HEAD_WIDTH", 64)

@@ -16,6 +16,8 @@ from perfsuite.measuring.profiling import STEPS, profile
 from perfsuite.records.operators import Operator, Profile, explain, profile_of
 from perfsuite.training.arm import Arm
 
+pytestmark = pytest.mark.usefixtures("narrow_head")
+
 CPU = torch.device("cpu")
 
 

@@ -1,5 +1,6 @@
 """What a probe of dtypes could miss is seen all the same."""
 
+import pytest
 from probing import CPU, red
 from sabotage import environments as env
 from sabotage import steps
@@ -9,6 +10,8 @@ from perfsuite.devices.precision import Precision, backend_flags
 from perfsuite.judging.gates import Outcome
 from perfsuite.probes import dtypes, gradients
 from perfsuite.training.step import TrainStep
+
+pytestmark = pytest.mark.usefixtures("narrow_head")
 
 
 def test_a_model_that_is_shown_and_not_trained_is_seen(batch: env.Batch) -> None:

@@ -15,6 +15,8 @@ from perfsuite.probes import gradients, optimizer
 from perfsuite.probes.probe import Probe
 from perfsuite.training.step import TrainStep
 
+pytestmark = pytest.mark.usefixtures("narrow_head")
+
 
 @pytest.mark.parametrize("precision", [Precision.fp32, Precision.bf16])
 def test_a_scaler_where_none_belongs_is_seen(precision: Precision, batch: env.Batch) -> None:

@@ -15,6 +15,8 @@ from perfsuite.probes.probe import Probe
 from perfsuite.probes.registry import PROBES
 from perfsuite.training.step import TrainStep
 
+pytestmark = pytest.mark.usefixtures("narrow_head")
+
 HEALTHY = (TrainStep, steps.ClippingUnscaledGradients)
 
 

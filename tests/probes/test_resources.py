@@ -13,6 +13,8 @@ from perfsuite.judging.gates import Outcome
 from perfsuite.probes import resources
 from perfsuite.training.step import TrainStep
 
+pytestmark = pytest.mark.usefixtures("narrow_head")
+
 
 def test_an_optimizer_that_reads_its_own_count_waits_for_nothing(batch: env.Batch) -> None:
     made = env.factory(TrainStep, CPU, optimizer=env.adam_not_fused)

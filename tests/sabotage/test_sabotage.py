@@ -13,6 +13,8 @@ from sabotage import speed
 from sabotage.catalogue import ROWS
 from sabotage.row import CatalogueRow, not_green, not_red
 
+pytestmark = pytest.mark.usefixtures("narrow_head")
+
 COUNT = 30  # of the kinds of bugs that are known
 OPERATOR_S = 1e-4
 clock_for = speed.clock_for

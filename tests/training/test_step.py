@@ -16,6 +16,8 @@ from perfsuite.devices.precision import Precision, PrecisionError, backend_flags
 from perfsuite.training.model import build_model
 from perfsuite.training.step import TrainStep
 
+pytestmark = pytest.mark.usefixtures("narrow_head")
+
 CPU, META = torch.device("cpu"), torch.device("meta")
 CFG = [[1, 4, 3, 1, 1], [4, 8, 3, 2, 1]]
 STEPS = 6
