@@ -121,8 +121,11 @@ def pytest_configure(config: pytest.Config) -> None:
                 f"--benchmark-compare={wanted}: it took the path for its value; write"
                 f" `pytest {wanted} --benchmark-compare`"
             )
-    config.stash[_COMPARE] = wanted
-    config.option.benchmark_compare = []
+    from perfsuite.session.collection import may_hold_suites
+
+    if may_hold_suites(config):  # or else it is pytest-benchmark's own business
+        config.stash[_COMPARE] = wanted
+        config.option.benchmark_compare = []
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -148,6 +151,8 @@ def pytest_collection_modifyitems(
     session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
 ) -> None:
     """Start a perfsuite session if a benchmark uses the fixture `perf`; else change nothing."""
+    if _two_sides(config.option):
+        return
     ours = [item for item in items if uses(item)]
     compare = config.stash.get(_COMPARE, False)
     if not ours and config.option.perf_report is not None and SESSION not in config.stash:

@@ -11,7 +11,7 @@ from perfsuite.judging.gates import Verdict, missing, not_worse
 from perfsuite.judging.thresholds import CompareLimits
 from perfsuite.records.causes import reasons
 from perfsuite.records.git import commits_since
-from perfsuite.records.schema import Benchmark, Run, RunError, read_run
+from perfsuite.records.schema import NO_BENCHMARK, Benchmark, Run, RunError, read_run
 from perfsuite.records.wording import counted, software_changes
 
 _HOW = (
@@ -73,6 +73,8 @@ def load_baseline(suite: Path, hardware: str) -> Baseline:
     except RunError as error:
         raise BaselineError(f"{error}; restore the file, or remove it from the baseline") from None
     for run in runs:
+        if not run.benchmarks:
+            raise BaselineError(f"{run.path}: {NO_BENCHMARK}; remove it from the baseline")
         if run.hardware != hardware:
             raise BaselineError(f"{run.path}: was measured on {run.hardware}, not {hardware}")
     commits = {run.commit for run in runs}

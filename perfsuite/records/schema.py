@@ -193,11 +193,11 @@ def read_run(path: Path) -> Run:
     """Read and check a run file.
 
     Raises:
-        RunError: as `read_as`; or it holds no benchmark of perfsuite, or one twice.
+        RunError: as `read_as`; or it tells of no benchmark of perfsuite, or holds one twice.
     """
     file, content = read_as(path, _WholeFile)
     section, records = file.perfsuite, file.records()
-    if not records:
+    if not records and not section.items:
         raise RunError(f"{path}: {NO_BENCHMARK}")
     benchmarks = {record.key: record for record in records}
     if len(benchmarks) != len(records):

@@ -30,6 +30,11 @@ class PytestBenchmark:
         self.json_path: Path | None = own.json
         self.save_name: str | None = own.save or own.autosave
 
+    @property
+    def measured(self) -> bool:
+        """Whether any benchmark left figures."""
+        return bool(self._own.benchmarks)
+
     def hide_table(self) -> None:
         """Show its table, which is wide and sorts by the fastest block, only if verbose."""
         self._own.quiet = not self._own.verbose
@@ -59,11 +64,9 @@ class PytestBenchmark:
         for time_s in times_s:
             stats.update(time_s)
 
-    def document(self) -> dict[str, Any] | None:
-        """Return the run as it would save it, always with the raw data; None without figures."""
+    def document(self) -> dict[str, Any]:
+        """Return the run as it would save it, always with the raw data."""
         own, config, hook = self._own, self._config, self._config.hook
-        if not own.benchmarks:
-            return None
         commit = hook.pytest_benchmark_generate_commit_info(config=config)
         hook.pytest_benchmark_update_commit_info(config=config, commit_info=commit)
         document: dict[str, Any] = hook.pytest_benchmark_generate_json(

@@ -109,6 +109,15 @@ def suites_asked_for(config: pytest.Config) -> set[Path]:
     return suites
 
 
+def may_hold_suites(config: pytest.Config) -> bool:
+    """Tell whether pytest's arguments name, or hold, a folder with thresholds or baselines."""
+    return any(
+        _suite_above(place / FILE_NAME) is not None
+        or next(_suites_below(config, place), None) is not None
+        for place, _ in arguments(config)
+    )
+
+
 def key_in(suite: Path, item: pytest.Item) -> str:
     """Return a benchmark's key: its file relative to the suite, ``::``, and its name."""
     return f"{item.path.relative_to(suite).as_posix()}::{item.nodeid.partition('::')[2]}"
@@ -118,7 +127,7 @@ def _suites_below(config: pytest.Config, folder: Path) -> Iterator[Path]:
     """Yield the suites in a folder, in the subfolders that pytest itself would search."""
     unwanted = config.getini("norecursedirs")
     for home, folders, files in os.walk(folder):
-        if FILE_NAME in files:
+        if FILE_NAME in files or "baselines" in folders:
             yield Path(home)
         if "pyvenv.cfg" in files:
             folders.clear()

@@ -39,10 +39,12 @@ def save_run(benchmark: PytestBenchmark, report: Path | None) -> tuple[list[str]
     benchmark.save_nothing()  # by itself, a second time
     if not (name or json_path or report) or benchmark.is_xdist_worker:
         return [], None
-    document = benchmark.document()
-    if document is None:
+    if not benchmark.measured:  # of that only a report tells
+        name = json_path = None
+    if not (name or json_path or report):
         return ["nothing was saved: no benchmark was measured"], None
-    content, saved, source = encode(document), [], None
+    document = benchmark.document()
+    content, saved, source = encode(document), list[str](), None
     if json_path is not None:
         free = next_free(json_path)
         write_new(free, content)

@@ -122,12 +122,13 @@ def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_measured(sui
     assert "is not a folder that can be written to" in result.stderr.str()
 
 
-def test_a_session_that_measured_nothing_writes_no_report(suite: Suite) -> None:
+def test_a_session_that_measured_nothing_writes_a_red_report(suite: Suite) -> None:
     suite.write("test_steps.py", FAILING)
-    result = suite.run("--perf-report=out", "-k", "crashes")
+    result = suite.run("--perf-report=out", "--benchmark-json=run.json", "-k", "crashes")
     assert result.ret == 1
-    assert "nothing was saved: no benchmark was measured" in result.stdout.str()
-    assert not (suite.folder / "out").exists()
+    assert files(suite.folder / "out") == ["report.html", "report.md", "run.json"]
+    assert "Red: 1 of 1 benchmark failed" in (suite.folder / "out" / "report.md").read_text("utf-8")
+    assert not (suite.folder / "run.json").exists()
 
 
 @pytest.mark.slow

@@ -260,3 +260,12 @@ def test_a_benchmark_that_trains_fails_with_synthetic_data(suite: Suite) -> None
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["test_steps.py::test_b: nothing can be learnt from*mnist5k*"])
     assert "Traceback" not in result.stdout.str()
+
+
+def test_a_comparison_of_plain_benchmarks_is_pytest_benchmark_s_own(
+    pytester: pytest.Pytester,
+) -> None:
+    """Its warning comes where it comes without perfsuite: before anything is collected."""
+    pytester.makepyfile("def test_a(benchmark):\n    benchmark(lambda: 1)\n")
+    result = pytester.runpytest_subprocess("--benchmark-compare", "-p", "no:xdist")
+    assert "Can't compare. No benchmark files" in result.stderr.str()
