@@ -142,11 +142,18 @@ class ServerController(_Controller):
 
     def _how_it_ended(self) -> str:
         code = self._process.wait()
-        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return f"its server ended with {_ending(code)}, saying: {self.said() or 'nothing'}"
+
+    def printed_bytes(self) -> int:
+        """Return how much the server and its workers have printed."""
+        return self._log.stat().st_size
+
+    def said(self, start: int = 0) -> str:
+        """Return the line printed last, from byte `start` on; that of an error first."""
+        text = self._log.read_bytes()[start:].decode("utf-8", errors="replace")
+        lines = text.splitlines()
         raised = [line[2:].strip() for line in lines if line.startswith("E ")]
-        printed = [line.strip() for line in lines if line.strip()]
-        last = (raised or printed or ["nothing"])[-1]
-        return f"its server ended with {_ending(code)}, saying: {last}"
+        return (raised or [""] + [line.strip() for line in lines if line.strip()])[-1]
 
 
 class WorkerController(_Controller):
@@ -158,6 +165,7 @@ class WorkerController(_Controller):
         super().__init__(server.side, line, report)
         self._server = server
         self._alive = True
+        self._printed_bytes = server.printed_bytes()
         self.pid = pid
 
     def __exit__(self, *_: object) -> None:
@@ -184,7 +192,9 @@ class WorkerController(_Controller):
         return self._server.wait(self.pid)
 
     def _how_it_ended(self) -> str:
-        return f"ended with {_ending(self._wait())}"
+        ending = _ending(self._wait())
+        last = self._server.said(self._printed_bytes)
+        return f"ended with {ending}{f', saying: {last}' if last else ''}"
 
 
 def _kill_group(leader: int) -> None:

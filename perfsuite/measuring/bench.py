@@ -1,6 +1,7 @@
 """What a benchmark file works with: the fixture ``perf``, an instance of `Bench`."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import KW_ONLY, asdict, dataclass
 from functools import partial
 from itertools import repeat
@@ -11,12 +12,13 @@ import torch
 from perfsuite.devices.device import PeakMemory
 from perfsuite.devices.precision import Precision, backend_flags, read_flags
 from perfsuite.judging.blocks import Block, Turn, resting_collector
-from perfsuite.judging.estimates import Estimate
+from perfsuite.judging.estimates import Estimate, median_s
 from perfsuite.judging.gates import Outcome, Verdict, at_least, throttling
 from perfsuite.judging.interleaving import Duet
 from perfsuite.judging.thresholds import Thresholds
 from perfsuite.judging.throttling import Sifted, sift
 from perfsuite.measuring.identity import identity_of, spread_of, throughput_of
+from perfsuite.measuring.loop import Loop
 from perfsuite.measuring.machine import Machine
 from perfsuite.measuring.memory import peak_memory
 from perfsuite.measuring.profiling import profile
@@ -126,6 +128,19 @@ class Bench:
                 timed.append(turn())
                 self.turns.gave(timed[-1])
         return self.timed_blocks(arm.label, timed, blocks=blocks, block_steps=steps)
+
+    @contextmanager
+    def loop(self, *, blocks: int = 20, skip: int = 10) -> Iterator[Loop]:
+        """Time a loop that a framework owns; `Loop.step` has to be called after each step.
+
+        The first `skip` steps are not timed. The figure is ``step_s``. It must take steps for all
+        blocks, and with --perf-against for as many as are asked for.
+        """
+        steps = self.workload.block_steps
+        loop = Loop(self.turns, self.clock, self._sensor, blocks=blocks, steps=steps, skip=skip)
+        yield loop
+        used = self.timed_blocks("the loop", loop.finish(), blocks=blocks, block_steps=steps)
+        self.metric("step_s", median_s([b.step_s for b in used]), unit="s", better="lower")
 
     def timed_blocks(
         self, what: str, timed: list[Block], *, blocks: int, block_steps: int

@@ -25,7 +25,7 @@ from perfsuite.probes.dtypes import (
 from perfsuite.probes.gradients import fresh_gradients, gradients, loss_scale
 from perfsuite.probes.optimizer import sgd_canary, skipped_step, step_count
 from perfsuite.probes.probe import Make, Probe
-from perfsuite.probes.resources import host_waits, memory_slope, restored_state
+from perfsuite.probes.resources import equal_seeds, host_waits, memory_slope, restored_state
 
 PROBES: tuple[Probe, ...] = (
     layer_dtypes,
@@ -41,6 +41,7 @@ PROBES: tuple[Probe, ...] = (
     sgd_canary,
     host_waits,
     memory_slope,
+    equal_seeds,
     restored_state,
 )
 _OF_PROBES = Path(__file__).parent

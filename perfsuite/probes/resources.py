@@ -16,11 +16,12 @@ from perfsuite.devices.precision import Precision
 from perfsuite.probes.probe import Found, Make, probe
 from perfsuite.training.arm import Arm, NotShownError
 from perfsuite.training.batches import named_tensors
-from perfsuite.training.snapshot import difference, states_of
+from perfsuite.training.snapshot import difference, state_difference, states_of
 
 _WARM_UP, _MEASURED = 3, 4
+_ALIKE = 2  # batches that are compared
 _AGREEING = 3  # steps that have to agree
-_ALIKE = 1e-3  # some kernels of a GPU add in another order each time
+_TOLERANCE = 1e-3  # some kernels of a GPU add in another order each time
 
 
 class HostReads(TorchDispatchMode):
@@ -113,6 +114,27 @@ def memory_slope(make: Make, precision: Precision, batch: Any) -> Found:
 
 
 @probe(
+    wanted="equal weights and batches from equal seeds",
+    remedy="draw all from the seed that the workload is given: also shuffling, with a generator",
+)
+def equal_seeds(make: Make, precision: Precision, batch: Any) -> Found:
+    """Runs that are paired by seed, and processes that are compared, must begin alike."""
+    starts = []
+    for _ in range(2):
+        arm = make(precision)
+        state, batches = states_of(arm.parts), arm.take(_ALIKE)
+        starts.append((state, batches, float(arm.step(batch))))
+    (state, batches, loss), (other_state, other_batches, other_loss) = starts
+    if (key := state_difference(state, other_state)) is not None:
+        return Found(f"{key} differs", good=False)
+    if (key := difference(batches, other_batches, "batches")) is not None:
+        return Found(f"{key} differs", good=False)
+    if not _alike(loss, other_loss):
+        return Found(f"the first loss was {loss:.6g}, and then {other_loss:.6g}", good=False)
+    return Found("two trainings began alike", good=True)
+
+
+@probe(
     wanted="two runs from one state that agree",
     remedy="add what is missing to `state` of perfsuite.Training, or give it a state_dict that"
     " holds all it changes",
@@ -124,15 +146,18 @@ def restored_state(make: Make, precision: Precision, batch: Any) -> Found:
     before, restore = states_of(arm.parts), arm.snapshot()
     first = [float(arm.step(batch)) for _ in range(_AGREEING)]
     restore()
-    if (key := difference(before, states_of(arm.parts))) is not None:
-        return Found(f"state{key} is not what it was, once it was put back", good=False)
+    if (key := state_difference(before, states_of(arm.parts))) is not None:
+        return Found(f"{key} is not what it was, once it was put back", good=False)
     second = [float(arm.step(batch)) for _ in range(_AGREEING)]
     for at, (then, now) in enumerate(zip(first, second, strict=True), start=1):
-        if not math.isclose(then, now, rel_tol=_ALIKE, abs_tol=_ALIKE) and not (
-            math.isnan(then) and math.isnan(now)
-        ):
+        if not _alike(then, now):
             told = (
                 f"the loss of step {at} was {then:.6g}, and {now:.6g} once the state was put back"
             )
             return Found(told, good=False)
     return Found(f"{_AGREEING} steps were repeated", good=True)
+
+
+def _alike(one: float, other: float) -> bool:
+    both_nan = math.isnan(one) and math.isnan(other)
+    return both_nan or math.isclose(one, other, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)

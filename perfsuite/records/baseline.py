@@ -74,7 +74,9 @@ def load_baseline(suite: Path, hardware: str) -> Baseline:
         raise BaselineError(f"{error}; restore the file, or remove it from the baseline") from None
     for run in runs:
         if not run.benchmarks:
-            raise BaselineError(f"{run.path}: {NO_BENCHMARK}; remove it from the baseline")
+            raise BaselineError(
+                f"{run.path}: {NO_BENCHMARK}; restore the file, or remove it from the baseline"
+            )
         if run.hardware != hardware:
             raise BaselineError(f"{run.path}: was measured on {run.hardware}, not {hardware}")
     commits = {run.commit for run in runs}

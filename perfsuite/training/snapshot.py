@@ -73,6 +73,12 @@ def states_of(parts: Mapping[str, Any]) -> dict[str, Any]:
     return {name: copy.deepcopy(part.state_dict()) for name, part in parts.items()}
 
 
+def state_difference(first: Mapping[str, Any], second: Mapping[str, Any]) -> str | None:
+    """Return the way to the first thing in which two results of `states_of` differ, if any."""
+    found = (difference(first[name], second[name], name) for name in first)
+    return next((way for way in found if way is not None), None)
+
+
 def difference(first: Any, second: Any, name: str = "") -> str | None:
     """Return the way to the first thing in which two states differ, None if they are alike."""
     if isinstance(first, Tensor) and isinstance(second, Tensor):

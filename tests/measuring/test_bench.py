@@ -136,6 +136,26 @@ def test_a_duet_counts_the_groups_that_it_set_aside_and_not_their_blocks(suite: 
     )
 
 
+LOOP = """
+def test_a(perf):
+    with perf.loop(blocks=3, skip=1) as loop:
+        for _ in range(7):
+            perf.machine.device.launch(2.0)
+            loop.step()
+"""
+
+
+@pytest.mark.parametrize("wanted", [3, 9], ids=["long-enough", "too-short"])
+def test_a_loop_of_somebody_else_is_a_figure(suite: Simulation, wanted: int) -> None:
+    suite.simulate("[]", LOOP.replace("blocks=3", f"blocks={wanted}"))
+    result = suite.run("--benchmark-json=run.json", "--perf-workload=tiny")
+    if wanted > 3:
+        result.stdout.fnmatch_lines(["the loop took 7 steps, in which 3 blocks of 2*"])
+        return
+    (entry,) = load(suite.folder / "run.json")["benchmarks"]
+    assert entry["extra_info"]["perfsuite"]["metrics"]["step_s"]["value"] == 2.0
+
+
 def test_throttling_does_not_hide_a_figure_that_nothing_is_asked_of(suite: Simulation) -> None:
     suite.simulate(ONE, BLOCKS)
     result = suite.run()

@@ -42,7 +42,7 @@ def test_all_that_passed_is_one_line_and_what_failed_is_told(batch: env.Batch) -
         for kind in (TrainStep, steps.BackwardUnderAutocast)
     )
     (passed,) = registry.judge_probes(good)
-    assert str(passed) == "PASS probe all: 14 probes passed; required: all probes passed"
+    assert str(passed) == "PASS probe all: 15 probes passed; required: all probes passed"
     assert [each.gate for each in registry.judge_probes(bad)] == ["probe autocast_in_backward"]
     assert registry.judge_probes([])[0].outcome is Outcome.FAIL
 

@@ -6,7 +6,7 @@ from perfsuite.probes.optimizer import sgd_canary, step_count
 from perfsuite.probes.resources import host_waits, memory_slope
 from perfsuite.training.step import TrainStep
 from sabotage import environments as env
-from sabotage import graphs, speed, steps
+from sabotage import graphs, speed, states, steps
 from sabotage.environments import in_a_region, probed, together, trained
 from sabotage.row import CatalogueRow, probe_row
 
@@ -274,8 +274,15 @@ ROWS: tuple[CatalogueRow, ...] = (
     probe_row(
         30,
         "a step changes what is not in its state",
-        steps.HiddenState,
+        states.HiddenState,
         Precision.bf16,
         {"probe restored_state": "once the state was put back"},
+    ),
+    probe_row(
+        31,
+        "a weight is drawn from no seed",
+        states.Unseeded,
+        Precision.bf16,
+        {"probe equal_seeds": "['0.weight'] differs"},
     ),
 )

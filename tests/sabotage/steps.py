@@ -260,16 +260,6 @@ class ScheduledIfTaken(ScheduledAnyway):
     waits = True
 
 
-class HiddenState(TrainStep):
-    """Counts its calls, which nothing puts back, and weighs its loss by them."""
-
-    calls = 0
-
-    def __call__(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-        self.calls += 1
-        return super().__call__(batch) * self.calls
-
-
 class HugeScale(TrainStep):
     """The scaler starts at 2^40."""
 

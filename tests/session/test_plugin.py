@@ -269,3 +269,9 @@ def test_a_comparison_of_plain_benchmarks_is_pytest_benchmark_s_own(
     pytester.makepyfile("def test_a(benchmark):\n    benchmark(lambda: 1)\n")
     result = pytester.runpytest_subprocess("--benchmark-compare", "-p", "no:xdist")
     assert "Can't compare. No benchmark files" in result.stderr.str()
+
+
+def test_one_of_several_ranks_is_refused(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    suite.write("test_steps.py", timed("test_a"))
+    assert "this is one of 2 processes of torchrun" in usage_error(suite.run())
