@@ -138,7 +138,8 @@ def _with_sgd(arm: Arm, rate: float) -> Arm:
     """Return the arm with the steps of its optimizers replaced, hooks and scaling as they were."""
     for optimizer in arm.optimizers:
         # Public, and what every optimizer of torch wraps its step in: it calls the hooks.
-        step = torch.optim.Optimizer.profile_hook_step(_sgd(rate))
+        step: Any = torch.optim.Optimizer.profile_hook_step(_sgd(rate))
+        step._wrapped_by_lr_sched = True  # or a scheduler warns that it is not its own
         optimizer.step = MethodType(step, optimizer)  # type: ignore[method-assign]  # a fresh one's
     return without_dropout(arm)
 
@@ -146,7 +147,7 @@ def _with_sgd(arm: Arm, rate: float) -> Arm:
 def _sgd(rate: float) -> Callable[[Any], None]:
     @torch.no_grad()
     def step(optimizer: Any, *_: Any, **__: Any) -> None:
-        optimizer._opt_called = True  # or a scheduler warns that it missed its steps
+        optimizer._opt_called = True  # nor that it missed a step
         found_inf = getattr(optimizer, "found_inf", None)
         if found_inf is not None and float(found_inf):
             return
