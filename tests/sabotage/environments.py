@@ -48,6 +48,23 @@ def one_convolution() -> nn.Module:
     )
 
 
+class Transformer(nn.Module):
+    """One layer of attention over the rows of an image, which are its tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens = nn.Linear(28, 32)
+        self.places = nn.Parameter(torch.randn(28, 32) / 10)
+        self.layer = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True, norm_first=True)
+        self.norm = nn.LayerNorm(32)
+        self.head = nn.Linear(32, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        seen = self.layer(self.tokens(images.squeeze(1)) + self.places)
+        logits: Tensor = self.head(self.norm(seen).mean(dim=1))
+        return logits
+
+
 class _Contiguous(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         return images.contiguous()

@@ -1,15 +1,18 @@
 """What a row of the catalogue is, and when it holds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+
+from torch import nn
 
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.gates import Outcome, Verdict
 from perfsuite.probes.registry import PROBES
 from perfsuite.training.step import TrainStep
-from sabotage.environments import Check, probed
+from sabotage.environments import Check, probed, two_convolutions
 
+MakeModel = Callable[[], nn.Module]
 _PROBES = {f"probe {probe.name}": probe for probe in PROBES}
 
 
@@ -24,6 +27,7 @@ class CatalogueRow:
         healthy: the same without the bug; every verdict must be PASS.
         planted: the bug; every gate must be FAIL.
         needs_cuda: it does not show on a CPU.
+        on: returns the same row on another model; None where it has a model of its own.
     """
 
     number: int
@@ -32,6 +36,7 @@ class CatalogueRow:
     healthy: Check
     planted: Check
     needs_cuda: bool = False
+    on: Callable[[MakeModel], "CatalogueRow"] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "because", MappingProxyType(dict(self.because)))
@@ -50,6 +55,7 @@ def probe_row(
     because: Mapping[str, str],
     *,
     twin: type[TrainStep] = TrainStep,
+    model: MakeModel = two_convolutions,
 ) -> CatalogueRow:
     """Return a row whose bug is in the step, and whose gates are all probes."""
     probes = [_PROBES[gate] for gate in because]
@@ -57,8 +63,9 @@ def probe_row(
         number=number,
         plant=plant,
         because=because,
-        healthy=probed(twin, precision, *probes),
-        planted=probed(kind, precision, *probes),
+        healthy=probed(twin, precision, *probes, model=model),
+        planted=probed(kind, precision, *probes, model=model),
+        on=lambda other: probe_row(number, plant, kind, precision, because, twin=twin, model=other),
     )
 
 

@@ -2,13 +2,16 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from probing import CPU
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from perfsuite.probes.registry import PROBES
+from sabotage import environments as env
 from sabotage import speed
 from sabotage.catalogue import ROWS
 from sabotage.row import CatalogueRow, not_green, not_red
@@ -84,6 +87,21 @@ def test_the_healthy_twin_is_green(row: CatalogueRow) -> None:
 @rows
 def test_the_planted_bug_is_red_for_its_reason(row: CatalogueRow) -> None:
     assert not_red(row, row.planted(device_of(row))) == []
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param(row.on(env.Transformer), id=row.plant.replace(" ", "-"))
+        for row in ROWS
+        if row.on
+    ],
+)
+def test_a_bug_of_the_step_is_seen_on_a_transformer_too(row: CatalogueRow) -> None:
+    # As a bug of its backward pass is named after the weights of one model.
+    reasons = dict.fromkeys(row.because, "")
+    assert not_green(row, row.healthy(CPU)) == []
+    assert not_red(replace(row, because=reasons), row.planted(CPU)) == []
 
 
 def test_the_catalogue_is_whole() -> None:
