@@ -155,8 +155,10 @@ def pytest_collection_modifyitems(
         return
     ours = [item for item in items if uses(item)]
     compare = config.stash.get(_COMPARE, False)
-    if not ours and config.option.perf_report is not None and SESSION not in config.stash:
-        raise pytest.UsageError("--perf-report: no benchmark with the fixture `perf` to report on")
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if not ours and config.option.perf_report is not None and reporter is not None:
+        # No error: the option may stand in a configuration file for all sessions.
+        reporter.write_line("no report: no benchmark uses the fixture `perf` of perfsuite")
     if (not ours and not compare) or SESSION in config.stash:
         return
     from perfsuite.session.collection import suite_of
