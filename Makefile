@@ -14,7 +14,7 @@ TESTS := $(BIN)/python -m pytest tests --numprocesses=logical --maxprocesses=8 -
 # Python 3.12 and newer count lines at next to no cost.
 CORE = $(shell $(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")')
 
-.PHONY: bench test test-fast wheel-test check figures picture method map transcript sabotage install clean
+.PHONY: bench test test-fast wheel-test check figures picture method map transcript sabotage site install clean
 .DEFAULT_GOAL := bench
 
 bench: $(STAMP)
@@ -63,6 +63,10 @@ transcript: $(STAMP)
 sabotage: $(STAMP)
 	cd tests && ../$(BIN)/python -m sabotage
 
+# The pages of docs/ as a site, in site/; a warning is an error.
+site: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 install: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -74,4 +78,4 @@ $(STAMP): pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) .benchmarks .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf site $(VENV) .benchmarks .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
