@@ -57,7 +57,8 @@ def _target(name: str, link: str) -> str:
 def _on_site(name: str) -> str:
     if name.startswith("docs/"):
         return name.removeprefix("docs/")
-    return name.lower() if name.endswith(".md") else f"source/{name}.md"
+    # MkDocs leaves out what begins with a dot, such as .github.
+    return name.lower() if name.endswith(".md") else f"source/{name.lstrip('.')}.md"
 
 
 def _source(name: str, text: str) -> str:
