@@ -1,137 +1,33 @@
-"""Every command of README.md is run, as it stands there, and every link leads somewhere."""
+"""README.md is short, names what there is, and leads to the pages, whose links lead on."""
 
-import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import projects
 import pytest
+from documents import DOCS, PAGES, ROOT, name_of, text_of
 
-from perfsuite.judging.thresholds import load_thresholds
-
-ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = re.findall(r"^\$ (.+)$", README, flags=re.MULTILINE)
-BY_CI = ("make bench", "make test")
-BY_A_NEW_USER = ("pip install", "perfsuite init")  # see tests/test_starting.py
-
-# A step takes as long as it says, on a clock of its own: a real one may stall on a busy machine.
-MYNET = """
-NOW_S = [0.0]
+README = text_of(ROOT / "README.md")
+BY_CI = {"make bench", "make test"}
 
 
-def step(batch):
-    NOW_S[0] += 0.002
-"""
-SUITE = """
-from itertools import repeat
-
-import mynet
-import torch
-
-from perfsuite.devices.cpu import HostClock
-from perfsuite.training.arm import Arm
-
-
-def test_step_time(perf, precision):
-    perf.clock = HostClock(lambda: mynet.NOW_S[0])
-    batches = repeat(torch.empty(1))
-    arm = Arm(precision=precision, step=mynet.step, batches=batches, device=perf.device)
-    blocks = perf.time(perf.warm(arm), blocks=4)
-    perf.metric("step_s", min(block.step_s for block in blocks), unit="s", better="lower")
-"""
-IGNORED = """
-__pycache__/
-.pytest_cache/
-.benchmarks/
-.venv
-/tools/
-/run*.json
-/report/
-/compared/
-/night/
-/history.svg
-"""
-OPTIONS = (
-    "--perf-device=cpu --perf-data=synthetic --benchmark-autosave -p no:hypothesispytest -k fp32"
-)
-
-
-# What is no business of CI, in two shells that need not wait for each other.
-ACTIVATE, *OTHERS = [each for each in COMMANDS if not each.startswith(BY_CI + BY_A_NEW_USER)]
-COMPARISONS = [each for each in OTHERS if "--perf-against" in each]
-REST = [each for each in OTHERS if each not in COMPARISONS]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("commands", [COMPARISONS, REST], ids=["comparisons", "rest"])
-def test_every_command_runs(commands: list[str], tmp_path: Path) -> None:
-    project = projects.Project(tmp_path)
-    for name in ("test_speed.py", "conftest.py"):
-        (project.folder / "benchmarks" / name).unlink()
-    project.write("src/mynet/__init__.py", MYNET)
-    project.write("benchmarks/test_step_time.py", SUITE)
-    project.write(".gitignore", IGNORED)
-    project.git("config", "user.name", "tests")
-    project.git("config", "user.email", "tests@example.invalid")
-    project.commit()
-    shutil.copytree(ROOT / "tools", project.folder / "tools")
-    (project.folder / ".venv").symlink_to(sys.prefix)
-    # The baseline that they promote is a CPU's, whatever else the machine has.
-    given = [each.replace("--device cuda", "--device cpu") for each in (ACTIVATE, *commands)]
-    done = subprocess.run(
-        ["bash", "-c", "\n".join(["set -e", *given, "echo all ran"])],
-        cwd=project.folder,
-        env=project.environment | {"PYTEST_ADDOPTS": OPTIONS, "PYTHONDONTWRITEBYTECODE": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        timeout=600,  # that of a machine with other work; it ends what hangs
-    )
-    assert done.returncode == 0, done.stdout
-    assert done.stdout.endswith("all ran\n")
-
-
-def test_the_commands_are_found() -> None:
-    assert ACTIVATE == "source .venv/bin/activate"
-    assert len(COMPARISONS) > 1
-    assert len(REST) > 9
+def test_it_is_short() -> None:
+    assert len(README.splitlines()) <= 150
 
 
 def test_the_two_commands_are_what_ci_runs() -> None:
     steps = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
-    assert set(BY_CI) <= set(steps)
-    assert set(BY_CI) <= {re.split(r"\s+#", command)[0] for command in COMMANDS}
+    assert set(steps) >= BY_CI
+    assert set(re.findall(r"^\$ (make \S+)", README, re.MULTILINE)) == BY_CI
 
 
 def test_every_recipe_that_is_named_is_one() -> None:
     recipes = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
-    texts = README + (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    texts = "".join(map(text_of, PAGES))
     named = set(re.findall(r"`make\s([a-z-]+)|^\$ make ([a-z-]+)", texts, re.MULTILINE))
     assert {one or other for one, other in named} <= recipes
     assert len(named) > 5
-
-
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
-def test_every_link_leads_somewhere(page: str) -> None:
-    links = re.findall(r"\]\(([^)#]+)[^)]*\)", (ROOT / page).read_text(encoding="utf-8"))
-    lost = [link for link in links if "://" not in link and not (ROOT / link).exists()]
-    assert lost == []
-
-
-def test_the_thresholds_that_are_shown_are_valid(tmp_path: Path) -> None:
-    (shown,) = re.findall(r"```toml\n(.*?)```", README, flags=re.DOTALL)
-    path = tmp_path / "thresholds.toml"
-    defaults = (ROOT / "benchmarks" / "thresholds.toml").read_text(encoding="utf-8")
-    path.write_text(defaults[: defaults.index("\n[hardware.")] + shown, encoding="utf-8")
-    found = load_thresholds(path, "nvidia-h200-x1")
-    assert found.amp_speedup.minimum("bf16", "fp32") == 1.5
-    assert found.warn == ("loader",)
-    assert load_thresholds(path, "nvidia-h100-x1").warn == ()
 
 
 def test_every_option_is_told(tmp_path: Path) -> None:
@@ -144,40 +40,31 @@ def test_every_option_is_told(tmp_path: Path) -> None:
     )
     options = set(re.findall(r"--perf-[a-z-]+", done.stdout))
     assert options == set(re.findall(r"`(--perf-[a-z-]+)", README))
+    told = {each for page in PAGES for each in re.findall(r"(?<![\w-])--perf-[a-z-]+", text_of(page))}
+    assert told <= options
 
 
-MINE = """
-import torch
-from torch import nn
+def anchors(page: Path) -> set[str]:
+    """Return what GitHub and MkDocs make of headings, which differs for odd characters alone."""
+    titles = re.findall(r"^#+ (.+)$", text_of(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-class Model(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 10))
-
-    def forward(self, images):
-        return self.layers(images)
-
-
-build_model = Model
-
-
-def load_batches(seed):
-    draw = torch.Generator().manual_seed(seed)
-    return [{"image": torch.rand(8, 1, 28, 28, generator=draw), "label": torch.arange(8)}]
-"""
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]+))?\)", text_of(page))
+    lost = []
+    for path, anchor in links:
+        target = page.parent / path if path else page
+        if "://" not in path and not target.exists():
+            lost.append(path)
+        elif anchor and "://" not in path and anchor not in anchors(target):
+            lost.append(f"{path}#{anchor}")
+    assert lost == []
 
 
-@pytest.mark.slow
-def test_the_snippets_run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("PYTEST_XDIST")]:
-        monkeypatch.delenv(name)
-    workload, compare = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    pytester.makepyfile(mine=MINE, conftest=workload)
-    ones = "import torch\n\nold_kernel = new_kernel = torch.exp\nx = torch.ones(1000)\n\n\n"
-    pytester.makepyfile(test_kernel=ones + compare.replace("minimum=1.1", "minimum=0.01"))
-    pytester.makepyfile(test_probes="from perfsuite.benchmarks import test_amp_probes\n")
-    result = pytester.runpytest_subprocess("--perf-device=cpu", "--perf-budget=1")
-    assert result.ret == 0, result.stdout.str()
-    result.stdout.fnmatch_lines(["PASS *probes*fp32* 15 probes passed*"])
+def test_readme_leads_to_the_pages() -> None:
+    linked = set(re.findall(r"\]\((docs/[\w/-]+\.md)", README + text_of(DOCS / "index.md")))
+    linked |= {f"docs/{each}" for each in re.findall(r"\]\(([\w/-]+\.md)", text_of(DOCS / "index.md"))}
+    ours = {name_of(page) for page in DOCS.glob("*.md")} - {"docs/index.md"}
+    assert ours <= linked

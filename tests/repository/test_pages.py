@@ -1,0 +1,131 @@
+"""What the pages say of names, words, defaults and messages is what the code says."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+import pytest
+import torch
+from documents import DOCS, rows, section, text_of
+from torch import Tensor, nn
+
+import perfsuite
+from perfsuite.against import verdicts
+from perfsuite.judging.gates import Outcome
+from perfsuite.judging.thresholds import Gate, Pair, Thresholds, load_thresholds
+from perfsuite.measuring.identity import identity_of
+
+OWN, THRESHOLDS = DOCS / "own-training.md", DOCS / "thresholds.md"
+
+
+def test_every_public_name_is_in_the_reference_once() -> None:
+    lines = text_of(DOCS / "reference.md").splitlines()
+    named = [line.removeprefix("::: perfsuite.") for line in lines if line.startswith(":::")]
+    assert sorted(name for name in named if "." not in name) == sorted(perfsuite.__all__)
+
+
+@pytest.mark.parametrize("table", [each.name for each in msgspec.structs.fields(Thresholds)])
+def test_every_key_of_a_table_is_told_with_its_defaults(table: str) -> None:
+    def told(value: Any) -> str:
+        if isinstance(value, tuple):
+            return f"`{list(value)}`".replace("'", '"')
+        return "–" if value is None or value == {} else f"`{value}`"
+
+    nowhere = Path("no such file")
+    here, cpu = (getattr(load_thresholds(nowhere, key), table) for key in ("", "cpu-x"))
+    keys = [table]
+    if isinstance(here, msgspec.Struct):
+        keys = [each.name for each in msgspec.structs.fields(here)]
+        here, cpu = msgspec.structs.asdict(here), msgspec.structs.asdict(cpu)
+    else:
+        here, cpu = {table: here}, {table: cpu}
+    expected = [[f"`{key}`", told(here[key]), told(cpu[key])] for key in keys]
+    found = rows(section(THRESHOLDS, table))
+    assert [[key, *defaults] for key, _, *defaults in found] == expected
+
+
+def test_every_gate_and_pair_is_told() -> None:
+    text = text_of(THRESHOLDS)
+    assert [each for each in (*get_args(Gate), *get_args(Pair)) if f"`{each}`" not in text] == []
+
+
+def test_every_word_of_a_verdict_is_explained() -> None:
+    one = {cells[0] for cells in rows(section(DOCS / "verdicts.md", "One tree"))}
+    assert one == {outcome.value for outcome in Outcome}
+    two = {
+        word
+        for cells in rows(section(DOCS / "verdicts.md", "Two trees"))
+        for word in cells[0].split(", ")
+    }
+    kinds = "_TIME", "_BYTES", "_LOSS", "_LOWER", "_HIGHER"
+    words = {word for kind in kinds for word in getattr(verdicts, kind)}
+    assert two == words | {"SAME", "INCONCLUSIVE", "FAIL"}
+
+
+def test_every_probe_is_told() -> None:
+    found = [cells[0].strip("`") for cells in rows(section(OWN, "What the probes need"))]
+    assert found == [probe.name for probe in perfsuite.PROBES]
+
+
+def test_every_setting_of_a_workload_is_told_with_its_default() -> None:
+    found = {cells[0]: cells[2] for cells in rows(section(OWN, "How long it takes"))}
+    settings = {f"`{each.name}`": f"`{each.default}`" for each in fields(perfsuite.Workload)}
+    about = {f"`{name}`" for name in ("name", "make", "data")}
+    assert found == {name: settings[name] for name in settings if name not in about}
+
+
+# Bad input: what is wrong, and a training of which it is.
+
+CPU = torch.device("cpu")
+ONE = [torch.ones(8, 3)]
+
+
+def training(step: Callable[[Any], Any] = Tensor.mean, **given: Any) -> perfsuite.Training:
+    return perfsuite.Training(**{"step": step, "batches": ONE, "state": []} | given)
+
+
+def moving() -> perfsuite.Training:
+    model = nn.Linear(3, 1, bias=False)
+
+    def step(batch: Tensor) -> Tensor:
+        model.to("meta")
+        return batch.mean()
+
+    return training(step, state=[model])
+
+
+def only_once() -> Iterator[Tensor]:
+    yield from ONE
+
+
+def a_tuple() -> Any:
+    return (1, 2)
+
+
+WRONG: dict[str, Callable[[], perfsuite.Training]] = {
+    "the step returns no tensor": lambda: training(lambda batch: batch.mean().item()),
+    "the loss has many values": lambda: training(lambda batch: batch.sum(1)),
+    "the function returns something else": a_tuple,
+    "batches are a generator": lambda: training(batches=only_once()),
+    "there are no batches": lambda: training(batches=[]),
+    "the last batch is smaller": lambda: training(batches=[*ONE, torch.ones(5, 3)]),
+    "a batch holds no tensor": lambda: training(lambda _: torch.ones(()), batches=[{"n": 1}]),
+    "something in `state` cannot be copied": lambda: training(state=[nn.Linear(3, 1), 7]),
+    "a step moves its model": moving,
+}
+
+
+@pytest.mark.parametrize(("wrong", "message"), rows(section(OWN, "When something is wrong")))
+def test_the_message_that_is_shown_is_the_one_that_comes(wrong: str, message: str) -> None:
+    workload = perfsuite.Workload(name="mine", make=lambda *_: WRONG[wrong]())
+    with pytest.raises(perfsuite.TrainingError) as caught:  # noqa: PT012  # wherever it comes from
+        arm = workload.arm(perfsuite.Precision.fp32, CPU)
+        identity_of(arm)
+        arm.take(3)
+    assert str(caught.value) == message
+
+
+def test_all_that_can_be_wrong_is_told() -> None:
+    assert WRONG.keys() == {cells[0] for cells in rows(section(OWN, "When something is wrong"))}

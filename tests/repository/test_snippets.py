@@ -1,0 +1,91 @@
+"""Every snippet that a page shows is run: Python as part of a suite, TOML as thresholds."""
+
+import os
+from pathlib import Path
+
+import pytest
+from documents import DOCS, PAGES, blocks, name_of
+
+from perfsuite.judging.thresholds import ThresholdsError, load_thresholds
+
+PYTHON = [(page, each) for page in PAGES for each in blocks(page, "python")]
+TOML = [(page, each) for page in PAGES for each in blocks(page, "toml")]
+
+# What the snippets take from a project.
+MINE = """
+import torch
+from torch import nn
+
+
+def build_model():
+    return nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 32), nn.ReLU(), nn.Linear(32, 10))
+
+
+def load_batches(seed):
+    draw = torch.Generator().manual_seed(seed)
+    return [{"image": torch.rand(8, 1, 28, 28, generator=draw), "label": torch.arange(8)}]
+
+
+old_kernel = new_kernel = torch.exp
+"""
+JUDGED = "\n\nfrom perfsuite.benchmarks import test_amp_probes, test_step_time\n"
+
+
+@pytest.mark.slow
+def test_python_runs(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("PYTEST_XDIST")]:
+        monkeypatch.delenv(name)
+    pytester.makepyfile(mine=MINE)
+    trainings = []
+    for number, (page, text) in enumerate(PYTHON):
+        name = f"test_{number}_{page.stem.replace('-', '_').lower()}"
+        if "def test_" not in text:
+            trainings.append(name)
+            text += JUDGED  # noqa: PLW2901  # what a training is for
+        # The only line that a real timing would decide.
+        pytester.makepyfile(**{name: text.replace("minimum=1.1", "minimum=0.01")})
+    result = pytester.runpytest_subprocess("--perf-device=cpu", "--perf-budget=1")
+    assert result.ret == 0, result.stdout.str()
+    passed = [line for line in result.outlines if "probe all" in line and "14 probes" in line]
+    for name in trainings:
+        assert sum(name in line for line in passed) == 2, result.stdout.str()
+    assert len(trainings) > 3
+
+
+def test_every_snippet_is_seen() -> None:
+    assert {name_of(page) for page, _ in PYTHON} == {
+        "README.md",
+        "docs/before-after.md",
+        "docs/own-training.md",
+    }
+    assert {name_of(page) for page, _ in TOML} == {"docs/thresholds.md"}
+
+
+def test_readme_shows_what_the_page_shows() -> None:
+    shown = {name_of(page): text for page, text in reversed(PYTHON)}
+    assert shown["README.md"] == shown["docs/own-training.md"]
+
+
+@pytest.mark.parametrize("snippet", [text for _, text in TOML])
+def test_thresholds_are_valid(snippet: str, tmp_path: Path) -> None:
+    path = tmp_path / "thresholds.toml"
+    path.write_text(snippet, encoding="utf-8")
+    found = load_thresholds(path, "nvidia-h200-x1")
+    assert found.amp_speedup.minimum("bf16", "fp32") == 1.5
+    assert found.warn == ("loader",)
+    other = load_thresholds(path, "nvidia-h100-x1")
+    assert other.warn == ()
+    assert other.memory.max_activation_ratio == found.memory.max_activation_ratio == 0.75
+
+
+def test_the_error_that_is_shown_is_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = Path("benchmarks") / "thresholds.toml"
+    path.parent.mkdir()
+    path.write_text('[hardware."nvidia-*".amp_speedup]\nminimum = 1.3\n', encoding="utf-8")
+    with pytest.raises(ThresholdsError) as caught:
+        load_thresholds(path, "cpu-x")
+    (shown,) = blocks(DOCS / "thresholds.md", "text")
+    assert str(caught.value) == shown.strip()
