@@ -34,7 +34,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001  # MkDocs gives it
     """Let links to files outside of docs/ lead to their pages."""
     here = page.file.src_uri
     origin = {_on_site(name): name for name in ALWAYS}.get(here, f"docs/{here}")

@@ -1,6 +1,6 @@
 """What the pages say of names, words, defaults and messages is what the code says."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
@@ -31,7 +31,7 @@ def test_every_key_of_a_table_is_told_with_its_defaults(table: str) -> None:
     def told(value: Any) -> str:
         if isinstance(value, tuple):
             return f"`{list(value)}`".replace("'", '"')
-        return "–" if value is None or value == {} else f"`{value}`"
+        return "none" if value is None or value == {} else f"`{value}`"
 
     nowhere = Path("no such file")
     here, cpu = (getattr(load_thresholds(nowhere, key), table) for key in ("", "cpu-x"))
@@ -82,8 +82,10 @@ CPU = torch.device("cpu")
 ONE = [torch.ones(8, 3)]
 
 
-def training(step: Callable[[Any], Any] = Tensor.mean, **given: Any) -> perfsuite.Training:
-    return perfsuite.Training(**{"step": step, "batches": ONE, "state": []} | given)
+def training(
+    step: Callable[[Any], Any] = Tensor.mean, *, batches: Iterable[Any] = ONE, state: Any = ()
+) -> perfsuite.Training:
+    return perfsuite.Training(step=step, batches=batches, state=state)
 
 
 def moving() -> perfsuite.Training:
