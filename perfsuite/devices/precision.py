@@ -16,12 +16,19 @@ class PrecisionError(RuntimeError):
 
 
 class Precision(StrEnum):
-    """How the arithmetic of a training step is done."""
+    """How the arithmetic of a training step is done.
 
-    fp32 = "fp32"  # IEEE single precision in convolutions and in products
-    tf32 = "tf32"  # single precision storage, TF32 tensor cores in convolutions and in products
-    fp16 = "fp16"  # autocast to float16, with gradient scaling
-    bf16 = "bf16"  # autocast to bfloat16, without gradient scaling
+    Attributes:
+        fp32: IEEE single precision in convolutions and in products.
+        tf32: single precision storage, TF32 tensor cores in convolutions and in products.
+        fp16: autocast to float16, with gradient scaling.
+        bf16: autocast to bfloat16, without gradient scaling.
+    """
+
+    fp32 = "fp32"
+    tf32 = "tf32"
+    fp16 = "fp16"
+    bf16 = "bf16"
 
     @property
     def autocast_dtype(self) -> torch.dtype | None:

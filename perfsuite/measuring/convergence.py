@@ -36,13 +36,21 @@ from perfsuite.training.step import StepCounter
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingRun:
-    """What one training run left behind."""
+    """What one training run left behind.
 
-    losses: tuple[float, ...]  # one a step
-    elapsed_s: float  # wall seconds of all steps together
-    skipped_steps: int | None  # that the optimizer did not take; None if it keeps no count
-    scales: tuple[float, ...]  # before the first step and after each; none without a scaler
-    non_finite: tuple[str, ...]  # names of what was NaN or infinite at the end
+    Attributes:
+        losses: one a step.
+        elapsed_s: wall seconds of all steps together.
+        skipped_steps: that the optimizer did not take; None if it keeps no count.
+        scales: before the first step and after each; none without a scaler.
+        non_finite: names of what was NaN or infinite at the end.
+    """
+
+    losses: tuple[float, ...]
+    elapsed_s: float
+    skipped_steps: int | None
+    scales: tuple[float, ...]
+    non_finite: tuple[str, ...]
 
     @property
     def mean_loss(self) -> float:
@@ -57,12 +65,19 @@ class TrainingRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeedPair:
-    """Runs from the same weights over the same batches in the same order."""
+    """Runs from the same weights over the same batches in the same order.
 
-    seed: int  # decides weights, dropout and order
+    Attributes:
+        seed: decides weights, dropout and order.
+        reference: what is judged by.
+        candidate: what is judged.
+        control: the reference again, from perturbed weights.
+    """
+
+    seed: int
     reference: TrainingRun
-    candidate: TrainingRun  # what is judged
-    control: TrainingRun  # the reference again, from perturbed weights
+    candidate: TrainingRun
+    control: TrainingRun
 
 
 def train(arm: Arm, batches: Sequence[Any], clock: Clock) -> TrainingRun:

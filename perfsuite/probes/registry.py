@@ -44,6 +44,7 @@ PROBES: tuple[Probe, ...] = (
     equal_seeds,
     restored_state,
 )
+"""All probes, in the order in which they are asked."""
 _OF_PROBES = Path(__file__).parent
 _OF_TORCH = Path(torch.__file__).parent
 

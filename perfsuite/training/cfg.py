@@ -35,6 +35,7 @@ TUTORIAL_CFG: tuple[Row, ...] = (
     (512, 512, 2, 2, 0),
     (512, 1024, 3, 1, 1),
 )
+"""The tutorial's network: a row a convolution, of the fields in `FIELDS`."""
 
 
 class CfgError(ValueError):

@@ -46,15 +46,25 @@ Make = Callable[[Precision, torch.device, int], Training]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """What is trained, and in what portions."""
+    """What is trained, and in what portions.
 
-    name: str  # recorded with every figure, which are compared only where it is the same
+    Attributes:
+        name: recorded with every figure, which are compared only where it is the same.
+        make: makes a fresh training, from precision, device and seed.
+        data: what batches are of; recorded and compared likewise.
+        learnable: whether there is something to be learnt from the batches.
+        block_steps: steps in one timed block.
+        convergence_steps: steps in each run that convergence is judged by.
+        convergence_seeds: pairs of such runs, at least two.
+    """
+
+    name: str
     make: Make
-    data: str = "own"  # what batches are of; recorded and compared likewise
-    learnable: bool = True  # whether there is something to be learnt from the batches
-    block_steps: int = 5  # in one timed block
-    convergence_steps: int = 40  # in each run that convergence is judged by
-    convergence_seeds: int = 6  # pairs of such runs, at least two
+    data: str = "own"
+    learnable: bool = True
+    block_steps: int = 5
+    convergence_steps: int = 40
+    convergence_seeds: int = 6
 
     def arm(self, precision: Precision, device: torch.device, seed: int = 0) -> Arm:
         """Return a fresh training; whatever draws random numbers does so from `seed`.

@@ -40,20 +40,18 @@ def test_python_runs(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch)
     # More threads than cores that are free would wait for each other at every step.
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     pytester.makeconftest(PYTHON[0][1])  # what is trained where a snippet says nothing
-    trainings = []
+    trainings = 0
     for number, (page, text) in enumerate(PYTHON):
         name = f"test_{number}_{page.stem.replace('-', '_').lower()}"
         if "def test_" not in text:
-            trainings.append(name)
+            trainings += 1
             text += PROBED + TIMED * ("tokens=" in text)  # noqa: PLW2901  # what it is for
         # The only line that a real timing would decide.
         pytester.makepyfile(**{name: text.replace("minimum=1.1", "minimum=0.01")})
     result = pytester.runpytest_subprocess("--perf-device=cpu", "--perf-budget=1")
     assert result.ret == 0, result.stdout.str()
     passed = [line for line in result.outlines if "probe all" in line and "14 probes" in line]
-    for name in trainings:
-        assert sum(name in line for line in passed) == 2, result.stdout.str()
-    assert len(trainings) > 3
+    assert len(passed) == 2 * trainings > 6, result.stdout.str()
 
 
 def test_every_snippet_is_seen() -> None:
