@@ -3,10 +3,11 @@
 import math
 from collections.abc import Iterable
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from perfsuite.devices.precision import Precision
 from perfsuite.probes.probe import (
@@ -121,36 +122,40 @@ def norm(gradients: Iterable[Tensor]) -> float:
 def fresh_gradients(make: Make, precision: Precision, batch: Any) -> Found:
     """A step must not start with the gradients of the one before, nor with zeros for them.
 
-    Those that are still there as the backward pass begins are added to the new ones. Those that
-    are there in the forward pass only take memory. Of a step that accumulates over several
-    forward passes it is the first that counts.
+    Those that are still there as a parameter is given its first gradient are added to it. Those
+    that are there in the first forward pass only take memory; where several optimizers take
+    turns, each may clear its own later.
     """
     arm = make(precision)
-
-    def left() -> str:
-        found = [p.grad for p in arm.parameters() if p.grad is not None]
-        if any(bool(gradient.count_nonzero()) for gradient in found):
-            return "values"
-        return "zeros" if found else ""
-
+    arm.step(batch)
     held: list[str] = []
-    stale: list[str] = []
-    for count in (1, 2):
-        with (
-            on_forward(arm, lambda *_: held.append(left())),
-            on_backward(arm, lambda _: stale.append(left())),
-        ):
-            arm.step(batch)
-        del held[count:], stale[count:]
-    if len(stale) < 2:
+    stale: dict[int, str] = {}
+
+    def look(parameter: nn.Parameter, _: Tensor) -> None:
+        stale.setdefault(id(parameter), _left([parameter]))
+
+    with ExitStack() as hooks, on_forward(arm, lambda *_: held.append(_left(arm.parameters()))):
+        for parameter in (p for p in arm.parameters() if p.requires_grad):
+            hooks.callback(parameter.register_hook(partial(look, parameter)).remove)
+        arm.step(batch)
+    if not stale:
         return Found("there was no backward pass", good=False)
-    if "values" in stale:
+    if "values" in stale.values():
         return Found("gradients are left from the step before", good=False)
-    if any(held):
-        how = "held in the forward pass" if "values" in held else "zeroed, not freed"
+    take_turns = sum(isinstance(each, torch.optim.Optimizer) for each in arm.parts.values()) > 1
+    wasted = {*stale.values()} if take_turns else {*held[:1]}
+    if any(wasted):
+        how = "held in the forward pass" if "values" in wasted else "zeroed, not freed"
         remedy = (
             "call optimizer.zero_grad(set_to_none=True) before the forward pass: the memory is"
             " free for activations, and no zeros are written"
         )
         return Found(f"gradients are {how}", good=False, remedy=remedy)
     return Found("gradients are freed before the forward pass", good=True)
+
+
+def _left(parameters: Iterable[nn.Parameter]) -> str:
+    found = [p.grad for p in parameters if p.grad is not None]
+    if any(bool(gradient.count_nonzero()) for gradient in found):
+        return "values"
+    return "zeros" if found else ""

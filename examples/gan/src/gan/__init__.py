@@ -1,0 +1,1 @@
+"""A generative adversarial network: both networks, the points and the training."""

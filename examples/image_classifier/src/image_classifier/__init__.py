@@ -1,0 +1,1 @@
+"""A small image classifier: the network, the data and the training."""

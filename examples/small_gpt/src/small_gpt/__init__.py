@@ -1,0 +1,1 @@
+"""A small GPT: the network, the text and the training."""
