@@ -13,6 +13,7 @@ from perfsuite.devices.precision import Precision
 from perfsuite.probes.probe import (
     Found,
     Make,
+    before_step,
     on_backward,
     on_forward,
     probe,
@@ -88,7 +89,7 @@ def gradients_at_step(arm: Arm, batch: Any) -> list[Tensor]:
     """
     seen: dict[int, list[Tensor]] = {}
 
-    def see(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    def see(optimizer: torch.optim.Optimizer) -> None:
         if id(optimizer) not in seen:
             # A fused optimizer is handed the scale and divides by it itself.
             factor = handed_scale(optimizer)
@@ -99,7 +100,7 @@ def gradients_at_step(arm: Arm, batch: Any) -> list[Tensor]:
 
     with ExitStack() as hooks:
         for optimizer in arm.optimizers:
-            hooks.enter_context(optimizer.register_step_pre_hook(see))
+            hooks.enter_context(before_step(optimizer, see))
         arm.step(batch)
     return [gradient for each in seen.values() for gradient in each]
 

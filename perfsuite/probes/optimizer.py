@@ -2,15 +2,22 @@
 
 import math
 import statistics
-from collections.abc import Callable
-from types import MethodType
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from perfsuite.devices.precision import Precision
 from perfsuite.probes.gradients import gradients_at_step, handed_scale, norm
-from perfsuite.probes.probe import Found, Make, on_backward, probe, settled, without_dropout
+from perfsuite.probes.probe import (
+    Found,
+    Make,
+    before_step,
+    on_backward,
+    probe,
+    settled,
+    without_dropout,
+)
 from perfsuite.training.arm import PERTURBATION, Arm, NotShownError
 from perfsuite.training.step import StepCounter, applied_steps
 
@@ -138,28 +145,38 @@ def _no_canary(found: str) -> Found:
 
 
 def _with_sgd(arm: Arm, rate: float) -> Arm:
-    """Return the arm with the steps of its optimizers replaced, hooks and scaling as they were."""
+    """Return the arm with SGD's steps in place of its optimizers', hooks and scaling as they were.
+
+    By hooks, since whoever wrapped a step earlier, as libraries do, would not call another one.
+    """
     for optimizer in arm.optimizers:
-        # Public, and what every optimizer of torch wraps its step in: it calls the hooks.
-        step: Any = torch.optim.Optimizer.profile_hook_step(_sgd(rate))
-        step._wrapped_by_lr_sched = True  # or a scheduler warns that it is not its own
-        optimizer.step = MethodType(step, optimizer)  # type: ignore[method-assign]  # a fresh one's
+        _Sgd(optimizer, rate)
     return without_dropout(arm)
 
 
-def _sgd(rate: float) -> Callable[[Any], None]:
-    @torch.no_grad()
-    def step(optimizer: Any, *_: Any, **__: Any) -> None:
-        optimizer._opt_called = True  # nor that it missed a step
-        found_inf = getattr(optimizer, "found_inf", None)
-        if found_inf is not None and float(found_inf):
-            return
-        scale = handed_scale(optimizer)
-        for parameter in (p for group in optimizer.param_groups for p in group["params"]):
-            if parameter.grad is not None:
-                parameter.sub_(parameter.grad, alpha=rate / scale)
+class _Sgd:
+    """Puts what SGD would have made of the weights where an optimizer's step put its own."""
 
-    return step
+    def __init__(self, optimizer: torch.optim.Optimizer, rate: float) -> None:
+        self._rate = rate
+        self._wanted: list[tuple[Tensor, Tensor]] = []
+        before_step(optimizer, self._before)
+        optimizer.register_step_post_hook(self._after)
+
+    def _before(self, optimizer: torch.optim.Optimizer) -> None:
+        found_inf = getattr(optimizer, "found_inf", None)
+        skipped = found_inf is not None and bool(found_inf)
+        rate = 0.0 if skipped else self._rate / handed_scale(optimizer)
+        self._wanted = [
+            (p, p.detach() if p.grad is None or skipped else p.detach() - rate * p.grad)
+            for group in optimizer.param_groups
+            for p in group["params"]
+        ]
+
+    def _after(self, *_: Any) -> None:
+        with torch.no_grad():
+            for parameter, wanted in self._wanted:
+                parameter.copy_(wanted)
 
 
 def _canary_rate(make: Make, batch: Any) -> float:

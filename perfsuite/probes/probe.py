@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.gates import Outcome, Verdict, not_gated
@@ -104,6 +105,24 @@ def settled(arm: Arm, batch: Any) -> Arm:
         for parameter, value in zip(arm.parameters(), before, strict=True):
             parameter.copy_(value)
     return arm
+
+
+def before_step(optimizer: torch.optim.Optimizer, see: Callable[[Any], None]) -> RemovableHandle:
+    """Call `see` with the optimizer before each of its steps, once its gradients are there.
+
+    A closure that makes them within the step, as Lightning's does, is called first.
+    """
+
+    def hook(_: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        closure = named.get("closure", next(iter(arguments[1:]), None))
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        see(optimizer)
+        return None if closure is None else ((optimizer, lambda: loss), {})
+
+    return optimizer.register_step_pre_hook(hook)
 
 
 @contextmanager

@@ -10,9 +10,10 @@ from sabotage import environments as env
 from sabotage import steps
 from torch import Tensor
 
-from perfsuite.devices.precision import Precision
+from perfsuite.devices.precision import Precision, backend_flags
 from perfsuite.judging.gates import Outcome
 from perfsuite.probes import optimizer, registry
+from perfsuite.probes.probe import Probe
 from perfsuite.training.step import TrainStep
 
 
@@ -97,12 +98,9 @@ def test_a_canary_that_does_not_sing_at_fp32_says_nothing_of_the_rest(
 @pytest.mark.parametrize("factor", [0.5, 2.0])
 def test_gradients_off_by_a_factor_turn_the_canary_red(factor: float, batch: env.Batch) -> None:
     class Off(TrainStep):
-        def __call__(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-            handle = self.optimizer.register_step_pre_hook(self._scale)
-            try:
-                return super().__call__(batch)
-            finally:
-                handle.remove()
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            super().__init__(*arguments, **named)
+            self.optimizer.register_step_pre_hook(self._scale)
 
         def _scale(self, *_: Any) -> None:
             if self.precision.is_amp:
@@ -112,3 +110,47 @@ def test_gradients_off_by_a_factor_turn_the_canary_red(factor: float, batch: env
 
     made = env.factory(Off, CPU)
     assert red(optimizer.sgd_canary(made, Precision.bf16, batch), "times as fast as fp32")
+
+
+class Wrapped(TrainStep):
+    """Calls the optimizer's step as it was when this was made, as libraries do that wrap it."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._wrapped = self.optimizer.step
+
+    def __call__(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        self.optimizer.step = self._wrapped  # type: ignore[method-assign]  # what accelerate does
+        return super().__call__(batch)
+
+
+class WithClosure(TrainStep):
+    """Computes loss and gradients within the optimizer's step, as Lightning does."""
+
+    def __call__(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        images, labels = batch
+
+        def closure() -> float:
+            self.optimizer.zero_grad()
+            with self._autocast:
+                self._loss = self.criterion(self.model(images), labels)
+            self._loss.backward()
+            return self._loss  # type: ignore[return-value]  # a tensor will do, and needs no wait
+
+        with backend_flags(self.precision):
+            self.optimizer.step(closure)
+        return self._loss.detach()
+
+
+@pytest.mark.parametrize("probe", registry.PROBES, ids=lambda probe: probe.name)
+@pytest.mark.parametrize("kind", [Wrapped, WithClosure])
+def test_ways_to_call_an_optimizer_that_are_no_fault(
+    kind: type[TrainStep], probe: Probe, batch: env.Batch
+) -> None:
+    verdict = registry.run_probe(probe, env.factory(kind, CPU), Precision.bf16, batch)
+    assert verdict.outcome is Outcome.PASS, str(verdict)
+
+
+def test_the_canary_learns_as_sgd_does_whoever_wrapped_the_step(batch: env.Batch) -> None:
+    verdict = optimizer.sgd_canary(env.factory(Wrapped, CPU), Precision.fp16, batch)
+    assert verdict.outcome is Outcome.PASS, str(verdict)

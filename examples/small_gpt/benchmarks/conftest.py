@@ -2,10 +2,11 @@
 
 import os
 
-import perfsuite
 import torch
 from small_gpt.counting import batches
 from small_gpt.pretraining import Pretraining
+
+import perfsuite
 
 COMPILED = "COMPILED" in os.environ  # COMPILED=1 pytest benchmarks
 
@@ -16,9 +17,7 @@ COMPILED = "COMPILED" in os.environ  # COMPILED=1 pytest benchmarks
     convergence_seeds=3,
     convergence_steps=16,
 )
-def training(
-    precision: perfsuite.Precision, device: torch.device, seed: int
-) -> perfsuite.Training:
+def training(precision: perfsuite.Precision, device: torch.device, seed: int) -> perfsuite.Training:
     pretraining = Pretraining(device, precision.autocast_dtype, compiled=COMPILED)
     return perfsuite.Training(
         step=pretraining.step,

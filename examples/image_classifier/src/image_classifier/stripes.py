@@ -33,6 +33,4 @@ class Stripes(Dataset[tuple[Tensor, int]]):
 def load(seed: int, *, images: int = 128, batch_size: int = 16) -> DataLoader[tuple[Tensor, int]]:
     """Return batches in an order that the seed decides."""
     order = torch.Generator().manual_seed(seed)
-    return DataLoader(
-        Stripes(images), batch_size, shuffle=True, generator=order, drop_last=True
-    )
+    return DataLoader(Stripes(images), batch_size, shuffle=True, generator=order, drop_last=True)
