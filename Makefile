@@ -14,7 +14,8 @@ TESTS := $(BIN)/python -m pytest tests --numprocesses=logical --maxprocesses=8 -
 # Python 3.12 and newer count lines at next to no cost.
 CORE = $(shell $(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")')
 
-.PHONY: bench test test-fast wheel-test check figures picture method map transcript sabotage site install clean
+.PHONY: bench test test-fast examples wheel-test check figures picture method map transcript sabotage site
+.PHONY: install clean
 .DEFAULT_GOAL := bench
 
 bench: $(STAMP)
@@ -24,10 +25,14 @@ bench: $(STAMP)
 # processes of the slow ones it would take a third longer, most of it while they import torch.
 test: $(STAMP)
 	COVERAGE_CORE=$(CORE) $(TESTS) -m "not slow" --cov --cov-report=term:skip-covered
-	$(TESTS) -m slow
+	$(TESTS) -m "slow and not examples"
 
 test-fast: $(STAMP)
 	$(TESTS) -m "not slow"
+
+# The suites of examples/, as their users run them.
+examples: $(STAMP)
+	$(TESTS) -m examples
 
 # The wheel, installed alone in a fresh environment.
 wheel-test: $(STAMP)

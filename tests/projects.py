@@ -70,6 +70,15 @@ def _heed_signals() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
+def git_in(folder: Path, *arguments: str) -> str:
+    """Run git in a folder; return what it says."""
+    who = ("-c", "user.name=tests", "-c", "user.email=tests@example.invalid")
+    local = ("-c", "protocol.file.allow=always")
+    command = ["git", *who, *local, *arguments]
+    done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+    return done.stdout
+
+
 @dataclass(frozen=True)
 class Result:
     """How a session ended. What is not as it should be fails with the whole output."""
@@ -138,16 +147,7 @@ class Project:
 
     def git(self, *arguments: str, folder: Path | None = None) -> str:
         """Run git, in the project unless another folder is given; return what it says."""
-        who = ("-c", "user.name=tests", "-c", "user.email=tests@example.invalid")
-        local = ("-c", "protocol.file.allow=always")
-        done = subprocess.run(
-            ["git", *who, *local, *arguments],
-            cwd=folder or self.folder,
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-        return done.stdout
+        return git_in(folder or self.folder, *arguments)
 
     def commit(self) -> None:
         """Commit the project as it is."""

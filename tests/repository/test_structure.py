@@ -26,6 +26,7 @@ FLOORS = (
     "training",
     "measuring",
     "probes",
+    "adapters",
     "session",
     "against",
     "starting",
@@ -44,7 +45,10 @@ WITHOUT_TORCH = (
     "plugin",
     "__main__",
 )
-WITHOUT_PYTEST = ("judging", "records", "report", "devices", "training", "measuring", "probes")
+WITHOUT_PYTEST = (
+    *("judging", "records", "report"),
+    *("devices", "training", "measuring", "probes", "adapters"),
+)
 # The process of a side, and what it shares with a session of one tree, train; and so does the
 # session of one tree, which is loaded only once there is something to train.
 TRAINS = ("session.one_tree", "against.worker")
@@ -168,7 +172,9 @@ def test_a_question_about_the_accelerator_would_be_found() -> None:
 
 
 def test_no_module_name_stands_for_two_modules() -> None:
-    stems = Counter(path.stem for path in repository())
+    # Each example is a project of its own, and its suite is named as `perfsuite init` names it.
+    suites = set(ROOT.glob("examples/*/benchmarks/*.py"))
+    stems = Counter(path.stem for path in repository() if path not in suites)
     several = {stem for stem, count in stems.items() if count > 1}
     assert several <= {"__init__", "__main__", "conftest"}
 

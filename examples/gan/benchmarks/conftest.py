@@ -7,7 +7,9 @@ from gan.adversaries import real_points
 import perfsuite
 
 
-@perfsuite.workload(name="gan", data="circle", convergence_seeds=3, convergence_steps=12)
+@perfsuite.workload(
+    name="gan", data="circle", convergence_seeds=3, convergence_steps=12, block_steps=1
+)
 def training(precision: perfsuite.Precision, device: torch.device, seed: int) -> perfsuite.Training:
     both = Adversaries(device, precision.autocast_dtype)
     return perfsuite.Training(

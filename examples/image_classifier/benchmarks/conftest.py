@@ -7,7 +7,9 @@ from image_classifier.training import Trainer
 import perfsuite
 
 
-@perfsuite.workload(name="resnet", data="stripes", convergence_seeds=3, convergence_steps=12)
+@perfsuite.workload(
+    name="resnet", data="stripes", convergence_seeds=3, convergence_steps=12, block_steps=1
+)
 def training(precision: perfsuite.Precision, device: torch.device, seed: int) -> perfsuite.Training:
     trainer = Trainer(device, precision.autocast_dtype)
     return perfsuite.Training(

@@ -16,6 +16,7 @@ COMPILED = "COMPILED" in os.environ  # COMPILED=1 pytest benchmarks
     data="counting",
     convergence_seeds=3,
     convergence_steps=16,
+    block_steps=1,
 )
 def training(precision: perfsuite.Precision, device: torch.device, seed: int) -> perfsuite.Training:
     pretraining = Pretraining(device, precision.autocast_dtype, compiled=COMPILED)

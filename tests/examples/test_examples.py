@@ -1,0 +1,142 @@
+"""The examples as their users have them: installed from the wheel, green, and red when broken."""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from projects import Result, git_in
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+
+pytestmark = [pytest.mark.examples, pytest.mark.slow]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One line of an example, what a bug makes of it, and what is then red."""
+
+    line: str
+    broken: str
+    found: str  # in the line of a verdict that is FAIL
+    benchmark: str = "amp_probes and bf16"
+
+
+FAULTS = {
+    "image_classifier": Fault(
+        "self.scaler.scale(loss).backward()",
+        "with torch.autocast(self.device.type, self.dtype): loss.backward()",
+        "probe autocast_in_backward",
+    ),
+    "small_gpt": Fault(
+        "enabled=self.dtype is not None)", "enabled=False)", "probe layer_dtypes"
+    ),
+    "gan": Fault("self.optimizer_g.zero_grad()", "pass", "probe fresh_gradients"),
+}
+NEEDS: dict[str, str] = {}  # example: the library without which it is skipped
+
+
+def test_every_example_is_tested() -> None:
+    assert {path.parent.name for path in EXAMPLES.glob("*/pyproject.toml")} == set(FAULTS)
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return a Python with the wheel of perfsuite; all else is that of this environment."""
+    home = tmp_path_factory.mktemp("installed")
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", home, "."]
+    subprocess.run(build, cwd=ROOT, check=True)
+    (wheel,) = home.glob("perfsuite-*.whl")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", home / "venv"], check=True)
+    python = home / "venv" / "bin" / "python"
+    paths = {"base": str(home / "venv"), "platbase": str(home / "venv")}
+    packages = Path(sysconfig.get_path("purelib", "venv", paths))
+    into = ["--quiet", "--no-deps", "--no-index", "--target", packages]
+    subprocess.run([sys.executable, "-m", "pip", "install", *into, wheel], check=True)
+    # After the wheel's own folder, so that an editable install here is not found first.
+    borrowed = [path for path in sys.path if path.endswith("site-packages")]
+    (packages / "borrowed.pth").write_text("\n".join(borrowed), encoding="utf-8")
+    yield python
+    shutil.rmtree(home)
+
+
+@dataclass(frozen=True)
+class Example:
+    """A copy of an example, and the Python that runs its suite."""
+
+    folder: Path
+    python: Path
+
+    def run(self, *arguments: str) -> Result:
+        """Run its suite from its own folder, with short timings."""
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "GIT"))}
+        done = subprocess.run(
+            [self.python, "-m", "pytest", "--perf-device=cpu", "--perf-budget=1", *arguments],
+            cwd=self.folder,
+            env=inherited | {"OMP_NUM_THREADS": "1", "COLUMNS": "300"},
+            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        return Result(done.returncode, done.stdout)
+
+    def rewrite(self, line: str, other: str) -> None:
+        """Replace a part of a line that occurs once in its sources."""
+        files = [path for path in self.folder.glob("src/**/*.py") if line in path.read_text()]
+        (path,) = files
+        text = path.read_text(encoding="utf-8")
+        assert text.count(line) == 1
+        path.write_text(text.replace(line, other), encoding="utf-8")
+
+
+@pytest.fixture
+def example(request: pytest.FixtureRequest, installed: Path, tmp_path: Path) -> Example:
+    library = NEEDS.get(request.param)
+    if library is not None and find_spec(library) is None:
+        pytest.skip(f"{library} is not installed")
+    folder = tmp_path / request.param
+    unwanted = shutil.ignore_patterns("__pycache__", ".*")
+    shutil.copytree(EXAMPLES / request.param, folder, ignore=unwanted)
+    return Example(folder, installed)
+
+
+@pytest.mark.parametrize("example", FAULTS, indirect=True)
+def test_it_is_green_as_it_is(example: Example) -> None:
+    found = example.run()
+    found.ends_with(0)
+    found.line("PASS", "amp_probes[bf16]", "probe all")
+    found.line("PASS", "amp_convergence[bf16]", "mean_loss")
+
+
+@pytest.mark.parametrize("example", FAULTS, indirect=True)
+def test_it_is_red_with_a_bug(example: Example) -> None:
+    fault = FAULTS[example.folder.name]
+    example.rewrite(fault.line, fault.broken)
+    found = example.run("-k", fault.benchmark)
+    found.ends_with(1)
+    assert fault.found in found.part("= FAILURES =", "= perfsuite =").out, found.out
+
+
+@pytest.mark.parametrize("example", ["gan"], indirect=True)
+def test_it_is_compared_with_the_commit_before(example: Example) -> None:
+    for arguments in (("init",), ("add", "--all"), ("commit", "--message=as it is")):
+        git_in(example.folder, *arguments)
+    line = "self.optimizer_g.zero_grad()"
+    against = ("--perf-against=HEAD", "-k", "step_time and fp32")
+
+    example.rewrite(line, f"{line}  # as before")
+    same = example.run(*against)
+    same.lacks("SLOWER", "FAIL ")
+
+    example.rewrite(line, f"[self.generator(real.repeat(1, 4)) for _ in range(100)]; {line}")
+    slower = example.run(*against)
+    slower.ends_with(1)
+    assert "SLOWER" in slower.out or "INCONCLUSIVE" in slower.out, slower.out
