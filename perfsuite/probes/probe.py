@@ -47,12 +47,21 @@ class Probe:
         return self.look.__name__
 
     def __call__(self, make: Make, precision: Precision, batch: Any) -> Verdict:
-        """Look, and judge; NOT GATED where the training does not show what is looked at."""
+        """Look, and judge; NOT GATED what the training does not show, or accepts."""
         gate = f"probe {self.name}"
+        accepted: dict[str, str] = {}
+
+        def noted(precision: Precision) -> Arm:
+            arm = make(precision)
+            accepted.update(arm.accepts)
+            return arm
+
         try:
-            found = self.look(make, precision, batch)
+            found = self.look(noted, precision, batch)
         except NotShownError as error:
             return not_gated(gate, "not looked at", str(error))
+        if not found.good and found.figure in accepted:
+            return not_gated(gate, found.figure, accepted[found.figure])
         return Verdict(
             gate=gate,
             outcome={True: Outcome.PASS, False: Outcome.FAIL, None: Outcome.INCONCLUSIVE}[
@@ -143,10 +152,26 @@ def on_backward(arm: Arm, see: Callable[[Tensor], Any]) -> Iterator[None]:
 
 @contextmanager
 def on_forward(arm: Arm, see: Callable[..., Any]) -> Iterator[None]:
-    """Call `see` with each model, its inputs and its output, whenever it was called."""
+    """Call `see` with each model, its inputs and its output, whenever it was called.
+
+    Of a model that is not called itself, as a LightningModule, it is the parts that are.
+    """
+    depth = 0
+
+    def enter(*_: Any) -> None:
+        nonlocal depth
+        depth += 1
+
+    def leave(*called: Any) -> None:
+        nonlocal depth
+        depth -= 1
+        if not depth:
+            see(*called)
+
     with ExitStack() as hooks:
-        for model in arm.models:
-            hooks.enter_context(model.register_forward_hook(see))
+        for module in (module for model in arm.models for module in model.modules()):
+            hooks.enter_context(module.register_forward_pre_hook(enter))
+            hooks.enter_context(module.register_forward_hook(leave))
         yield
 
 

@@ -62,6 +62,7 @@ class Arm:
     tokens: Callable[[Any], int] | None = None
     flops: float | None = None  # of a step
     move: bool = True  # whether batches are moved to the device before they are timed
+    accepts: Mapping[str, str] = field(default_factory=dict)  # see Training
     label: str = ""  # what it is called beside others; its precision unless given
 
     shapes: Shapes | None = field(default=None, init=False)  # of its batches, once one was taken

@@ -84,6 +84,28 @@ def samples_in(batch: Any) -> int:
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class MicroBatches:
+    """A loader's batches in lists, each for one step of the optimizer; whole lists only."""
+
+    loader: Iterable[Any]
+    number: int
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        """Yield the lists of an epoch."""
+        some: list[Any] = []
+        for batch in self.loader:
+            some.append(batch)
+            if len(some) == self.number:
+                yield some
+                some = []
+
+
+def samples_in_all(batches: list[Any]) -> int:
+    """Return how many samples a list of micro-batches has."""
+    return sum(samples_in(batch) for batch in batches)
+
+
 def shapes_of(batch: Any) -> Shapes:
     """Return names, shapes and dtypes of the tensors in a batch."""
     found = named_tensors(batch)

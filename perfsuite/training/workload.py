@@ -1,8 +1,8 @@
 """Workloads: how to make a training, for a precision, on a device, from a seed."""
 
 import random
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,8 @@ class Training:
         tokens: how many tokens a batch has, for tokens a second.
         flops: of a step, by default counted where it can be.
         move: whether batches are moved to the device outside of what is timed, or by the step.
+        accepts: what a probe would blame, word for word, and why it is meant to be so here; it is
+            shown, and NOT GATED.
     """
 
     step: Callable[[Any], Any]
@@ -38,6 +40,7 @@ class Training:
     tokens: Callable[[Any], int] | None = None
     flops: float | None = None
     move: bool = True
+    accepts: Mapping[str, str] = field(default_factory=dict)
 
 
 Make = Callable[[Precision, torch.device, int], Training]
@@ -91,4 +94,5 @@ class Workload:
             tokens=made.tokens,
             flops=made.flops,
             move=made.move,
+            accepts=made.accepts,
         )

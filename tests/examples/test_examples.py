@@ -35,9 +35,7 @@ FAULTS = {
         "with torch.autocast(self.device.type, self.dtype): loss.backward()",
         "probe autocast_in_backward",
     ),
-    "small_gpt": Fault(
-        "enabled=self.dtype is not None)", "enabled=False)", "probe layer_dtypes"
-    ),
+    "small_gpt": Fault("enabled=self.dtype is not None)", "enabled=False)", "probe layer_dtypes"),
     "gan": Fault("self.optimizer_g.zero_grad()", "pass", "probe fresh_gradients"),
 }
 NEEDS: dict[str, str] = {}  # example: the library without which it is skipped

@@ -13,7 +13,7 @@ from perfsuite.probes.probe import Make
 from perfsuite.training.workload import Training, Workload
 
 
-def adversaries(*, clears: str, set_to_none: bool = True) -> Make:
+def adversaries(*, clears: str, set_to_none: bool = True, **accepts: str) -> Make:
     """Return arms of two adversaries, of which those named are cleared before their own turn."""
 
     def make(precision: Precision, device: torch.device, seed: int) -> Training:
@@ -34,7 +34,8 @@ def adversaries(*, clears: str, set_to_none: bool = True) -> Make:
             by_maker.step()
             return -loss_maker.detach()  # what both share does not fall while they learn
 
-        return Training(step=step, batches=[], state=[maker, judge, by_maker, by_judge])
+        state = [maker, judge, by_maker, by_judge]
+        return Training(step=step, batches=[], state=state, accepts=accepts)
 
     workload = Workload(name="adversaries", make=make)
     return lambda precision: workload.arm(precision, CPU)
@@ -63,3 +64,12 @@ def test_the_loss_of_two_optimizers_need_not_fall() -> None:
     verdict = sgd_canary(adversaries(clears="judge, maker"), Precision.bf16, BATCH)
     assert verdict.outcome is Outcome.NOT_GATED, str(verdict)
     assert "the loss of 2 optimizers need not fall" in verdict.reason
+
+
+def test_what_a_training_accepts_is_shown_and_not_gated() -> None:
+    left = "gradients are left from the step before"
+    verdict = fresh_gradients(
+        adversaries(clears="judge", **{left: "on purpose"}), Precision.fp32, BATCH
+    )
+    assert verdict.outcome is Outcome.NOT_GATED
+    assert (verdict.figure, verdict.reason) == (left, "on purpose")

@@ -1,0 +1,1 @@
+"""A small network, its data, and a loop with an Accelerator."""

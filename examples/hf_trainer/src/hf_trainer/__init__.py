@@ -1,0 +1,1 @@
+"""A tiny BERT, its sentences, and the Trainer."""

@@ -1,0 +1,1 @@
+"""An autoencoder, its data, and the LightningModule that trains it."""

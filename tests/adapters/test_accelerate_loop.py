@@ -1,0 +1,74 @@
+"""A loop of Accelerate takes the steps that it takes by itself, and the probes find its parts."""
+
+import pytest
+
+pytest.importorskip("accelerate")
+
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from probing import CPU, not_passed
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from perfsuite.adapters.accelerate_loop import of_accelerator
+from perfsuite.devices.precision import Precision
+from perfsuite.training.workload import Training, Workload
+
+
+def finetuning(accelerator: Accelerator, seed: int) -> Training:
+    data = TensorDataset(torch.randn(32, 8), torch.arange(32) % 4)
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
+    loader = DataLoader(data, batch_size=4, shuffle=True, drop_last=True)
+    model, optimizer, schedule, loader = accelerator.prepare(model, optimizer, schedule, loader)
+
+    def step(batch: list[Tensor]) -> Tensor:
+        inputs, labels = batch
+        with accelerator.accumulate(model):
+            loss: Tensor = nn.functional.cross_entropy(model(inputs), labels)
+            accelerator.backward(loss)
+            if accelerator.sync_gradients:
+                accelerator.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+        return loss
+
+    return Training(step=step, batches=loader, state=[model, optimizer, schedule], move=False)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_probes_pass(accumulate: int) -> None:
+    workload = Workload(name="loop", make=of_accelerator(finetuning, accumulate=accumulate))
+    assert not_passed(workload, Precision.bf16) == []
+
+
+def test_a_call_is_a_step_of_the_optimizer_whatever_is_accumulated() -> None:
+    arm = Workload(name="loop", make=of_accelerator(finetuning, accumulate=4)).arm(
+        Precision.fp32, CPU
+    )
+    (optimizer,) = arm.optimizers
+    batches: Any = arm.take(5)  # more than an epoch's two
+    assert [len(batch) for batch in batches] == [4] * 5
+    assert arm.samples(batches[0]) == 16
+    for batch in batches:
+        arm.step(batch)
+    assert type(optimizer) is torch.optim.AdamW
+    assert {int(state["step"]) for state in optimizer.state.values()} == {5}
+
+
+def test_trainings_of_two_precisions_take_turns() -> None:
+    workload = Workload(name="loop", make=of_accelerator(finetuning))
+    seen: dict[Precision, torch.dtype] = {}
+    arms = [workload.arm(precision, CPU) for precision in (Precision.fp32, Precision.bf16)]
+    for arm in (*arms, *arms):
+
+        def see(_: Any, __: Any, output: Tensor, precision: Precision = arm.precision) -> None:
+            seen[precision] = output.dtype
+
+        with arm.models[0][0].register_forward_hook(see):
+            arm.step(arm.take(1)[0])
+    assert seen == {Precision.fp32: torch.float32, Precision.bf16: torch.bfloat16}
