@@ -61,6 +61,7 @@ def of_accelerator(make: Callable[[Accelerator, int], Training], *, accumulate: 
             ),
         )
         made = make(accelerator, seed)
+        tokens = made.tokens
 
         def step(batches: list[Any]) -> torch.Tensor:
             enter()
@@ -72,7 +73,7 @@ def of_accelerator(make: Callable[[Accelerator, int], Training], *, accumulate: 
             batches=MicroBatches(made.batches, accumulate),
             state=unwrapped(made.state, accelerator.scaler),
             samples=lambda batches: sum(made.samples(batch) for batch in batches),
-            tokens=made.tokens and (lambda batches: sum(map(made.tokens, batches))),
+            tokens=None if tokens is None else lambda batches: sum(map(tokens, batches)),
         )
 
     return training

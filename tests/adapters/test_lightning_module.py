@@ -104,10 +104,11 @@ def test_it_learns_what_the_trainer_learns(kind: type[Automatic], accumulate: in
         max_epochs=1,
         enable_model_summary=False,
         **quiet,
-        **own,  # type: ignore[arg-type]  # of many types
+        **own,
     )
     module = kind()
-    alone.fit(module, DataLoader([each for some in batches for each in some], batch_size=None))
+    given: Any = [each for some in batches for each in some]
+    alone.fit(module, DataLoader(given, batch_size=None))
     (model,) = arm.models
     for found, wanted in zip(model.parameters(), module.parameters(), strict=True):
         torch.testing.assert_close(found, wanted)

@@ -49,14 +49,14 @@ def test_every_example_is_tested() -> None:
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Return a Python with the wheel of perfsuite; all else is that of this environment."""
     home = tmp_path_factory.mktemp("installed")
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", home, "."]
-    subprocess.run(build, cwd=ROOT, check=True)
+    build = ["wheel", "--quiet", "--no-deps", "--wheel-dir", str(home), "."]
+    subprocess.run([sys.executable, "-m", "pip", *build], cwd=ROOT, check=True)
     (wheel,) = home.glob("perfsuite-*.whl")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", home / "venv"], check=True)
     python = home / "venv" / "bin" / "python"
     paths = {"base": str(home / "venv"), "platbase": str(home / "venv")}
     packages = Path(sysconfig.get_path("purelib", "venv", paths))
-    into = ["--quiet", "--no-deps", "--no-index", "--target", packages]
+    into = ["--quiet", "--no-deps", "--no-index", "--target", str(packages)]
     subprocess.run([sys.executable, "-m", "pip", "install", *into, wheel], check=True)
     # After the wheel's own folder, so that an editable install here is not found first.
     borrowed = [path for path in sys.path if path.endswith("site-packages")]

@@ -1,5 +1,7 @@
 """Two models that take turns, as in a GAN, are no fault; what is left from a step before is."""
 
+from collections.abc import Mapping
+
 import pytest
 import torch
 from probing import CPU, red
@@ -13,7 +15,9 @@ from perfsuite.probes.probe import Make
 from perfsuite.training.workload import Training, Workload
 
 
-def adversaries(*, clears: str, set_to_none: bool = True, **accepts: str) -> Make:
+def adversaries(
+    *, clears: str, set_to_none: bool = True, accepts: Mapping[str, str] | None = None
+) -> Make:
     """Return arms of two adversaries, of which those named are cleared before their own turn."""
 
     def make(precision: Precision, device: torch.device, seed: int) -> Training:
@@ -32,10 +36,11 @@ def adversaries(*, clears: str, set_to_none: bool = True, **accepts: str) -> Mak
             loss_maker = -judge(fake).mean()
             loss_maker.backward()
             by_maker.step()
-            return -loss_maker.detach()  # what both share does not fall while they learn
+            loss: Tensor = -loss_maker.detach()
+            return loss  # what both share does not fall while they learn
 
         state = [maker, judge, by_maker, by_judge]
-        return Training(step=step, batches=[], state=state, accepts=accepts)
+        return Training(step=step, batches=[], state=state, accepts=accepts or {})
 
     workload = Workload(name="adversaries", make=make)
     return lambda precision: workload.arm(precision, CPU)
@@ -69,7 +74,9 @@ def test_the_loss_of_two_optimizers_need_not_fall() -> None:
 def test_what_a_training_accepts_is_shown_and_not_gated() -> None:
     left = "gradients are left from the step before"
     verdict = fresh_gradients(
-        adversaries(clears="judge", **{left: "on purpose"}), Precision.fp32, BATCH
+        adversaries(clears="judge", accepts={left: "on purpose"}),
+        Precision.fp32,
+        BATCH,
     )
     assert verdict.outcome is Outcome.NOT_GATED
     assert (verdict.figure, verdict.reason) == (left, "on purpose")

@@ -2,9 +2,10 @@
 
 from functools import partial
 
-import perfsuite
 from accelerate import Accelerator
-from accelerated.loop import Loop
+from accelerated.rings import Loop
+
+import perfsuite
 from perfsuite.adapters.accelerate_loop import of_accelerator
 
 

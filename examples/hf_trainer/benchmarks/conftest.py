@@ -2,10 +2,11 @@
 
 from typing import Any
 
-import perfsuite
 from hf_trainer.finetuning import trainer
-from perfsuite.adapters.transformers_trainer import of_trainer
 from transformers import Trainer
+
+import perfsuite
+from perfsuite.adapters.transformers_trainer import of_trainer
 
 
 @perfsuite.workload(

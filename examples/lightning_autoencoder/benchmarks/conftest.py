@@ -3,9 +3,10 @@
 import os
 from typing import Any
 
-import perfsuite
 from lightning.pytorch import Trainer
 from lightning_autoencoder.autoencoder import Autoencoder, ManualAutoencoder, waves
+
+import perfsuite
 from perfsuite.adapters.lightning_module import of_lightning
 
 MANUAL = "MANUAL" in os.environ  # MANUAL=1 pytest benchmarks

@@ -1,4 +1,4 @@
-"""Training as the documentation of Accelerate has it, with accumulation, clipping and a schedule."""
+"""Training as Accelerate documents it, with accumulation, clipping and a schedule."""
 
 import torch
 from accelerate import Accelerator
