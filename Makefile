@@ -60,9 +60,9 @@ method: $(STAMP)
 map: $(STAMP)
 	$(BIN)/python tools/module_map.py docs/architecture.md
 
-# The comparison that README.md shows: plants a slowdown in a clone, and finds it.
+# The comparison that README.md and its page show: plants a slowdown in a clone, and finds it.
 transcript: $(STAMP)
-	$(BIN)/python tools/transcript.py README.md
+	$(BIN)/python tools/transcript.py README.md docs/before-after.md
 
 # Plants every known bug that this machine can show, and writes docs/sabotage.md.
 sabotage: $(STAMP)

@@ -1,4 +1,4 @@
-"""Write a real comparison into README.md: ``python tools/transcript.py README.md``.
+"""Write a real comparison into pages: ``python tools/transcript.py README.md PAGE.md...``.
 
 Clones what is committed, slows every step of the clone's working tree down by a tenth, lets
 ``pytest --perf-against HEAD`` find it, and puts what that printed between the two markers.
@@ -41,17 +41,20 @@ def transcript() -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Rewrite the README; return 0, or 1 after what was wrong."""
-    if len(arguments) != 1:
-        print("usage: python tools/transcript.py README.md", file=sys.stderr)
+    """Rewrite the pages, all or none; return 0, or 1 after what was wrong."""
+    if not arguments:
+        print("usage: python tools/transcript.py README.md PAGE.md...", file=sys.stderr)
         return 2
-    readme = Path(arguments[0])
     try:
-        text = replace(readme.read_text(encoding="utf-8"), transcript(), begin=BEGIN, end=END)
+        pages = {Path(name): Path(name).read_text(encoding="utf-8") for name in arguments}
+        for text in pages.values():
+            replace(text, "", begin=BEGIN, end=END)  # before it takes minutes
+        shown = transcript()
+        for page, text in pages.items():
+            page.write_text(replace(text, shown, begin=BEGIN, end=END), encoding="utf-8")
     except (OSError, ValueError, RuntimeError) as error:
         print(f"transcript: {error}", file=sys.stderr)
         return 1
-    readme.write_text(text, encoding="utf-8")
     return 0
 
 

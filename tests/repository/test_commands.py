@@ -66,9 +66,11 @@ def shells() -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     """Return the commands of each page: in a project with a suite, and in a new one."""
     suites: dict[str, list[str]] = {}
     new: dict[str, list[str]] = {}
+    seen: set[str] = set()
     for page in PAGES:
         for block in blocks(page, "console"):
-            commands = commands_in(block)
+            commands = commands_in(block) if block not in seen else []
+            seen.add(block)
             if STARTS in commands:
                 assert page.stem not in new, "a page starts one project"
                 new[page.stem] = commands

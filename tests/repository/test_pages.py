@@ -8,8 +8,10 @@ from typing import Any, get_args
 import msgspec
 import pytest
 import torch
-from documents import DOCS, rows, section, text_of
+from documents import DOCS, ROOT, blocks, rows, section, text_of
+from sequence import draw
 from torch import Tensor, nn
+from transcript import BEGIN, END
 
 import perfsuite
 from perfsuite.against import verdicts
@@ -62,6 +64,17 @@ def test_every_word_of_a_verdict_is_explained() -> None:
     kinds = "_TIME", "_BYTES", "_LOSS", "_LOWER", "_HIGHER"
     words = {word for kind in kinds for word in getattr(verdicts, kind)}
     assert two == words | {"SAME", "INCONCLUSIVE", "FAIL"}
+
+
+def test_the_verdict_that_is_taken_apart_is_one_that_was_given() -> None:
+    shown, *_ = blocks(DOCS / "verdicts.md", "text")
+    assert shown.strip() in text_of(DOCS / "sabotage.md")
+
+
+def test_both_pages_show_the_same_comparison() -> None:
+    pages = [text_of(page) for page in (ROOT / "README.md", DOCS / "before-after.md")]
+    parts = [page.partition(BEGIN)[2].partition(END)[0] for page in pages]
+    assert parts[0] == parts[1] != ""
 
 
 def test_every_probe_is_told() -> None:
@@ -131,3 +144,10 @@ def test_the_message_that_is_shown_is_the_one_that_comes(wrong: str, message: st
 
 def test_all_that_can_be_wrong_is_told() -> None:
     assert WRONG.keys() == {cells[0] for cells in rows(section(OWN, "When something is wrong"))}
+
+
+def test_what_no_diagram_can_show_is_an_error_and_not_left_out() -> None:
+    known = "sequenceDiagram\nparticipant A as one\nparticipant B as two<br/>here\nA->>B: go\n"
+    assert all(f">{word}</text>" in draw(known) for word in ("one", "two", "here", "go"))
+    with pytest.raises(ValueError, match="not drawn: Note over A: sleeps"):
+        draw(known + "Note over A: sleeps\n")
