@@ -1,6 +1,7 @@
 """Hooks of mkdocs.yml: the files outside of docs/ that pages link to become pages of the site.
 
-So a link that leads somewhere in the repository leads somewhere on the site, too.
+So a link that leads somewhere in the repository leads somewhere on the site, too. And diagrams are
+drawn while it is built: the theme would have the browser fetch what draws them.
 """
 
 import posixpath
@@ -10,8 +11,10 @@ from pathlib import Path
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+from sequence import draw
 
 ALWAYS = ("CONTRIBUTING.md", "CHANGELOG.md")  # they are in the site's menu
+_DIAGRAM = re.compile(r"^```mermaid\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"(\]\()([^)#\s]+)([^)\s]*\))")
 
 
@@ -35,7 +38,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001  # MkDocs gives it
-    """Let links to files outside of docs/ lead to their pages."""
+    """Draw diagrams, and let links to files outside of docs/ lead to their pages."""
     here = page.file.src_uri
     origin = {_on_site(name): name for name in ALWAYS}.get(here, f"docs/{here}")
 
@@ -46,7 +49,9 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             return found[0]
         return before + posixpath.relpath(target, posixpath.dirname(here) or ".") + after
 
-    return markdown if here.startswith("source/") else _LINK.sub(led, markdown)
+    if here.startswith("source/"):
+        return markdown
+    return _LINK.sub(led, _DIAGRAM.sub(lambda found: draw(found[1]), markdown))
 
 
 def _target(name: str, link: str) -> str:

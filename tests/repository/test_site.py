@@ -61,8 +61,16 @@ def test_nothing_is_fetched_from_elsewhere(site: Path) -> None:
     loaded = {each for page in site.rglob("*.html") for each in Loads(page).found}
     assert loaded
     assert [each for each in loaded if re.match(r"(\w+:)?//", each) and "data:" not in each] == []
-    # The theme would fetch what draws these.
-    assert [p.name for p in site.rglob("*.html") if 'class="mermaid"' in p.read_text("utf-8")] == []
+
+
+def test_diagrams_are_drawn_with_every_message(site: Path) -> None:
+    page = (site / "architecture.html").read_text(encoding="utf-8")
+    assert "mermaid" not in page  # what draws it would be fetched
+    source = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    messages = re.findall(r"^ +\w+-->?>?\w+: (.+)$", source, re.MULTILINE)
+    messages += re.findall(r"^ +\w+->>\w+: (.+)$", source, re.MULTILINE)
+    assert len(messages) > 20
+    assert [each for each in messages if f">{each}</text>" not in page] == []
 
 
 def test_nothing_tells_where_it_was_built(site: Path) -> None:
