@@ -52,8 +52,7 @@ def of_lightning(make: Callable[..., tuple[Trainer, LightningModule, Iterable[An
     of it has to be one step of each optimizer.
     """
 
-    def training(precision: Precision, device: torch.device, seed: int) -> Training:
-        del seed  # it is set already
+    def training(precision: Precision, device: torch.device, _: int) -> Training:
         trainer, module, loader = make(
             precision=_NAMES.get(precision, "32-true"),
             accelerator=device.type,
