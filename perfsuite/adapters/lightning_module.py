@@ -63,7 +63,7 @@ def of_lightning(make: Callable[..., tuple[Trainer, LightningModule, Iterable[An
             enable_model_summary=False,
         )
         losses, fetcher = _Losses(), _Given()
-        trainer.callbacks.append(losses)
+        trainer.callbacks.append(losses)  # type: ignore[attr-defined]  # made at run time
         _set_up(trainer, module, loader)
 
         def step(batches: list[Any]) -> torch.Tensor:

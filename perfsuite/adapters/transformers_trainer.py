@@ -44,6 +44,8 @@ def of_trainer(make: Callable[..., Trainer]) -> Make:
         whole = args.max_steps if args.max_steps > 0 else math.ceil(epoch * args.num_train_epochs)
         trainer.create_scheduler(num_training_steps=whole)
         trainer.current_gradient_accumulation_steps = number
+        optimizer, schedule = trainer.optimizer, trainer.lr_scheduler
+        assert optimizer is not None and schedule is not None  # noqa: PT018  # for the type checker
 
         def step(batches: list[Any]) -> torch.Tensor:
             enter()
@@ -54,13 +56,13 @@ def of_trainer(make: Callable[..., Trainer]) -> Make:
                 losses.append(trainer.training_step(model, inputs, items))
             if args.max_grad_norm > 0:
                 accelerator.clip_grad_norm_(model.parameters(), args.max_grad_norm)
-            trainer.optimizer.step()
+            optimizer.step()
             if not accelerator.optimizer_step_was_skipped:
-                trainer.lr_scheduler.step()
+                schedule.step()
             model.zero_grad()
             return torch.stack(losses).sum()
 
-        state = [trainer.model, trainer.optimizer, trainer.lr_scheduler]
+        state = [trainer.model, optimizer, schedule]
         return Training(
             step=step,
             batches=MicroBatches(loader, number),

@@ -1,6 +1,7 @@
 """What was measured, in figures: by these two runs are told to be of the same workload."""
 
 import statistics
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -25,7 +26,13 @@ def identity_of(arm: Arm) -> dict[str, Any]:
     """
     (batch,) = arm.take(1)
     # What is compiled cannot be counted; the same code, not compiled, can.
-    with torch.compiler.set_stance("force_eager"), FlopCounterMode(display=False) as counter:
+    with (
+        torch.compiler.set_stance("force_eager"),
+        warnings.catch_warnings(),
+        FlopCounterMode(display=False) as counter,
+    ):
+        # The counter hooks into all modules, of which a compiled one warns.
+        warnings.filterwarnings("ignore", "Using `torch.compile", UserWarning)
         arm.step(batch)
     if arm.flops is None and counter.get_total_flops():
         arm.flops = float(counter.get_total_flops())

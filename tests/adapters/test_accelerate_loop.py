@@ -69,7 +69,6 @@ def test_trainings_of_two_precisions_take_turns() -> None:
         def see(_: Any, __: Any, output: Tensor, precision: Precision = arm.precision) -> None:
             seen[precision] = output.dtype
 
-        (first, *_) = arm.models[0].children()
-        with first.register_forward_hook(see):
+        with next(arm.models[0].children()).register_forward_hook(see):
             arm.step(arm.take(1)[0])
     assert seen == {Precision.fp32: torch.float32, Precision.bf16: torch.bfloat16}

@@ -91,24 +91,19 @@ def test_probes_pass(kind: type[Automatic], own: dict[str, Any]) -> None:
 def test_it_learns_what_the_trainer_learns(kind: type[Automatic], accumulate: int) -> None:
     if kind is Manual and accumulate > 1:
         pytest.skip("Lightning accumulates in automatic optimization only")
-    own = {"accumulate_grad_batches": accumulate}
-    arm = Workload(name="module", make=made_by(kind, **own)).arm(Precision.fp32, CPU, seed=3)
+    made = made_by(kind, accumulate_grad_batches=accumulate)
+    arm = Workload(name="module", make=made).arm(Precision.fp32, CPU, seed=3)
     batches = arm.take(4)
     for batch in batches:
         arm.step(batch)
 
     torch.manual_seed(3)
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    alone = Trainer(
-        accelerator="cpu",
-        max_epochs=1,
-        enable_model_summary=False,
-        **quiet,
-        **own,
-    )
+    quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False}
+    quiet |= {"enable_progress_bar": False, "enable_model_summary": False}
+    alone = Trainer(accelerator="cpu", max_epochs=1, accumulate_grad_batches=accumulate, **quiet)
     module = kind()
-    given: Any = [each for some in batches for each in some]
-    alone.fit(module, DataLoader(given, batch_size=None))
+    same: Any = [each for some in batches for each in some]
+    alone.fit(module, DataLoader(same, batch_size=None))
     (model,) = arm.models
     for found, wanted in zip(model.parameters(), module.parameters(), strict=True):
         torch.testing.assert_close(found, wanted)

@@ -17,8 +17,12 @@ from perfsuite.training.workload import Make, Workload
 
 
 def tiny_bert() -> BertForSequenceClassification:
-    sizes = {"hidden_size": 16, "intermediate_size": 32, "vocab_size": 32}
-    layers = {"num_hidden_layers": 1, "num_attention_heads": 2, "max_position_embeddings": 16}
+    sizes: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 32, "vocab_size": 32}
+    layers: dict[str, Any] = {
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "max_position_embeddings": 16,
+    }
     return BertForSequenceClassification(
         BertConfig(**sizes, **layers, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     )
@@ -57,5 +61,6 @@ def test_it_learns_what_the_trainer_learns(accumulate: int, tmp_path: Path) -> N
     alone = trainer(tmp_path, **own, use_cpu=True, seed=3, data_seed=3, report_to="none")
     alone.train()
     (model,) = arm.models
+    assert alone.model is not None
     for found, wanted in zip(model.parameters(), alone.model.parameters(), strict=True):
         torch.testing.assert_close(found, wanted)

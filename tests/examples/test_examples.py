@@ -37,8 +37,23 @@ FAULTS = {
     ),
     "small_gpt": Fault("enabled=self.dtype is not None)", "enabled=False)", "probe layer_dtypes"),
     "gan": Fault("self.optimizer_g.zero_grad()", "pass", "probe fresh_gradients"),
+    "hf_trainer": Fault(
+        "return Trainer(tiny_bert(),",
+        "return Trainer(tiny_bert().to(torch.bfloat16),",
+        "probe layer_dtypes",
+    ),
+    "accelerated": Fault("self.optimizer.zero_grad()", "pass", "probe fresh_gradients"),
+    "lightning_autoencoder": Fault(
+        "loss = nn.functional.mse_loss(self.decoder(self.encoder(wave)), wave)",
+        "loss = nn.functional.mse_loss(self.decoder(self.encoder(wave)), wave).to(torch.bfloat16)",
+        "probe loss_dtype",
+    ),
 }
-NEEDS: dict[str, str] = {}  # example: the library without which it is skipped
+NEEDS = {
+    "hf_trainer": "transformers",
+    "accelerated": "accelerate",
+    "lightning_autoencoder": "lightning",
+}  # example: the library without which it is skipped
 
 
 def test_every_example_is_tested() -> None:
@@ -49,15 +64,16 @@ def test_every_example_is_tested() -> None:
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Return a Python with the wheel of perfsuite; all else is that of this environment."""
     home = tmp_path_factory.mktemp("installed")
-    build = ["wheel", "--quiet", "--no-deps", "--wheel-dir", str(home), "."]
-    subprocess.run([sys.executable, "-m", "pip", *build], cwd=ROOT, check=True)
+    pip = [sys.executable, "-m", "pip"]
+    build = [*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", str(home), "."]
+    subprocess.run(build, cwd=ROOT, check=True)
     (wheel,) = home.glob("perfsuite-*.whl")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", home / "venv"], check=True)
     python = home / "venv" / "bin" / "python"
     paths = {"base": str(home / "venv"), "platbase": str(home / "venv")}
     packages = Path(sysconfig.get_path("purelib", "venv", paths))
     into = ["--quiet", "--no-deps", "--no-index", "--target", str(packages)]
-    subprocess.run([sys.executable, "-m", "pip", "install", *into, wheel], check=True)
+    subprocess.run([*pip, "install", *into, str(wheel)], check=True)
     # After the wheel's own folder, so that an editable install here is not found first.
     borrowed = [path for path in sys.path if path.endswith("site-packages")]
     (packages / "borrowed.pth").write_text("\n".join(borrowed), encoding="utf-8")
@@ -121,6 +137,20 @@ def test_it_is_red_with_a_bug(example: Example) -> None:
     found = example.run("-k", fault.benchmark)
     found.ends_with(1)
     assert fault.found in found.part("= FAILURES =", "= perfsuite =").out, found.out
+
+
+@pytest.mark.parametrize(
+    ("example", "choice"),
+    [("small_gpt", "COMPILED"), ("lightning_autoencoder", "MANUAL")],
+    indirect=["example"],
+)
+def test_its_other_form_is_green_too(
+    example: Example, choice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(choice, "1")
+    found = example.run("-k", "amp_probes and bf16")
+    found.ends_with(0)
+    found.line("PASS", "amp_probes[bf16]", "probe all")
 
 
 @pytest.mark.parametrize("example", ["gan"], indirect=True)

@@ -1,7 +1,5 @@
 """Two models that take turns, as in a GAN, are no fault; what is left from a step before is."""
 
-from collections.abc import Mapping
-
 import pytest
 import torch
 from probing import CPU, red
@@ -16,7 +14,7 @@ from perfsuite.training.workload import Training, Workload
 
 
 def adversaries(
-    *, clears: str, set_to_none: bool = True, accepts: Mapping[str, str] | None = None
+    *, clears: str, set_to_none: bool = True, accepts: dict[str, str] | None = None
 ) -> Make:
     """Return arms of two adversaries, of which those named are cleared before their own turn."""
 
@@ -33,11 +31,10 @@ def adversaries(
             by_judge.step()
             if "maker" in clears:
                 by_maker.zero_grad(set_to_none=set_to_none)
-            loss_maker = -judge(fake).mean()
+            loss_maker: Tensor = -judge(fake).mean()
             loss_maker.backward()
             by_maker.step()
-            loss: Tensor = -loss_maker.detach()
-            return loss  # what both share does not fall while they learn
+            return -loss_maker.detach()  # what both share does not fall while they learn
 
         state = [maker, judge, by_maker, by_judge]
         return Training(step=step, batches=[], state=state, accepts=accepts or {})
@@ -74,9 +71,7 @@ def test_the_loss_of_two_optimizers_need_not_fall() -> None:
 def test_what_a_training_accepts_is_shown_and_not_gated() -> None:
     left = "gradients are left from the step before"
     verdict = fresh_gradients(
-        adversaries(clears="judge", accepts={left: "on purpose"}),
-        Precision.fp32,
-        BATCH,
+        adversaries(clears="judge", accepts={left: "on purpose"}), Precision.fp32, BATCH
     )
     assert verdict.outcome is Outcome.NOT_GATED
     assert (verdict.figure, verdict.reason) == (left, "on purpose")

@@ -34,7 +34,7 @@ def test_git_runs_before_a_commit_what_make_check_runs() -> None:
     assert hooks == [re.sub(r"( --check)? \.$", "", line) for line in checks]
 
 
-def test_make_test_runs_all_but_the_examples_once_and_holds_the_coverage_to_its_floor() -> None:
+def test_make_test_runs_every_test_once_and_holds_the_coverage_to_its_floor() -> None:
     fast, slow = recipe("test")
     assert '-m "not slow"' in fast
     assert slow.endswith('-m "slow and not examples"')
