@@ -5,7 +5,7 @@ import statistics
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from perfsuite.devices.precision import Precision
 from perfsuite.probes.gradients import gradients_at_step, handed_scale, norm
@@ -166,24 +166,28 @@ class _Sgd:
 
     def __init__(self, optimizer: torch.optim.Optimizer, rate: float) -> None:
         self._rate = rate
-        self._wanted: list[tuple[Tensor, Tensor]] = []
-        before_step(optimizer, self._before)
-        optimizer.register_step_post_hook(self._after)
+        self._before: list[tuple[nn.Parameter, Tensor, Tensor | None]] = []
+        before_step(optimizer, self._remember)
+        optimizer.register_step_post_hook(self._replace)
 
-    def _before(self, optimizer: torch.optim.Optimizer) -> None:
+    def _remember(self, optimizer: torch.optim.Optimizer) -> None:
+        """Keep the weights, and gradients that a fused optimizer unscales in place."""
         found_inf = getattr(optimizer, "found_inf", None)
         skipped = found_inf is not None and bool(found_inf)
-        rate = 0.0 if skipped else self._rate / handed_scale(optimizer)
-        self._wanted = [
-            (p, p.detach() if p.grad is None or skipped else p.detach() - rate * p.grad)
+        scale = handed_scale(optimizer)
+        self._before = [
+            (p, p.detach().clone(), None if scale == 1 or p.grad is None else p.grad / scale)
             for group in optimizer.param_groups
-            for p in group["params"]
+            for p in group["params"] * (not skipped)
         ]
 
-    def _after(self, *_: Any) -> None:
+    def _replace(self, *_: Any) -> None:
+        """Step with the gradients as they are now, which another hook may have changed."""
         with torch.no_grad():
-            for parameter, wanted in self._wanted:
-                parameter.copy_(wanted)
+            for parameter, value, unscaled in self._before:
+                gradient = parameter.grad if unscaled is None else unscaled
+                if gradient is not None:
+                    parameter.copy_(value - self._rate * gradient)
 
 
 def _canary_rate(make: Make, batch: Any) -> float:

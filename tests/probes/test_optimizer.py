@@ -98,9 +98,12 @@ def test_a_canary_that_does_not_sing_at_fp32_says_nothing_of_the_rest(
 @pytest.mark.parametrize("factor", [0.5, 2.0])
 def test_gradients_off_by_a_factor_turn_the_canary_red(factor: float, batch: env.Batch) -> None:
     class Off(TrainStep):
-        def __init__(self, *arguments: Any, **named: Any) -> None:
-            super().__init__(*arguments, **named)
-            self.optimizer.register_step_pre_hook(self._scale)
+        def __call__(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+            handle = self.optimizer.register_step_pre_hook(self._scale)
+            try:
+                return super().__call__(batch)
+            finally:
+                handle.remove()
 
         def _scale(self, *_: Any) -> None:
             if self.precision.is_amp:
