@@ -125,8 +125,8 @@ def render(record: Record) -> str:
 
 
 def _cell(text: str) -> str:
-    """Return text that neither ends a cell of a table nor is taken for HTML."""
-    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    """Return text that neither ends a cell of a table nor is taken for HTML or for a link."""
+    return text.replace("|", "\\|").replace("[", "&#91;").replace("<", "&lt;").replace("\n", " ")
 
 
 def write(path: Path, text: str) -> None:
