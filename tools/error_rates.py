@@ -30,6 +30,7 @@ from study_verdicts import CONFIDENCE, MARGIN, perfsuite_says
 from perfsuite.judging.estimates import paired_ratio, predicted_ratio
 from perfsuite.judging.gates import Outcome
 from perfsuite.judging.interleaving import pooled_ratio
+from perfsuite.judging.spreads import Spread, or_assumed
 from perfsuite.judging.thresholds import FILE_NAME, load_thresholds
 
 SUITE = Path(__file__).parent.parent / "benchmarks"
@@ -37,6 +38,7 @@ LEAST_TRIALS = 10  # fewer tell no rate
 SIMULATED, SEED = 2000, 20261124
 RESEMBLANCES, LENGTHS = (0.0, 0.2, 0.4, 0.6), (12, 27)
 PROMOTED = (1, 2, 3, 4, 5, 10)
+ALIKE = 10  # figures of a suite that spread alike
 
 T = TypeVar("T")
 Row = tuple[str, str, str, int, bool, int, int | None]
@@ -260,18 +262,28 @@ def baseline_widths(_: Studies) -> str:
     """Return how wide the comparison with promoted runs is, by their number."""
     asked = [load_thresholds(SUITE / FILE_NAME, key).compare for key in ("", "cpu-")]
     heads = " | ".join(f"unchanged passes, margin {each.margin:.0%}" for each in asked)
-    lines = [f"| promoted runs | half the width, in spreads | {heads} |", "| ---: " * 4 + "|"]
+    lines = [
+        f"| promoted runs | half the width, in spreads: one figure | {ALIKE} alike | {heads} |",
+        "| ---: " * 5 + "|",
+    ]
     for n in PROMOTED:
-        runs = np.exp(0.01 * np.arange(n)).tolist()
-        cells, factor = [], 0.0
+        cells = []
+        alone, alike = (_half_width(n, figures, asked[0].confidence) for figures in (1, ALIKE))
         for each in asked:
-            spread, confidence = each.assumed_spread, each.confidence
-            found = predicted_ratio(1.0, runs, assumed_spread=spread, confidence=confidence)
-            factor = math.log(found.high / found.value) / found.scatter
-            most, never = math.log1p(each.margin) / factor, f"never: {spread:.0%} or more is taken"
-            cells.append(never if n < 3 and most < spread else f"at a spread up to {most:.1%}")
-        lines.append(f"| {n} | {factor:.1f} | {' | '.join(cells)} |")
+            most, assumed = math.log1p(each.margin) / alike, each.assumed_spread
+            never = f"never: {assumed:.0%} or more is taken"
+            cells.append(never if n < 2 and most < assumed else f"at a spread up to {most:.1%}")
+        lines.append(f"| {n} | {alone:.1f} | {alike:.1f} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _half_width(runs: int, figures: int, confidence: float) -> float:
+    """Return half of the interval of a figure, in spreads, where so many figures are alike."""
+    spread = or_assumed(Spread(1.0, figures * (runs - 1)), 1.0)
+    found = predicted_ratio(
+        1.0, [1.0] * runs, spread=0.01, degrees=spread.degrees, confidence=2 * confidence - 1
+    )
+    return math.log(found.high) / 0.01
 
 
 def main(arguments: list[str]) -> int:

@@ -58,7 +58,8 @@ class Estimate:
         return cls(value=value, low=low, high=high, confidence=confidence, n=n, scatter=scatter)
 
 
-def _positive(name: str, values: Sequence[float], *, least: int = 1) -> list[float]:
+def positive(name: str, values: Sequence[float], *, least: int = 1) -> list[float]:
+    """Return values that are finite and positive, at least so many; or else raise SampleError."""
     if len(values) < least:
         raise SampleError(f"{name}: {len(values)} values, need at least {least}")
     for index, value in enumerate(values):
@@ -74,7 +75,7 @@ def _check_confidence(confidence: float) -> None:
 
 def median_s(seconds: Sequence[float]) -> float:
     """Return the median of positive durations."""
-    return statistics.median(_positive("seconds", seconds))
+    return statistics.median(positive("seconds", seconds))
 
 
 def median_interval(seconds: Sequence[float], *, confidence: float = 0.99) -> Estimate:
@@ -85,7 +86,7 @@ def median_interval(seconds: Sequence[float], *, confidence: float = 0.99) -> Es
     and of one process. Too few of them give an interval from 0 to infinity.
     """
     _check_confidence(confidence)
-    ordered = sorted(_positive("seconds", seconds))
+    ordered = sorted(positive("seconds", seconds))
     ends = quantile_test(ordered, q=ordered[0], p=0.5).confidence_interval(confidence)
     low, high = (float(end) for end in ends)
     return Estimate(
@@ -188,8 +189,8 @@ def _dependence(series: NDArray[np.float64]) -> float:
 def _log_ratios(
     numerators: Sequence[float], denominators: Sequence[float], *, least: int
 ) -> list[float]:
-    top = _positive("numerators", numerators, least=least)
-    bottom = _positive("denominators", denominators, least=least)
+    top = positive("numerators", numerators, least=least)
+    bottom = positive("denominators", denominators, least=least)
     if len(top) != len(bottom):
         raise SampleError(f"{len(top)} numerators for {len(bottom)} denominators: not pairs")
     # Not the log of the ratio, which may overflow where both are finite.
@@ -216,29 +217,29 @@ def mean_ratio(
 
 
 def predicted_ratio(
-    now: float, runs: Sequence[float], *, assumed_spread: float, confidence: float = 0.99
+    now: float,
+    runs: Sequence[float],
+    *,
+    spread: float,
+    degrees: float = math.inf,
+    confidence: float = 0.99,
 ) -> Estimate:
     """Return `now` over the runs' geometric mean, with the interval a further run would have.
 
     It is Student's prediction interval for one more run (Hahn and Meeker, Statistical
-    Intervals, section 4.7): its width comes from the spread *between* the runs. Fewer than
-    three say little of it, so that the larger of theirs and `assumed_spread` (a standard
-    deviation of the log) is taken.
+    Intervals, section 4.7): its width comes from the spread *between* runs, a standard deviation
+    of the log, which rests on so many degrees of freedom; infinite if it is taken for known.
     """
     _check_confidence(confidence)
-    if not (math.isfinite(assumed_spread) and assumed_spread >= 0):
-        raise SampleError(f"assumed_spread = {assumed_spread!r}: must be finite and not negative")
-    (current,) = _positive("now", [now])
-    logs = [math.log(run) for run in _positive("runs", runs)]
-    n = len(logs)
+    if not (math.isfinite(spread) and spread >= 0):
+        raise SampleError(f"spread = {spread!r}: must be finite and not negative")
+    (current,) = positive("now", [now])
+    logs = [math.log(run) for run in positive("runs", runs)]
     shift = math.log(current) - statistics.fmean(logs)
-    observed = statistics.stdev(logs) if n > 1 else 0.0
-    if n >= 3:
-        quantile, spread = float(stdtrit(n - 1, (1 + confidence) / 2)), observed
-    else:
-        quantile = statistics.NormalDist().inv_cdf((1 + confidence) / 2)
-        spread = max(observed, assumed_spread)
-    half = quantile * spread * math.sqrt(1 + 1 / n)
+    tail = (1 + confidence) / 2
+    normal = statistics.NormalDist().inv_cdf(tail)
+    quantile = normal if math.isinf(degrees) else float(stdtrit(degrees, tail))
+    half = quantile * spread * math.sqrt(1 + 1 / len(logs))
     return Estimate.from_logs(
-        shift, shift - half, shift + half, confidence=confidence, n=n, scatter=spread
+        shift, shift - half, shift + half, confidence=confidence, n=len(logs), scatter=spread
     )

@@ -97,13 +97,17 @@ class CompareLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """The comparison with promoted runs.
 
     Attributes:
+        margin: the smallest relative worsening worth reporting.
         assumed_spread: standard deviation of the log of a figure between runs, taken where fewer
-            than three runs were promoted.
+            than three runs were promoted and nothing else is known of it.
+        confidence: that a figure which is worse by the margin is suspected.
+        environment: whether a figure fails that became worse although its code did not.
     """
 
-    margin: Positive  # the smallest relative worsening worth reporting
+    margin: Positive
     assumed_spread: Fraction
-    confidence: Confidence = 0.99
+    confidence: Annotated[float, msgspec.Meta(ge=0.75, lt=1)] = 0.99
+    environment: Literal["fail", "warn"] = "fail"
 
 
 class AgainstLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,17 +1,19 @@
 """Baselines: the promoted runs of one hardware, and comparing a new run with them."""
 
 import dataclasses
+import functools
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from perfsuite.judging.estimates import predicted_ratio
-from perfsuite.judging.gates import Verdict, missing, not_worse
+from perfsuite.judging.gates import Outcome, Verdict, missing, not_worse
+from perfsuite.judging.spreads import Spread, observed_spread, or_assumed, pooled_spreads
 from perfsuite.judging.thresholds import CompareLimits
 from perfsuite.records.causes import reasons
 from perfsuite.records.git import commits_since
-from perfsuite.records.schema import NO_BENCHMARK, Benchmark, Run, RunError, read_run
+from perfsuite.records.schema import NO_BENCHMARK, Benchmark, Head, Run, RunError, read_as, read_run
 from perfsuite.records.wording import counted, software_changes
 
 _HOW = (
@@ -19,17 +21,36 @@ _HOW = (
     " `perfsuite promote run.json ...`"
 )
 
+_MOST_NIGHTS = 60  # of the history, which may have thousands
+
 
 class BaselineError(ValueError):
     """A baseline that is missing or unusable, or a run that must not become one."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+Figure = tuple[str, str]
+"""The key of a benchmark, and the name of its metric."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Baseline:
     """The promoted runs of one commit on one hardware; at least one."""
 
     folder: Path
     runs: tuple[Run, ...]
+    nights: tuple[Run, ...] = ()  # later runs that were held against these very ones
+
+    @functools.cached_property
+    def spreads(self) -> Mapping[Figure, Spread]:
+        """How each figure that is sampled spreads, learnt from all of them together."""
+        promoted = _values(self.runs)
+        nights = _values(self.nights, unchanged=True)
+        return pooled_spreads(
+            {
+                figure: observed_spread(runs, nights.get(figure, ()))
+                for figure, runs in promoted.items()
+            }
+        )
 
     def markers(self) -> dict[str, list[str]]:
         """Return the benchmarks that a session should have, with their markers' names."""
@@ -86,6 +107,41 @@ def load_baseline(suite: Path, hardware: str) -> Baseline:
     return Baseline(folder=folder, runs=tuple(runs))
 
 
+def with_nights(baseline: Baseline, folder: Path) -> Baseline:
+    """Return the baseline with what past runs below a folder teach about how figures spread.
+
+    Those are taken that were held against its very runs; what cannot be read is left out.
+    """
+    started = [run.started for run in baseline.runs]
+    nights = []
+    for path in sorted(folder.rglob("*.json")):
+        try:
+            head, _ = read_as(path, Head)
+            if head.perfsuite.baseline == started:
+                nights.append(read_run(path))
+        except RunError:
+            continue
+    nights.sort(key=lambda run: run.started)
+    return dataclasses.replace(baseline, nights=tuple(nights[-_MOST_NIGHTS:]))
+
+
+def _values(runs: Iterable[Run], *, unchanged: bool = False) -> dict[Figure, list[float]]:
+    """Return the sampled figures of runs; of `unchanged` nights those that were found to be so."""
+    values: dict[Figure, list[float]] = {}
+    for run in runs:
+        for key, each in run.benchmarks.items():
+            passed = {verdict.gate for verdict in each.verdicts if verdict.outcome is Outcome.PASS}
+            for name, metric in each.metrics.items():
+                if metric.unit != "B" and (not unchanged or compare_gate(name) in passed):
+                    values.setdefault((key, name), []).append(metric.value)
+    return values
+
+
+def compare_gate(name: str) -> str:
+    """Return the gate of a metric that is compared with the baseline's."""
+    return f"compare {name}"
+
+
 def compare(baseline: Baseline, now: Benchmark, asked: CompareLimits) -> tuple[Verdict, ...]:
     """Compare a benchmark's figures with the promoted ones; what only one side has fails."""
     before = [run.benchmarks[now.key] for run in baseline.runs if now.key in run.benchmarks]
@@ -103,13 +159,20 @@ def compare(baseline: Baseline, now: Benchmark, asked: CompareLimits) -> tuple[V
             remedy = "run it as the baseline was, or promote new runs"
             return (missing("compare", what, remedy),)
     names = sorted(now.metrics.keys() | {name for old in before for name in old.metrics})
-    return tuple(_compare_metric(name, before, now, asked) for name in names)
+    return tuple(
+        _compare_metric(name, before, now, asked, baseline.spreads.get((now.key, name)))
+        for name in names
+    )
 
 
 def _compare_metric(
-    name: str, before: Sequence[Benchmark], now: Benchmark, asked: CompareLimits
+    name: str,
+    before: Sequence[Benchmark],
+    now: Benchmark,
+    asked: CompareLimits,
+    learnt: Spread | None,
 ) -> Verdict:
-    gate = f"compare {name}"
+    gate = compare_gate(name)
     if name not in now.metrics:
         remedy = "if no other verdict says why, and it is gone for good, promote runs without it"
         return missing(gate, f"{name} was not measured", remedy)
@@ -125,8 +188,14 @@ def _compare_metric(
             return missing(gate, f"{name}: better was {then.better}", "promote new runs")
     # Bytes are counted: what would be assumed is how times scatter.
     assumed = 0.0 if metric.unit == "B" else asked.assumed_spread
+    spread = or_assumed(learnt or observed_spread(values), assumed)
     ratio = predicted_ratio(
-        metric.value, values, assumed_spread=assumed, confidence=asked.confidence
+        metric.value,
+        values,
+        spread=spread.deviation,
+        degrees=spread.degrees,
+        # A figure can only be worse in one direction: each end has the confidence by itself.
+        confidence=2 * asked.confidence - 1,
     )
     verdict = not_worse(gate, ratio, asked.margin, better=metric.better, runs=len(values), unit="x")
     change = f"{statistics.median(values):.4g} -> {metric.value:.4g} {metric.unit}"

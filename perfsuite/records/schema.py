@@ -72,6 +72,7 @@ class _HeadSection(msgspec.Struct, frozen=True, kw_only=True):
     hardware: _HardwareRecord
     software: dict[str, Any]
     started: str
+    baseline: list[str] = []
     against: dict[str, Any] | None = None
 
 
@@ -105,7 +106,6 @@ class _Section(_HeadSection, frozen=True, kw_only=True):
     complete: bool
     items: dict[str, str]
     unevaluated: list[str] = []
-    baseline: list[str] = []
 
 
 class _WholeFile(RunFile[Benchmark], frozen=True, kw_only=True):

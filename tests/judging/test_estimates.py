@@ -19,6 +19,7 @@ from perfsuite.judging.estimates import (
     predicted_ratio,
 )
 from perfsuite.judging.gates import Outcome, at_most
+from perfsuite.judging.spreads import observed_spread, or_assumed
 
 MIN_PAIRS = 8  # whose signs agree by chance once in 128 times: enough for 99 %
 
@@ -87,7 +88,7 @@ def test_a_prediction_from_any_runs_is_a_named_error_or_an_ordered_interval(
 ) -> None:
     usable = bool(runs) and all(0 < x < math.inf for x in (now, *runs))
     try:
-        found = predicted_ratio(now, runs, assumed_spread=0.02)
+        found = predicted_ratio(now, runs, spread=0.02)
     except SampleError:
         assert not usable
     else:
@@ -182,20 +183,16 @@ def test_the_predicted_interval_covers_a_further_run_as_often_as_its_confidence(
     misses, trials = 0, 4000
     for _ in range(trials):
         drawn = [math.exp(noise.gauss(0, 0.02)) for _ in range(runs + 1)]
-        found = predicted_ratio(drawn[0], drawn[1:], assumed_spread=0.02)
+        spread = or_assumed(observed_spread(drawn[1:]), 0.02)
+        found = predicted_ratio(
+            drawn[0], drawn[1:], spread=spread.deviation, degrees=spread.degrees
+        )
         misses += not found.low <= 1 <= found.high
     assert misses / trials <= 0.015
 
 
-def test_few_runs_take_the_larger_of_their_spread_and_the_assumed_one() -> None:
-    narrow = predicted_ratio(1.0, [1.0, 1.0], assumed_spread=0.02)
-    assert narrow.high > 1.05
-    wide = predicted_ratio(1.0, [1.0, 1.5], assumed_spread=0.02)
-    assert wide.high > 1.5
-
-
-def test_three_runs_that_agree_need_no_assumed_spread() -> None:
-    exact = predicted_ratio(1.1, [1.0, 1.0, 1.0], assumed_spread=0.5)
+def test_runs_that_agree_predict_one_that_agrees() -> None:
+    exact = predicted_ratio(1.1, [1.0, 1.0, 1.0], spread=0.0, degrees=2)
     assert (exact.low, exact.high) == pytest.approx((1.1, 1.1))
 
 
@@ -233,13 +230,13 @@ def test_an_impossible_confidence_is_refused(confidence: float) -> None:
 @pytest.mark.parametrize("runs", [[], [1.0, math.nan], [0.0]], ids=["none", "nan", "zero"])
 def test_bad_runs_are_refused(runs: list[float]) -> None:
     with pytest.raises(SampleError):
-        predicted_ratio(1.0, runs, assumed_spread=0.02)
+        predicted_ratio(1.0, runs, spread=0.02)
 
 
 @pytest.mark.parametrize("spread", [-0.1, math.nan])
 def test_a_bad_spread_is_refused(spread: float) -> None:
-    with pytest.raises(SampleError, match="assumed_spread"):
-        predicted_ratio(1.0, [1.0], assumed_spread=spread)
+    with pytest.raises(SampleError, match="spread"):
+        predicted_ratio(1.0, [1.0], spread=spread)
 
 
 def test_median_of_nothing_is_refused() -> None:

@@ -14,6 +14,7 @@ import pytest
 from perfsuite.against import restart
 from perfsuite.judging import stopping
 from perfsuite.judging.estimates import Estimate, SampleError, paired_ratio, predicted_ratio
+from perfsuite.judging.spreads import observed_spread, or_assumed
 from perfsuite.judging.thresholds import load_thresholds
 from perfsuite.measuring import profiling, timing
 from perfsuite.probes.registry import PROBES
@@ -73,7 +74,7 @@ PHRASES = [
     f"changed by about {PERTURBATION:f} of themselves",
     f"passes at up to {percent(2 * ALPHA)}, not {percent(ALPHA)}",
     f"The {len(PROBES)} probes",
-    f"interval at {percent(DEFAULT.compare.confidence)}, whose width comes from the spread",
+    f"an upper end that the next run exceeds in {percent(1 - DEFAULT.compare.confidence)} of all cases",
     f"more than the margin, {percent(DEFAULT.compare.margin)} by default and"
     f" {percent(CPU.compare.margin)} on a CPU",
     f"taken for known: {percent(DEFAULT.compare.assumed_spread)}, and"
@@ -118,14 +119,14 @@ def log_width(found: Estimate) -> float:
     return log1p(found.high - 1) - log1p(found.low - 1)
 
 
-def test_few_runs_never_pass_unchanged_and_three_are_the_first_without_assumption() -> None:
-    assert "With fewer than 3 runs" in PROSE
+def test_one_run_never_passes_unchanged_and_three_that_agree_always_do() -> None:
+    assert "One promoted run" in PROSE
     for asked in (DEFAULT.compare, CPU.compare):
-        for runs in (1, 2):
-            found = predicted_ratio(1.0, [1.0] * runs, assumed_spread=asked.assumed_spread)
-            assert found.high > 1 + asked.margin
-        alike = predicted_ratio(1.0, [1.0] * 3, assumed_spread=asked.assumed_spread)
-        assert (alike.low, alike.high) == (1.0, 1.0)
+        confidence = 2 * asked.confidence - 1
+        one = or_assumed(observed_spread([1.0]), asked.assumed_spread)
+        found = predicted_ratio(1.0, [1.0], spread=one.deviation, confidence=confidence)
+        assert found.high > 1 + asked.margin
+        assert or_assumed(observed_spread([1.0] * 3), asked.assumed_spread).deviation == 0.0
 
 
 def test_what_would_have_been_seen_is_an_estimate_that_far_from_one() -> None:
