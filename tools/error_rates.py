@@ -263,27 +263,24 @@ def baseline_widths(_: Studies) -> str:
     asked = [load_thresholds(SUITE / FILE_NAME, key).compare for key in ("", "cpu-")]
     heads = " | ".join(f"unchanged passes, margin {each.margin:.0%}" for each in asked)
     lines = [
-        f"| promoted runs | half the width, in spreads: one figure | {ALIKE} alike | {heads} |",
-        "| ---: " * 5 + "|",
+        f"| promoted runs | half the width, in spreads: one figure | {ALIKE} alike | {heads} |"
     ]
+    lines.append("| ---: " * 5 + "|")
     for n in PROMOTED:
-        cells = []
-        alone, alike = (_half_width(n, figures, asked[0].confidence) for figures in (1, ALIKE))
-        for each in asked:
-            most, assumed = math.log1p(each.margin) / alike, each.assumed_spread
-            never = f"never: {assumed:.0%} or more is taken"
-            cells.append(never if n < 2 and most < assumed else f"at a spread up to {most:.1%}")
-        lines.append(f"| {n} | {alone:.1f} | {alike:.1f} | {' | '.join(cells)} |")
+        halves = []
+        for figures in (1, ALIKE):
+            spread = or_assumed(Spread(0.01, figures * (n - 1)), 0.01)
+            confidence = 2 * asked[0].confidence - 1
+            given = {"spread": 0.01, "degrees": spread.degrees, "confidence": confidence}
+            halves.append(math.log(predicted_ratio(1.0, [1.0] * n, **given).high) / 0.01)
+        cells = [
+            f"at a spread up to {math.log1p(each.margin) / halves[1]:.1%}"
+            if n > 1
+            else f"never: {each.assumed_spread:.0%} or more is taken"
+            for each in asked
+        ]
+        lines.append(f"| {n} | {halves[0]:.1f} | {halves[1]:.1f} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def _half_width(runs: int, figures: int, confidence: float) -> float:
-    """Return half of the interval of a figure, in spreads, where so many figures are alike."""
-    spread = or_assumed(Spread(1.0, figures * (runs - 1)), 1.0)
-    found = predicted_ratio(
-        1.0, [1.0] * runs, spread=0.01, degrees=spread.degrees, confidence=2 * confidence - 1
-    )
-    return math.log(found.high) / 0.01
 
 
 def main(arguments: list[str]) -> int:

@@ -55,22 +55,27 @@ class Comparison:
 
 
 @contextmanager
-def prepare(config: pytest.Config, suite: Path) -> Iterator[Comparison]:
+def prepare(
+    config: pytest.Config, suite: Path, *, ref: str | None, python: str | None
+) -> Iterator[Comparison]:
     """Check the code before out and start both sides; at the end stop them and clean up.
 
-    Raises GitError, SideError where a side does not start or collect, and ComparisonError.
+    Without `ref` the code before is the working tree's too; `python` is its interpreter, where
+    that is not this one. Raises GitError, SideError where a side does not start or collect, and
+    ComparisonError.
     """
     stack = ExitStack()
     try:
         with _signals((signal.SIGTERM, signal.SIGHUP), signal.default_int_handler):
-            yield _prepare(config, suite, stack)
+            yield _prepare(config, suite, ref, python, stack)
     finally:
         with _signals((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), signal.SIG_IGN):
             stack.close()
 
 
-def _prepare(config: pytest.Config, suite: Path, stack: ExitStack) -> Comparison:
-    name = config.getoption("perf_against")
+def _prepare(
+    config: pytest.Config, suite: Path, name: str | None, python: str | None, stack: ExitStack
+) -> Comparison:
     ref = None if name is None else resolve(name, suite)
     top = config.rootpath.resolve() if ref is None else ref.top
     home = Path(os.path.realpath(tempfile.mkdtemp(prefix="perfsuite-")))
@@ -84,14 +89,22 @@ def _prepare(config: pytest.Config, suite: Path, stack: ExitStack) -> Comparison
         if suite.is_relative_to(top):
             overlay(top, checkout, suite.relative_to(top))
     start = partial(_start, config=config, suite=suite, top=top, checkout=checkout, home=home)
-    servers = {side: stack.enter_context(start(side)) for side in ("before", "after")}
+    pythons = {"before": python, "after": None}
+    servers = {side: stack.enter_context(start(side, it)) for side, it in pythons.items()}
     collected = {side: server.collected() for side, server in servers.items()}
     refuse_incomparable(collected["before"], collected["after"], one_tree=ref is None)
     return Comparison(ref=ref, **servers, collected=collected)
 
 
 def _start(
-    side: str, *, config: pytest.Config, suite: Path, top: Path, checkout: Path | None, home: Path
+    side: str,
+    python: str | None,
+    *,
+    config: pytest.Config,
+    suite: Path,
+    top: Path,
+    checkout: Path | None,
+    home: Path,
 ) -> ServerController:
     def moved(path: Path) -> Path:
         """Return where a path of the working tree lies for this side."""
@@ -100,7 +113,6 @@ def _start(
         return checkout / path.relative_to(top)
 
     folder = config.invocation_params.dir.resolve()
-    python = config.getoption("perf_against_python") if side == "before" else None
     code_before = None if checkout is None else str(checkout)
     where = (str(top), code_before, os.path.relpath(suite, top))
     ours = str(Path(__file__).parents[1])

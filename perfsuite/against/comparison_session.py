@@ -4,7 +4,6 @@ It coordinates two servers, one with each tree's code (`perfsuite.against.compar
 imports neither torch nor a benchmark: placeholders have the names of what the servers collected.
 """
 
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -12,20 +11,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from perfsuite.against.comparison import Comparison, ComparisonError, prepare
 from perfsuite.against.controllers import SideError
+from perfsuite.against.pairs import Pairs
 from perfsuite.against.placeholders import Placeholder, placeholder_file
-from perfsuite.against.restart import Restart, run_alone, run_restart
-from perfsuite.against.verdicts import could_not_run, is_counted, verdicts
-from perfsuite.judging.gates import Outcome, Verdict
-from perfsuite.judging.stopping import sample
+from perfsuite.against.restart import Restart
+from perfsuite.against.verdicts import verdicts
+from perfsuite.judging.gates import Verdict
 from perfsuite.judging.thresholds import FILE_NAME, Thresholds, ThresholdsError, load_thresholds
-from perfsuite.records.causes import reasons
-from perfsuite.records.git import GitError, commits_since
-from perfsuite.records.schema import Benchmark
+from perfsuite.records.git import GitError
 from perfsuite.session.collection import refuse_what_switches_gates_off, suites_asked_for
 from perfsuite.session.gating_session import GatingSession
 
@@ -48,7 +44,14 @@ def start_comparison(session: pytest.Session) -> None:
     stack = ExitStack()
     config.add_cleanup(stack.close)
     try:
-        comparison = stack.enter_context(prepare(config, suite))
+        comparison = stack.enter_context(
+            prepare(
+                config,
+                suite,
+                ref=config.getoption("perf_against"),
+                python=config.getoption("perf_against_python"),
+            )
+        )
         key = comparison.collected["after"].hardware["key"]
         thresholds = load_thresholds(suite / FILE_NAME, key)
     except (ComparisonError, GitError, OSError, SideError, ThresholdsError) as error:
@@ -68,6 +71,8 @@ class ComparisonSession(GatingSession):
         self._comparison = comparison
         self._collected = comparison.collected
         self._thresholds = thresholds
+        budget_s = config.getoption("perf_budget")
+        self._pairs = Pairs(comparison, budget_s=budget_s, show=self.status.show)
         self._others: list[str] = []  # files that are no part of the suite
 
     def pytest_pycollect_makemodule(
@@ -106,86 +111,25 @@ class ComparisonSession(GatingSession):
 
     def compare(self, item: Placeholder) -> None:
         """Run restarts until the verdict is clear; fail the item if it is red."""
-        restarts: list[Restart] = []
-        why: list[str] = []
-        profiles: dict[str, Any] = {}
-        started_s = time.monotonic()
         try:
-            found = self._judge(item, restarts)
-        except SideError as error:
-            found = (self._could_not_run(item, error),)
+            paired = self._pairs.run(item.key, self._judge)
         except ComparisonError as error:
             pytest.fail(f"FAIL against: {error}", pytrace=False)
-        if restarts:
-            if any(verdict.outcome is Outcome.FAIL for verdict in found):
-                why, profiles = self._explain(item.key, len(restarts))
+        if restarts := paired.restarts:
             record = {
                 **restarts[0].after,
-                "verdicts": [asdict(verdict) for verdict in found],
-                "reasons": why,
-                "against": {"restarts": [each.record() for each in restarts], "profiles": profiles},
+                "verdicts": [asdict(verdict) for verdict in paired.verdicts],
+                "reasons": paired.reasons,
+                "against": paired.record(),
             }
-            took_s = (time.monotonic() - started_s) / len(restarts)
             duets = [duet for each in restarts for duet in each.duets.values()]
             quads = [quad for duet in duets for quad in duet.quads]
             of_after_s = [block.step_s for quad in quads for block in quad.of("B")]
-            self.benchmark.record(item, of_after_s or [took_s], record)
+            self.benchmark.record(item, of_after_s or [paired.took_s / len(restarts)], record)
         self.status.clear()
-        self.judge(item.key, found, self._thresholds.warn, why)
+        self.judge(item.key, paired.verdicts, self._thresholds.warn, paired.reasons)
 
-    def _explain(self, key: str, index: int) -> tuple[list[str], dict[str, Any]]:
-        """Return what else differs, a line each, and where the time goes, by a further restart."""
-        try:
-            both = run_restart(self._comparison, key, index, self.status.show, explain=True)
-        except SideError as error:
-            return [f"no reasons: {error}"], {}
-        ref, sides = self._comparison.ref, self._collected
-        before, after = (msgspec.convert(each, Benchmark) for each in (both.before, both.after))
-        lines = reasons(
-            before,
-            after,
-            software=(sides["before"].software, sides["after"].software),
-            commits=[] if ref is None else commits_since(ref.commit, ref.top),
-        )
-        return lines, {"before": before.operators, "after": after.operators}
-
-    def _could_not_run(self, item: Placeholder, error: SideError) -> Verdict:
-        """Judge a benchmark that a side could not run, beside the other."""
-        why: str | None = error.reason
-        # What the code after cannot run by itself either is its fault, whichever side failed first.
-        if item.key in self._collected["after"].items:
-            why = run_alone(self._comparison.after, item.key, self.status.show)
-        if why is not None:
-            return could_not_run("after", why)
-        beside = " beside the code before; alone it can" * (error.side == "after")
-        return could_not_run("before", f"{error.side}: {error.reason}{beside}")
-
-    def _judge(self, item: Placeholder, restarts: list[Restart]) -> tuple[Verdict, ...]:
-        for side in ("after", "before"):
-            collected = self._collected[side]
-            if item.key not in collected.items:
-                why = collected.why_not(item.key.partition("::")[0])
-                raise SideError(side, why or "the benchmark was not collected there")
-
-        def observe(index: int) -> Restart:
-            if index == len(restarts):
-                restarts.append(run_restart(self._comparison, item.key, index, self.status.show))
-                if restarts[index].duets.keys() != restarts[0].duets.keys():
-                    raise ComparisonError("what it times differs from one restart to the next")
-            return restarts[index]
-
-        def clear(so_far: Sequence[Restart]) -> bool:
-            found = verdicts(so_far, self._thresholds)
-            return all(verdict.outcome is not Outcome.INCONCLUSIVE for verdict in found)
-
-        started_s = time.monotonic()
-        for index in range(2):
-            observe(index)
-            if is_counted(restarts):
-                return verdicts(restarts, self._thresholds)
-        budget_s = self._config.getoption("perf_budget") - (time.monotonic() - started_s)
-        show = partial(self.status.show, item.name)
-        sample(observe, clear=clear, budget_s=budget_s, progress=show)
+    def _judge(self, restarts: Sequence[Restart]) -> tuple[Verdict, ...]:
         return verdicts(restarts, self._thresholds)
 
     def unevaluated(self) -> list[str]:

@@ -74,7 +74,7 @@ PHRASES = [
     f"changed by about {PERTURBATION:f} of themselves",
     f"passes at up to {percent(2 * ALPHA)}, not {percent(ALPHA)}",
     f"The {len(PROBES)} probes",
-    f"an upper end that the next run exceeds in {percent(1 - DEFAULT.compare.confidence)} of all cases",
+    f"that the next run exceeds in {percent(1 - DEFAULT.compare.confidence)} of all cases",
     f"more than the margin, {percent(DEFAULT.compare.margin)} by default and"
     f" {percent(CPU.compare.margin)} on a CPU",
     f"taken for known: {percent(DEFAULT.compare.assumed_spread)}, and"
