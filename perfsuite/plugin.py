@@ -73,6 +73,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="Python interpreter for the code before the change: to compare two environments, or"
         " with --perf-against",
     )
+    group.addoption(
+        "--perf-history",
+        type=Path,
+        metavar="DIR",
+        help="folder with past runs, from which --benchmark-compare learns how figures spread from"
+        " night to night",
+    )
+    group.addoption(
+        "--perf-confirm-python",
+        metavar="PATH",
+        help="Python interpreter for the promoted commit, where --benchmark-compare confirms what"
+        " it suspects: that of the environment in which it was promoted",
+    )
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -166,9 +179,12 @@ def pytest_collection_modifyitems(
     try:
         suite = suite_of(config, ours)
         if suite is not None:
+            from perfsuite.against.confirming import Confirmer
             from perfsuite.session.one_tree import start_session
 
-            config.stash[SESSION] = start_session(session, suite, items, ours, compare)
+            config.stash[SESSION] = start_session(
+                session, suite, items, ours, compare, confirmer=Confirmer
+            )
             return
     except pytest.UsageError:
         PytestBenchmark(config).save_nothing()

@@ -43,7 +43,7 @@ class Comparison:
         tree = "the working tree"
         if self.ref is not None and self.ref.dirty:
             tree += ", with uncommitted changes"
-        old = tree if self.ref is None else f"{self.ref.name} ({self.ref.commit[:12]})"
+        old = tree if self.ref is None else self.ref.told
         lines = []
         for side, code, has in (("before", old, then), ("after", tree, now)):
             names = has.loaded["before" if self.ref and side == "before" else "after"]

@@ -13,6 +13,9 @@ from typing import Any
 from perfsuite.judging.estimates import Estimate
 from perfsuite.judging.throttling import Sifted
 
+JUDGEABLE = "a figure that can be judged"
+"""What is required where there is none."""
+
 
 class Outcome(StrEnum):
     """What a gate says."""
@@ -167,8 +170,7 @@ def not_worse(
 
 def missing(gate: str, what: str, remedy: str) -> Verdict:
     """Return the FAIL of a gate whose figure cannot be judged, for the reason `what`."""
-    required = "a figure that can be judged"
-    return Verdict(gate=gate, outcome=Outcome.FAIL, figure=what, threshold=required, reason=remedy)
+    return Verdict(gate=gate, outcome=Outcome.FAIL, figure=what, threshold=JUDGEABLE, reason=remedy)
 
 
 def finite(gate: str, offenders: Sequence[str]) -> Verdict:

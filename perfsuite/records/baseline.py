@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from perfsuite.judging.estimates import predicted_ratio
 from perfsuite.judging.gates import Outcome, Verdict, missing, not_worse
 from perfsuite.judging.spreads import Spread, observed_spread, or_assumed, pooled_spreads
@@ -67,6 +69,14 @@ class Baseline:
             software=(run.software, software),
             commits=commits_since(run.commit, self.folder),
         )
+
+    def environment(self, now: Benchmark, software: dict[str, Any]) -> list[str]:
+        """Return what is known to differ from the newest promoted run, besides the code."""
+        run = self.runs[-1]
+        if now.key not in run.benchmarks:
+            return []
+        then = msgspec.structs.replace(run.benchmarks[now.key], operators=None)
+        return reasons(then, now, software=(run.software, software), commits=())
 
     def summary(self, now: dict[str, Any]) -> list[str]:
         """Return lines that say what is compared with, and what software changed since."""

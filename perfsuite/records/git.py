@@ -12,6 +12,8 @@ _OF_A_REPOSITORY = re.compile(
     "|PREFIX|WORK_TREE)"
 )
 
+HASH = re.compile("[0-9a-f]{7,64}")
+
 
 class GitError(RuntimeError):
     """What git could not do, in its own words."""
@@ -25,6 +27,12 @@ class Ref:
     commit: str  # the full hash
     top: Path  # of the working tree
     dirty: bool  # whether that has changes that are in no commit
+
+    @property
+    def told(self) -> str:
+        """The name, with the short hash where it is not the hash itself."""
+        short = self.commit[:12]
+        return short if self.commit.startswith(self.name) else f"{self.name} ({short})"
 
 
 def resolve(ref: str, folder: Path) -> Ref:
@@ -47,6 +55,14 @@ def commits_since(commit: str, folder: Path) -> list[str]:
         return git(folder, "log", "--oneline", "--no-decorate", f"{commit}..HEAD").splitlines()
     except GitError:
         return []
+
+
+def is_shallow(folder: Path) -> bool:
+    """Tell whether the repository around a folder lacks commits that its clone left out."""
+    try:
+        return git(folder, "rev-parse", "--is-shallow-repository") == "true"
+    except GitError:
+        return False
 
 
 def git(folder: Path, *arguments: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from perfsuite.judging.thresholds import FILE_NAME
 from perfsuite.records.baseline import BaselineError, baseline_folder
 from perfsuite.records.files import write_new
+from perfsuite.records.git import HASH
 from perfsuite.records.schema import Run, RunError, read_run
 
 
@@ -31,7 +32,7 @@ def promote(
         if faults := run.faults():
             more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
             raise BaselineError(f"{run.path}: refused: {faults[0]}{more}")
-        if not allow_dirty and (run.dirty or not re.fullmatch(r"[0-9a-f]{7,64}", run.commit)):
+        if not allow_dirty and (run.dirty or not HASH.fullmatch(run.commit)):
             state = "had uncommitted changes" if run.dirty else f"is of commit {run.commit!r}"
             raise BaselineError(
                 f"{run.path}: refused: its tree {state}; commit and run again, or --allow-dirty"

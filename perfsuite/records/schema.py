@@ -35,6 +35,15 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
     better: Literal["lower", "higher"]
 
 
+class Confirmation(msgspec.Struct, frozen=True, kw_only=True):
+    """How a suspicion was looked into, by pairs of processes."""
+
+    suspected: list[Verdict]  # what the comparison with the promoted runs said
+    took_s: float = 0.0
+    why_not: str = ""  # why it could not be confirmed, and the suspicions stand
+    turns: dict[str, Any] = {}  # of the promoted commit and the working tree, as in `against`
+
+
 class Benchmark(msgspec.Struct, frozen=True, kw_only=True):
     """What one benchmark left for comparison.
 
@@ -54,6 +63,7 @@ class Benchmark(msgspec.Struct, frozen=True, kw_only=True):
     arms: dict[str, Any] = {}  # what was timed, by name, and how it warmed up
     raw: dict[str, Any] = {}  # whatever else it kept, by name (see `perfsuite.report.raw_figures`)
     against: dict[str, Any] | None = None  # the turns of two trees, where two were compared
+    confirmation: Confirmation | None = None  # where the comparison with a baseline suspected it
 
 
 class _HardwareRecord(msgspec.Struct, frozen=True, kw_only=True):

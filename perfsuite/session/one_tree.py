@@ -4,10 +4,10 @@ Registered as a plugin once such benchmarks have been collected. Whatever would 
 unevaluated is refused here, before anything is measured.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 import pytest
@@ -19,8 +19,9 @@ from perfsuite.judging.thresholds import FILE_NAME, Thresholds, ThresholdsError,
 from perfsuite.measuring.bench import Bench
 from perfsuite.measuring.machine import Machine, machine
 from perfsuite.measuring.turns import Alone
-from perfsuite.records.baseline import Baseline, BaselineError, compare, load_baseline
+from perfsuite.records.baseline import Baseline, BaselineError, compare, load_baseline, with_nights
 from perfsuite.records.notes import Notes
+from perfsuite.records.schema import Benchmark, Confirmation
 from perfsuite.session.collection import (
     MARKERS_THAT_ACT,
     Removed,
@@ -57,6 +58,8 @@ def start_session(
     items: list[pytest.Item],
     ours: Sequence[pytest.Item],
     compare: Any,
+    *,
+    confirmer: Callable[..., "Confirms"],
 ) -> "PerfSession":
     """Check the options, load thresholds and baseline, and register the session for `ours`.
 
@@ -74,11 +77,21 @@ def start_session(
     try:
         thresholds = load_thresholds(suite / FILE_NAME, machine.hardware.key)
         baseline = load_baseline(suite, machine.hardware.key) if compare else None
+        if baseline is not None and (folder := config.getoption("perf_history")) is not None:
+            baseline = with_nights(baseline, config.invocation_params.dir / folder)
     except (ThresholdsError, BaselineError) as error:
         raise pytest.UsageError(str(error)) from None
     perf_session = PerfSession(
         config, suite=suite, machine=machine, thresholds=thresholds, baseline=baseline
     )
+    if baseline is not None:
+        perf_session.confirms = confirmer(
+            config=config,
+            suite=suite,
+            baseline=baseline,
+            thresholds=thresholds,
+            status=perf_session.status,
+        )
     for item in ours:
         perf_session.adopt(item)
     if baseline is not None:
@@ -89,8 +102,22 @@ def start_session(
     return perf_session
 
 
+class Confirms(Protocol):
+    """Looks into what a comparison with promoted runs suspects."""
+
+    def confirm(
+        self, now: Benchmark, screened: Sequence["Verdict"], changes: Sequence[str]
+    ) -> tuple[list["Verdict"], Confirmation | None, list[str]]:
+        """Return the verdicts that count, how they came about, and why they are red."""
+
+    def summary(self) -> list[str]:
+        """Return what that has cost, a line each."""
+
+
 class PerfSession(GatingSession):
     """A session that gates one tree, and compares it with promoted runs if it was asked to."""
+
+    confirms: Confirms
 
     def __init__(
         self,
@@ -155,18 +182,25 @@ class PerfSession(GatingSession):
         if self._baseline is None:
             notes.gate(*notes.ungated())
         record = bench.record()
-        comparison: tuple[Verdict, ...] = ()
-        why: list[str] = []
         if self._baseline is not None:
-            comparison = compare(self._baseline, record, self._thresholds.compare)
-            if any(verdict.outcome is Outcome.FAIL for verdict in comparison):
-                why = self._baseline.reasons(record, self._machine.software)
-        verdicts = [*record.verdicts, *comparison]
-        record = msgspec.structs.replace(record, verdicts=verdicts, reasons=why)
+            record = self._compared(self._baseline, record)
         document = msgspec.to_builtins(record, enc_hook=repr)
         self.benchmark.record(item, notes.times_s, document)
         self.pages += notes.pages
-        self.judge(notes.key, verdicts, self._thresholds.warn, why)
+        self.judge(notes.key, record.verdicts, self._thresholds.warn, record.reasons)
+
+    def _compared(self, baseline: Baseline, record: Benchmark) -> Benchmark:
+        """Return a record with what the baseline says of it, confirmed where that can be."""
+        software = self._machine.software
+        screened = compare(baseline, record, self._thresholds.compare)
+        changes = baseline.environment(record, software)
+        settled, confirmation, why = self.confirms.confirm(record, screened, changes)
+        if not why and any(verdict.outcome is Outcome.FAIL for verdict in settled):
+            why = baseline.reasons(record, software)
+        verdicts = [*record.verdicts, *settled]
+        return msgspec.structs.replace(
+            record, verdicts=verdicts, confirmation=confirmation, reasons=why
+        )
 
     @property
     def _promoted(self) -> tuple["Run", ...]:
@@ -196,7 +230,7 @@ class PerfSession(GatingSession):
         versions = self._machine.software
         lines = [f"{self._machine.hardware}, torch {versions['torch']}"]
         if self._baseline is not None:
-            lines += self._baseline.summary(versions)
+            lines += [*self._baseline.summary(versions), *self.confirms.summary()]
         return lines
 
 

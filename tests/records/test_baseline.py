@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs, to_builtins
 
-from perfsuite.judging.gates import Outcome
+from perfsuite.judging.gates import Outcome, Verdict
 from perfsuite.judging.thresholds import CompareLimits
-from perfsuite.records.baseline import Baseline, compare
-from perfsuite.records.schema import Benchmark, Metric, Run
+from perfsuite.records.baseline import Baseline, compare, with_nights
+from perfsuite.records.schema import Benchmark, Metric, Run, encode
 
 ASKED = CompareLimits(margin=0.05, assumed_spread=0.01)
 KEY = "test_a.py::test_a"
@@ -158,3 +159,61 @@ def test_an_upgrade_is_told() -> None:
     told = before.summary({"torch": "2.15", "python": "3.11", "cudnn": 9})
     assert told[0] == "against 1 promoted run of abc in baselines/cpu"
     assert told[1:] == ["  changed since: cudnn None -> 9", "  changed since: torch 2.11 -> 2.15"]
+
+
+def run_file(path: Path, before: list[str], *, step_s: float, outcome: Outcome) -> Path:
+    """Write a night that was held against the runs that started at `before`."""
+    verdict = Verdict(gate="compare step_s", outcome=outcome, figure="", threshold="")
+    record = structs.replace(benchmark(step_s=step_s), verdicts=[verdict])
+    document = {
+        "commit_info": {"id": "abc", "dirty": False},
+        "perfsuite": {
+            "schema": 1,
+            "hardware": {"key": "cpu", "name": "a CPU"},
+            "software": {},
+            "started": f"2026-02-{path.stem}",
+            "complete": True,
+            "items": {KEY: "passed"},
+            "baseline": before,
+        },
+        "benchmarks": [{"extra_info": {"perfsuite": to_builtins(record)}}],
+    }
+    path.write_bytes(encode(document))
+    return path
+
+
+def test_nights_that_passed_against_these_runs_teach_how_a_figure_spreads(tmp_path: Path) -> None:
+    ours = baseline(*[benchmark(step_s=each) for each in (1.0, 1.0001, 0.9999)])
+    started = [run.started for run in ours.runs]
+    for day, step_s in enumerate((1.02, 0.98, 1.03, 0.97, 1.02), start=10):
+        run_file(tmp_path / f"{day}.json", started, step_s=step_s, outcome=Outcome.PASS)
+    # Neither what was found to be worse, nor nights of another baseline, nor what is damaged.
+    run_file(tmp_path / "20.json", started, step_s=2.0, outcome=Outcome.FAIL)
+    run_file(tmp_path / "21.json", ["2025-01-01"], step_s=2.0, outcome=Outcome.PASS)
+    (tmp_path / "22.json").write_text("{", encoding="utf-8")
+
+    taught = with_nights(ours, tmp_path)
+    assert len(taught.nights) == 6
+    figure = (KEY, "step_s")
+    assert ours.spreads[figure].deviation < 0.001
+    assert 0.01 < taught.spreads[figure].deviation < 0.03
+
+    now = benchmark(step_s=1.06)
+    assert compare(ours, now, ASKED)[0].outcome is Outcome.FAIL
+    assert compare(taught, now, ASKED)[0].outcome is Outcome.INCONCLUSIVE
+
+
+def test_figures_of_one_suite_share_what_they_know() -> None:
+    """Three runs by themselves would leave a step of 1 % spread unclear."""
+    noise = random.Random(0)
+    runs = [{f"figure_{n}": math.exp(noise.gauss(0, 0.01)) for n in range(10)} for _ in range(4)]
+    measured: list[Any] = runs
+    together = baseline(*[benchmark(**run) for run in measured[:3]])
+    alone = [baseline(*[benchmark(figure=run[name]) for run in runs[:3]]) for name in runs[0]]
+    green = [each.outcome for each in compare(together, benchmark(**measured[3]), ASKED)]
+    by_itself = [
+        compare(each, benchmark(figure=now), ASKED)[0].outcome
+        for each, now in zip(alone, runs[3].values(), strict=True)
+    ]
+    assert green.count(Outcome.PASS) >= 9
+    assert by_itself.count(Outcome.PASS) <= 6

@@ -270,3 +270,27 @@ def test_a_baseline_that_is_not_a_valid_run_is_refused(
     assert f"{promoted}: " in line
     assert reason in line
     assert "restore the file, or remove it from the baseline" in line
+
+
+def test_without_the_promoted_commit_a_suspicion_stands_and_says_why(judged: Suite) -> None:
+    judged.step_s(0.0105)
+    text = judged.compare().stdout.str()
+    assert "INCONCLUSIVE" in text
+    assert "not confirmed: 'unversioned' is no commit, so that it cannot be measured again" in text
+
+
+def test_a_commit_that_is_gone_is_told_with_the_remedy(suite: Suite) -> None:
+    """A rebased branch has lost it, and a shallow clone never had it."""
+    suite.write("test_steps.py", timed("test_a"))
+    suite.commit()
+    promoted = suite.baseline()
+    edit(promoted, ["commit_info", "id"], "0123456789abcdef")
+    suite.step_s(0.02)
+    result = suite.compare()
+    assert result.ret == 1
+    assert "promote runs of a commit that this repository has" in result.stdout.str()
+
+    head = suite.folder / ".git" / "refs" / "heads" / "main"
+    (suite.folder / ".git" / "shallow").write_bytes(next(head.parent.iterdir()).read_bytes())
+    text = suite.compare().stdout.str()
+    assert "the clone is shallow: fetch it whole (fetch-depth: 0" in text

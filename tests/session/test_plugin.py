@@ -32,6 +32,8 @@ def test_the_options_and_their_choices(suite: Suite) -> None:
         "--perf-against",
         "--perf-against-python",
         "--perf-budget",
+        "--perf-confirm-python",
+        "--perf-history",
         "--perf-report",
     }
 

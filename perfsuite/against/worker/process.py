@@ -89,7 +89,7 @@ class Worker:
             machine=where,
             workload=workload,
             thresholds=load_thresholds(self._suite / FILE_NAME, where.hardware.key),
-            turns=RemoteTurns(self._line),
+            turns=RemoteTurns(self._line, one_tree=item.get_closest_marker("one_tree") is not None),
         )
         yield bench
         self._record = msgspec.to_builtins(bench.record(), enc_hook=repr)

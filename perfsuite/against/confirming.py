@@ -1,0 +1,129 @@
+"""Confirmation: what the comparison with a baseline suspects is measured again, beside its code."""
+
+import dataclasses
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from perfsuite.against.comparison import Comparison, ComparisonError, prepare
+from perfsuite.against.controllers import SideError
+from perfsuite.against.pairs import Paired, Pairs
+from perfsuite.against.restart import Restart
+from perfsuite.against.verdicts import verdicts
+from perfsuite.judging.confirmation import settle, suspects, unconfirmed
+from perfsuite.judging.gates import JUDGEABLE, Verdict
+from perfsuite.judging.thresholds import Thresholds
+from perfsuite.records.baseline import Baseline
+from perfsuite.records.git import HASH, GitError, is_shallow
+from perfsuite.records.schema import Benchmark, Confirmation
+from perfsuite.session.terminal import StatusLine
+
+_BUDGETS = 4
+"""How many budgets a first look may take; figures that take longer stay suspected."""
+
+
+@dataclasses.dataclass(kw_only=True)
+class Confirmer:
+    """Confirms what a screen suspects: the promoted commit and the working tree, in turns."""
+
+    config: pytest.Config
+    suite: Path
+    baseline: Baseline
+    thresholds: Thresholds
+    status: StatusLine
+    took_s: float = 0.0  # for all that was confirmed so far
+    _comparison: Comparison | str | None = None  # or why there can be none
+
+    def confirm(
+        self, now: Benchmark, screened: Sequence[Verdict], changes: Sequence[str]
+    ) -> tuple[list[Verdict], Confirmation | None, list[str]]:
+        """Return the verdicts that count, how they came about, and why they are red if they are.
+
+        `screened` is what the baseline says of a benchmark, `changes` what else differs from when
+        it was promoted.
+        """
+        names = suspects(screened)
+        if not names:
+            return list(screened), None, []
+        suspected = [each for each in screened if each.gate.partition(" ")[2] in names]
+        try:
+            paired = self._pairs(now.key, names)
+            found = {each.gate.removeprefix("against "): each for each in paired.verdicts}
+            for verdict in paired.verdicts:
+                if verdict.gate == "against" or verdict.threshold == JUDGEABLE:
+                    raise ComparisonError(f"{verdict.figure}: {verdict.reason}")
+        except ComparisonError as error:
+            kept = Confirmation(suspected=suspected, why_not=str(error))
+            return unconfirmed(screened, names, f"not confirmed: {error}"), kept, []
+        self.took_s += paired.took_s
+        settled = settle(
+            screened,
+            found,
+            cost=f"{paired.took_s:.0f} s",
+            environment=self.thresholds.compare.environment,
+            changes=changes,
+        )
+        kept = Confirmation(suspected=suspected, took_s=paired.took_s, turns=paired.record())
+        return settled, kept, paired.reasons
+
+    def _pairs(self, key: str, names: Sequence[str]) -> Paired:
+        """Let both sides take turns, and judge by the margin of the comparison with a baseline."""
+        comparison = self._ready()
+        if isinstance(comparison, str):
+            raise ComparisonError(comparison)
+        limits = msgspec.structs.replace(
+            self.thresholds.against, margin=self.thresholds.compare.margin
+        )
+        asked = msgspec.structs.replace(self.thresholds, against=limits)
+        gates = {f"against {name}" for name in names}
+
+        def judge(restarts: Sequence[Restart]) -> tuple[Verdict, ...]:
+            found = tuple(each for each in verdicts(restarts, asked) if each.gate in gates)
+            if len(found) < len(gates):
+                raise ComparisonError("two trees do not measure it in pairs of processes")
+            return found
+
+        budget_s = self.config.getoption("perf_budget")
+        pairs = Pairs(comparison, budget_s=budget_s, show=self.status.show)
+        return pairs.run(key, judge, most_s=_BUDGETS * budget_s)
+
+    def _ready(self) -> Comparison | str:
+        """Start both sides if that was not done, or return why they cannot be."""
+        if self._comparison is None:
+            commit = self.baseline.runs[-1].commit
+            if not HASH.fullmatch(commit):
+                self._comparison = f"{commit!r} is no commit, so that it cannot be measured again"
+                return self._comparison
+            stack = ExitStack()
+            self.config.add_cleanup(stack.close)
+            self.status.show(f"starting {commit[:12]} beside the working tree", 0, 1)
+            try:
+                python = self.config.getoption("perf_confirm_python")
+                prepared = prepare(self.config, self.suite, ref=commit, python=python)
+                self._comparison = stack.enter_context(prepared)
+            except (ComparisonError, GitError, OSError, SideError) as error:
+                self._comparison = f"{error}{self._remedy(error)}"
+        return self._comparison
+
+    def _remedy(self, error: Exception) -> str:
+        if isinstance(error, GitError) and is_shallow(self.suite):
+            return (
+                "; the clone is shallow: fetch it whole (fetch-depth: 0, or git fetch --unshallow)"
+            )
+        if isinstance(error, GitError):
+            return "; promote runs of a commit that this repository has"
+        return ""
+
+    def summary(self) -> list[str]:
+        """Return what confirming has cost, in a line, if anything was suspected."""
+        if self._comparison is None:
+            return []
+        if isinstance(self._comparison, str):
+            return [f"what was suspected could not be confirmed: {self._comparison}"]
+        return [
+            f"confirming what was suspected took {self.took_s:.0f} s",
+            *self._comparison.header(),
+        ]

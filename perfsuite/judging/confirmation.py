@@ -1,0 +1,78 @@
+"""From a suspicion to a verdict: what the screen suspects, and what pairs of processes say of it.
+
+Pure functions. The screen compares with stored figures, which other days make differ; pairs of
+processes compare the code that was promoted with the working tree, now.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Literal
+
+from perfsuite.judging.gates import JUDGEABLE, Outcome, Verdict
+
+ENVIRONMENT = "ENVIRONMENT"
+"""What a figure's change is called that is not the code's."""
+
+
+def suspects(screened: Sequence[Verdict]) -> list[str]:
+    """Return the figures that a screen does not find clearly green, by the names of metrics."""
+    return [
+        verdict.gate.partition(" ")[2]
+        for verdict in screened
+        # What was not measured cannot be measured again.
+        if verdict.outcome is not Outcome.PASS and verdict.threshold != JUDGEABLE
+    ]
+
+
+def settle(
+    screened: Sequence[Verdict],
+    confirmed: Mapping[str, Verdict],
+    *,
+    cost: str,
+    environment: Literal["fail", "warn"],
+    changes: Sequence[str],
+) -> list[Verdict]:
+    """Return the verdicts that count: those of pairs of processes, where there are any.
+
+    Args:
+        screened: what the screen said.
+        confirmed: what the pairs said, by the names of metrics.
+        cost: of the confirmation, in words.
+        environment: what becomes of a figure that is worse although its code is not.
+        changes: what else is known to differ from when the baseline was promoted, a line each.
+    """
+    settled = []
+    for verdict in screened:
+        found = confirmed.get(verdict.gate.partition(" ")[2])
+        if found is None:
+            settled.append(verdict)
+            continue
+        reason = f"suspected at {verdict.figure}; measured again, {cost}: {found.reason}"
+        settled.append(replace(found, gate=verdict.gate, reason=reason))
+        # All of the screen's interval is worse than the margin, and the code is not the reason.
+        if verdict.outcome is Outcome.FAIL and found.outcome is Outcome.PASS:
+            settled.append(_environment(verdict, environment, changes))
+    return settled
+
+
+def _environment(
+    verdict: Verdict, environment: Literal["fail", "warn"], changes: Sequence[str]
+) -> Verdict:
+    known = "; ".join(changes) or "nothing that is recorded"
+    return replace(
+        verdict,
+        gate=f"environment {verdict.gate.partition(' ')[2]}",
+        outcome=Outcome.FAIL if environment == "fail" else Outcome.NOT_GATED,
+        reason=f"the promoted code measures the same today; what else differs: {known}",
+        word=ENVIRONMENT,
+    )
+
+
+def unconfirmed(screened: Sequence[Verdict], names: Sequence[str], why_not: str) -> list[Verdict]:
+    """Return verdicts of a screen that stand since those of `names` could not be confirmed."""
+    return [
+        replace(verdict, reason=f"{verdict.reason}{'; ' * bool(verdict.reason)}{why_not}")
+        if verdict.gate.partition(" ")[2] in names
+        else verdict
+        for verdict in screened
+    ]

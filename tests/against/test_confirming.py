@@ -1,0 +1,140 @@
+"""Nights held against a baseline: what is suspected is measured again beside the promoted code.
+
+Time passes in its steps only where they say so, and $NIGHT says how slow a night is.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+from projects import Project, Result, saved
+
+from perfsuite.records.promotion import promote
+
+pytestmark = pytest.mark.slow
+
+MYNET = """
+import os
+
+NIGHT = float(os.environ.get("NIGHT", "1"))
+now_s = 0.0
+
+
+def wait(seconds=0.2):
+    global now_s
+    now_s += seconds * NIGHT
+"""
+
+BENCHMARKS = """
+import mynet
+import pytest
+
+from perfsuite.devices.cpu import HostClock
+
+
+def test_a(timed):
+    timed(mynet.wait)
+
+
+def test_b(timed):
+    timed(mynet.wait)
+
+
+@pytest.mark.one_tree
+def test_ratio(perf):
+    perf.clock = HostClock(lambda: mynet.now_s)
+    ratio = perf.compare(lambda: mynet.wait(0.1), mynet.wait)
+    perf.metric("ratio", mynet.NIGHT * ratio.value, unit="x", better="lower")
+
+
+def test_changed(timed):
+    timed(mynet.changed)
+"""
+
+BEFORE = MYNET + "\n\ndef changed():\n    wait()\n"
+AFTER = MYNET + "\n\ndef changed():\n    wait(0.24)\n"
+
+
+def night(project: Project, factor: float, *arguments: str) -> Result:
+    project.environment["NIGHT"] = str(factor)
+    return project.run("--benchmark-compare", "--perf-budget=20", *arguments)
+
+
+def night_like(path: Path, factor: float) -> Path:
+    """Return a copy of a run from a night that was slower by a factor."""
+    run = saved(path)
+    for benchmark in run["benchmarks"]:
+        for metric in benchmark["extra_info"]["perfsuite"]["metrics"].values():
+            metric["value"] *= factor
+    copy = path.with_name(f"{factor}.json")
+    copy.write_text(json.dumps(run), encoding="utf-8")
+    return copy
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Return a project with three promoted runs that differ by 3 %, and then a slower function."""
+    project = Project(tmp_path_factory.mktemp("confirming"))
+    project.write("src/mynet/__init__.py", BEFORE)
+    project.write("benchmarks/test_speed.py", BENCHMARKS)
+    project.commit()
+    recorded = project.home / "run.json"
+    project.run(f"--benchmark-json={recorded}").ends_with(0)
+    runs = [night_like(recorded, factor) for factor in (0.97, 1.0, 1.03)]
+    promote(runs, project.folder / "benchmarks")
+    project.write("src/mynet/__init__.py", AFTER)
+    project.commit()
+    return project
+
+
+@pytest.fixture(scope="module")
+def ordinary(project: Project) -> Result:
+    """Return a night as good as those that were promoted."""
+    return night(project, 0.93, "-v", f"--benchmark-json={project.home / 'ordinary.json'}")
+
+
+def test_what_is_clearly_green_is_not_measured_again(ordinary: Result) -> None:
+    table = ordinary.part(" perfsuite ", " short test summary ")
+    table.line("  a compare step_s", "PASS", "at most 5.0% worse than the 3 promoted runs")
+
+
+def test_a_change_of_the_code_is_confirmed_and_red(ordinary: Result) -> None:
+    ordinary.ends_with(1)
+    ordinary.line("test_changed", "FAILED", "%]")
+    table = ordinary.part(" perfsuite ", " short test summary ")
+    table.line("  changed compare step_s", "SLOWER", "1.200x [1.200, 1.200]")
+    assert "suspected at 1.1" in table.out
+
+
+def test_the_run_keeps_both_stages_and_what_they_cost(project: Project, ordinary: Result) -> None:
+    ordinary.line("confirming what was suspected took ")
+    run = saved(project.home / "ordinary.json")
+    records = {b["name"]: b["extra_info"]["perfsuite"] for b in run["benchmarks"]}
+    assert records["test_a"]["confirmation"] is None
+    kept = records["test_changed"]["confirmation"]
+    assert [each["gate"] for each in kept["suspected"]] == ["compare step_s"]
+    assert kept["took_s"] > 0
+    assert kept["why_not"] == ""
+    assert len(kept["turns"]["restarts"]) >= 8
+
+
+def test_a_slow_night_is_cleared_by_the_promoted_code_which_is_as_slow(project: Project) -> None:
+    result = night(project, 1.05, "-k", "test_a or test_ratio", "-v")
+    result.ends_with(0)
+    table = result.part(" perfsuite ")
+    table.line("  a compare step_s", "SAME", "1.000x [1.000, 1.000]")
+    table.line("  ratio compare ratio", "SAME", "1.000x [1.000, 1.000]")
+
+
+def test_a_change_of_the_environment_is_told_as_such(project: Project) -> None:
+    result = night(project, 2.0, "-k", "test_a")
+    result.ends_with(1)
+    table = result.part(" perfsuite ", " short test summary ")
+    table.line("  a compare step_s", "SAME")
+    table.line("  a environment step_s", "ENVIRONMENT", "2.001x [")
+    assert "the promoted code measures the same today; what else differs: " in table.out
+    table.lacks("SLOWER")
+
+
+def test_nothing_is_left_behind(project: Project) -> None:
+    assert project.left_behind() == []

@@ -1,0 +1,86 @@
+"""From a suspicion to a verdict: whose word counts, and what is the environment's."""
+
+from dataclasses import replace
+
+import pytest
+
+from perfsuite.judging.confirmation import settle, suspects, unconfirmed
+from perfsuite.judging.gates import Outcome, Verdict, missing
+
+GREEN = Verdict(
+    gate="compare step_s", outcome=Outcome.PASS, figure="1.00x", threshold="at most 5% worse"
+)
+UNCLEAR = replace(GREEN, outcome=Outcome.INCONCLUSIVE, figure="1.06x", reason="too noisy to say")
+RED = replace(GREEN, outcome=Outcome.FAIL, figure="1.20x")
+LOST = missing("compare epoch_s", "epoch_s was not measured", "promote runs without it")
+
+SAME = Verdict(
+    gate="against step_s",
+    outcome=Outcome.PASS,
+    figure="1.001x",
+    threshold="the same within 5%",
+    reason="8 restarts",
+    word="SAME",
+)
+SLOWER = replace(SAME, outcome=Outcome.FAIL, figure="1.100x", word="SLOWER")
+
+
+def test_what_is_not_green_is_suspected_and_what_was_not_measured_is_not() -> None:
+    assert suspects([GREEN, LOST]) == []
+    assert suspects([LOST, replace(RED, gate="compare epoch_s"), UNCLEAR]) == ["epoch_s", "step_s"]
+
+
+@pytest.mark.parametrize("screened", [UNCLEAR, RED], ids=["unclear", "red"])
+def test_slower_code_is_red_whatever_the_screen_was_sure_of(screened: Verdict) -> None:
+    _, found = settle(
+        [LOST, screened], {"step_s": SLOWER}, cost="43 s", environment="warn", changes=[]
+    )
+    assert (found.gate, found.outcome, found.shown) == ("compare step_s", Outcome.FAIL, "SLOWER")
+    assert found.figure == "1.100x"
+    assert found.reason == f"suspected at {screened.figure}; measured again, 43 s: 8 restarts"
+
+
+def test_an_unclear_figure_whose_code_is_the_same_is_green() -> None:
+    (found,) = settle([UNCLEAR], {"step_s": SAME}, cost="9 s", environment="fail", changes=[])
+    assert (found.outcome, found.shown) == (Outcome.PASS, "SAME")
+
+
+@pytest.mark.parametrize(
+    ("environment", "outcome"), [("fail", Outcome.FAIL), ("warn", Outcome.NOT_GATED)]
+)
+def test_what_the_code_does_not_explain_is_the_environment_s(
+    environment: str, outcome: Outcome
+) -> None:
+    code, moved = settle(
+        [RED],
+        {"step_s": SAME},
+        cost="43 s",
+        environment=environment,  # type: ignore[arg-type]  # one of its literals
+        changes=["software: torch 2.14.1 -> 2.15.0"],
+    )
+    assert code.outcome is Outcome.PASS
+    assert (moved.gate, moved.outcome, moved.shown) == (
+        "environment step_s",
+        outcome,
+        "ENVIRONMENT",
+    )
+    assert moved.figure == "1.20x"
+    assert "torch 2.14.1 -> 2.15.0" in moved.explanation
+
+
+def test_pairs_that_cannot_tell_leave_it_inconclusive() -> None:
+    unclear = replace(SAME, outcome=Outcome.INCONCLUSIVE, word="")
+    (found,) = settle([RED], {"step_s": unclear}, cost="9 s", environment="fail", changes=[])
+    assert found.outcome is Outcome.INCONCLUSIVE
+
+
+def test_a_suspicion_that_could_not_be_looked_into_stands_with_the_reason() -> None:
+    green, red, unclear = unconfirmed(
+        [GREEN, replace(RED, gate="compare a"), UNCLEAR], ["a", "step_s"], "not confirmed: why"
+    )
+    assert green.outcome is Outcome.PASS
+    assert (red.outcome, red.reason) == (Outcome.FAIL, "not confirmed: why")
+    assert (unclear.outcome, unclear.reason) == (
+        Outcome.INCONCLUSIVE,
+        "too noisy to say; not confirmed: why",
+    )
