@@ -37,7 +37,7 @@ def gate(device: str, out: Path, suite: Path, history: Path | None, torch: str) 
         raise NightlyError(f"{history} is no folder with a history")
     leg = leg_of(torch)
     out.mkdir(parents=True, exist_ok=True)
-    outcome, run = judge(_run_suite(device, out, suite), out / "run.json", leg)
+    outcome, run = judge(_run_suite(device, out, suite, history), out / "run.json", leg)
     if run is not None:
         promoted = suite / "baselines" / run.hardware
         folders = [promoted] if history is None else [promoted, history / run.hardware / leg]
@@ -51,12 +51,14 @@ def gate(device: str, out: Path, suite: Path, history: Path | None, torch: str) 
     return outcome.exit_code
 
 
-def _run_suite(device: str, out: Path, suite: Path) -> int:
+def _run_suite(device: str, out: Path, suite: Path, history: Path | None) -> int:
     options = [
         f"--perf-device={device}",
         "--benchmark-compare",
         f"--benchmark-json={out / 'run.json'}",
         f"--junit-xml={out / 'junit.xml'}",
+        # Past nights teach how figures spread from one to the next.
+        *([] if history is None else [f"--perf-history={history}"]),
     ]
     # Into a pipe, as that of a workflow's log, Python would else write only now and then.
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
@@ -158,7 +160,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     gating.add_argument("--out", type=Path, required=True, help="new or empty folder")
     gating.add_argument("--suite", type=Path, default=Path("benchmarks"))
     gating.add_argument(
-        "--history", type=Path, metavar="DIR", help="past runs to report beside this one"
+        "--history", type=Path, metavar="DIR", help="past runs: to learn from, and to report beside this one"
     )
     gating.add_argument(
         "--torch", default="", metavar="VERSION", help="that was asked for; its nights are a series"

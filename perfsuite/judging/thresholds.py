@@ -106,8 +106,8 @@ class CompareLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     margin: Positive
     assumed_spread: Fraction
+    environment: Literal["fail", "warn"]
     confidence: Annotated[float, msgspec.Meta(ge=0.75, lt=1)] = 0.99
-    environment: Literal["fail", "warn"] = "fail"
 
 
 class AgainstLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

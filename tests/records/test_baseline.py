@@ -13,7 +13,7 @@ from perfsuite.judging.thresholds import CompareLimits
 from perfsuite.records.baseline import Baseline, compare, with_nights
 from perfsuite.records.schema import Benchmark, Metric, Run, encode
 
-ASKED = CompareLimits(margin=0.05, assumed_spread=0.01)
+ASKED = CompareLimits(margin=0.05, assumed_spread=0.01, environment="fail")
 KEY = "test_a.py::test_a"
 
 
@@ -96,7 +96,7 @@ def test_bytes_are_counted_and_need_no_spread(now: float, expected: Outcome) -> 
     before, after = (
         benchmark(peak_bytes=Metric(value=value, unit="B", better="lower")) for value in (1000, now)
     )
-    wide = CompareLimits(margin=0.05, assumed_spread=0.1)
+    wide = CompareLimits(margin=0.05, assumed_spread=0.1, environment="fail")
     (verdict,) = compare(baseline(before), after, wide)
     assert verdict.outcome is expected
 
