@@ -160,7 +160,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     gating.add_argument("--out", type=Path, required=True, help="new or empty folder")
     gating.add_argument("--suite", type=Path, default=Path("benchmarks"))
     gating.add_argument(
-        "--history", type=Path, metavar="DIR", help="past runs: to learn from, and to report beside this one"
+        "--history",
+        type=Path,
+        metavar="DIR",
+        help="past runs: to learn from, and to report beside this one",
     )
     gating.add_argument(
         "--torch", default="", metavar="VERSION", help="that was asked for; its nights are a series"

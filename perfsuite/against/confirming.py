@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,10 +15,10 @@ from perfsuite.against.controllers import SideError
 from perfsuite.against.pairs import Paired, Pairs
 from perfsuite.against.restart import Restart
 from perfsuite.against.verdicts import verdicts
-from perfsuite.judging.confirmation import settle, suspects, unconfirmed
+from perfsuite.judging.confirmation import metric_of, settle, suspects, unconfirmed
 from perfsuite.judging.gates import JUDGEABLE, Verdict
 from perfsuite.judging.thresholds import Thresholds
-from perfsuite.records.baseline import Baseline
+from perfsuite.records.baseline import Baseline, compare
 from perfsuite.records.git import HASH, GitError, is_shallow
 from perfsuite.records.schema import Benchmark, Confirmation
 from perfsuite.session.terminal import StatusLine
@@ -32,6 +34,7 @@ class Confirmer:
     config: pytest.Config
     suite: Path
     baseline: Baseline
+    software: dict[str, Any]  # of the session
     thresholds: Thresholds
     status: StatusLine
     took_s: float = 0.0  # for all that was confirmed so far
@@ -48,7 +51,7 @@ class Confirmer:
         names = suspects(screened)
         if not names:
             return list(screened), None, []
-        suspected = [each for each in screened if each.gate.partition(" ")[2] in names]
+        suspected = [each for each in screened if metric_of(each) in names]
         try:
             paired = self._pairs(now.key, names)
             found = {each.gate.removeprefix("against "): each for each in paired.verdicts}
@@ -63,11 +66,33 @@ class Confirmer:
             screened,
             found,
             cost=f"{paired.took_s:.0f} s",
+            today=self._today(now, names, paired.restarts),
             environment=self.thresholds.compare.environment,
             changes=changes,
         )
         kept = Confirmation(suspected=suspected, took_s=paired.took_s, turns=paired.record())
         return settled, kept, paired.reasons
+
+    def _today(
+        self, now: Benchmark, names: Sequence[str], restarts: Sequence[Restart]
+    ) -> dict[str, Verdict]:
+        """Return what the baseline says of what the pairs measured of the promoted code.
+
+        Nothing where the pairs measure otherwise, as on a CPU, where each has one thread.
+        """
+        comparison = self._ready()
+        if isinstance(comparison, str) or comparison.collected["after"].software != self.software:
+            return {}
+        metrics = {
+            name: msgspec.structs.replace(
+                now.metrics[name],
+                value=median(each.before["metrics"][name]["value"] for each in restarts),
+            )
+            for name in names
+        }
+        before = msgspec.structs.replace(now, metrics=metrics)
+        found = compare(self.baseline, before, self.thresholds.compare)
+        return {metric_of(each): each for each in found if metric_of(each) in names}
 
     def _pairs(self, key: str, names: Sequence[str]) -> Paired:
         """Let both sides take turns, and judge by the margin of the comparison with a baseline."""

@@ -14,10 +14,25 @@ ENVIRONMENT = "ENVIRONMENT"
 """What a figure's change is called that is not the code's."""
 
 
+def compare_gate(name: str) -> str:
+    """Return the gate of a metric that is compared with the baseline's."""
+    return f"compare {name}"
+
+
+def environment_gate(name: str) -> str:
+    """Return the gate of a metric that became worse although its code did not."""
+    return f"environment {name}"
+
+
+def metric_of(verdict: Verdict) -> str:
+    """Return the metric that a verdict of either gate is about."""
+    return verdict.gate.partition(" ")[2]
+
+
 def suspects(screened: Sequence[Verdict]) -> list[str]:
     """Return the figures that a screen does not find clearly green, by the names of metrics."""
     return [
-        verdict.gate.partition(" ")[2]
+        metric_of(verdict)
         for verdict in screened
         # What was not measured cannot be measured again.
         if verdict.outcome is not Outcome.PASS and verdict.threshold != JUDGEABLE
@@ -29,6 +44,7 @@ def settle(
     confirmed: Mapping[str, Verdict],
     *,
     cost: str,
+    today: Mapping[str, Verdict],
     environment: Literal["fail", "warn"],
     changes: Sequence[str],
 ) -> list[Verdict]:
@@ -38,20 +54,24 @@ def settle(
         screened: what the screen said.
         confirmed: what the pairs said, by the names of metrics.
         cost: of the confirmation, in words.
+        today: what the screen says of the pairs' own figures, where those can be held against
+            stored ones; it tells a slow machine from one process that happened to be slow.
         environment: what becomes of a figure that is worse although its code is not.
         changes: what else is known to differ from when the baseline was promoted, a line each.
     """
     settled = []
     for verdict in screened:
-        found = confirmed.get(verdict.gate.partition(" ")[2])
+        name = metric_of(verdict)
+        found = confirmed.get(name)
         if found is None:
             settled.append(verdict)
             continue
         reason = f"suspected at {verdict.figure}; measured again, {cost}: {found.reason}"
         settled.append(replace(found, gate=verdict.gate, reason=reason))
         # All of the screen's interval is worse than the margin, and the code is not the reason.
-        if verdict.outcome is Outcome.FAIL and found.outcome is Outcome.PASS:
-            settled.append(_environment(verdict, environment, changes))
+        now = today.get(name, verdict)
+        if {verdict.outcome, now.outcome} == {Outcome.FAIL} and found.outcome is Outcome.PASS:
+            settled.append(_environment(now, environment, changes))
     return settled
 
 
@@ -61,7 +81,7 @@ def _environment(
     known = "; ".join(changes) or "nothing that is recorded"
     return replace(
         verdict,
-        gate=f"environment {verdict.gate.partition(' ')[2]}",
+        gate=environment_gate(metric_of(verdict)),
         outcome=Outcome.FAIL if environment == "fail" else Outcome.NOT_GATED,
         reason=f"the promoted code measures the same today; what else differs: {known}",
         word=ENVIRONMENT,
@@ -72,7 +92,7 @@ def unconfirmed(screened: Sequence[Verdict], names: Sequence[str], why_not: str)
     """Return verdicts of a screen that stand since those of `names` could not be confirmed."""
     return [
         replace(verdict, reason=f"{verdict.reason}{'; ' * bool(verdict.reason)}{why_not}")
-        if verdict.gate.partition(" ")[2] in names
+        if metric_of(verdict) in names
         else verdict
         for verdict in screened
     ]

@@ -19,7 +19,7 @@ _MAD_EFFICIENCY = 0.37
 """Of the median absolute deviation: 100 nights tell by it as much as 37 would by their variance."""
 _LEAST_ALIKE = 3
 """Of so many figures at least can be told whether they spread alike."""
-_DEGREES = tuple(2.0**n for n in range(11))  # that the common spread may be worth; at most 1,024
+_DEGREES = tuple(4.0**n for n in range(6))  # that the common spread may be worth; at most 1,024
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,9 @@ def observed_spread(runs: Sequence[float], nights: Sequence[float] = ()) -> Spre
     if nights:
         off = [abs(math.log(night) - centre) for night in positive("nights", nights)]
         theirs = _MAD_EFFICIENCY * len(off)
-        squares += (_MAD_TO_DEVIATION * statistics.median(off)) ** 2 * theirs
+        variance = (_MAD_TO_DEVIATION * statistics.median(off)) ** 2
+        # What the runs' own mean is off by is in it, as it will be in what is predicted by them.
+        squares += variance / (1 + 1 / len(logs)) * theirs
         degrees += theirs
     return Spread(math.sqrt(squares / degrees) if degrees else 0.0, degrees)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from perfsuite.judging.confirmation import compare_gate, environment_gate
 from perfsuite.judging.estimates import predicted_ratio
 from perfsuite.judging.gates import Outcome, Verdict, missing, not_worse
 from perfsuite.judging.spreads import Spread, observed_spread, or_assumed, pooled_spreads
@@ -140,16 +141,14 @@ def _values(runs: Iterable[Run], *, unchanged: bool = False) -> dict[Figure, lis
     values: dict[Figure, list[float]] = {}
     for run in runs:
         for key, each in run.benchmarks.items():
-            passed = {verdict.gate for verdict in each.verdicts if verdict.outcome is Outcome.PASS}
+            gates = {verdict.gate: verdict.outcome for verdict in each.verdicts}
             for name, metric in each.metrics.items():
-                if metric.unit != "B" and (not unchanged or compare_gate(name) in passed):
+                passed = gates.get(compare_gate(name)) is Outcome.PASS
+                # One of a slower machine would teach that such nights are nothing special.
+                taught = passed and environment_gate(name) not in gates
+                if metric.unit != "B" and (taught or not unchanged):
                     values.setdefault((key, name), []).append(metric.value)
     return values
-
-
-def compare_gate(name: str) -> str:
-    """Return the gate of a metric that is compared with the baseline's."""
-    return f"compare {name}"
 
 
 def compare(baseline: Baseline, now: Benchmark, asked: CompareLimits) -> tuple[Verdict, ...]:

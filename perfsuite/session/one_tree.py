@@ -89,6 +89,7 @@ def start_session(
             config=config,
             suite=suite,
             baseline=baseline,
+            software=machine.software,
             thresholds=thresholds,
             status=perf_session.status,
         )

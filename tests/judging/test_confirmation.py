@@ -33,7 +33,7 @@ def test_what_is_not_green_is_suspected_and_what_was_not_measured_is_not() -> No
 @pytest.mark.parametrize("screened", [UNCLEAR, RED], ids=["unclear", "red"])
 def test_slower_code_is_red_whatever_the_screen_was_sure_of(screened: Verdict) -> None:
     _, found = settle(
-        [LOST, screened], {"step_s": SLOWER}, cost="43 s", environment="warn", changes=[]
+        [LOST, screened], {"step_s": SLOWER}, cost="43 s", today={}, environment="warn", changes=[]
     )
     assert (found.gate, found.outcome, found.shown) == ("compare step_s", Outcome.FAIL, "SLOWER")
     assert found.figure == "1.100x"
@@ -41,7 +41,9 @@ def test_slower_code_is_red_whatever_the_screen_was_sure_of(screened: Verdict) -
 
 
 def test_an_unclear_figure_whose_code_is_the_same_is_green() -> None:
-    (found,) = settle([UNCLEAR], {"step_s": SAME}, cost="9 s", environment="fail", changes=[])
+    (found,) = settle(
+        [UNCLEAR], {"step_s": SAME}, cost="9 s", today={}, environment="fail", changes=[]
+    )
     assert (found.outcome, found.shown) == (Outcome.PASS, "SAME")
 
 
@@ -55,6 +57,7 @@ def test_what_the_code_does_not_explain_is_the_environment_s(
         [RED],
         {"step_s": SAME},
         cost="43 s",
+        today={"step_s": replace(RED, figure="1.18x")},
         environment=environment,  # type: ignore[arg-type]  # one of its literals
         changes=["software: torch 2.14.1 -> 2.15.0"],
     )
@@ -64,13 +67,23 @@ def test_what_the_code_does_not_explain_is_the_environment_s(
         outcome,
         "ENVIRONMENT",
     )
-    assert moved.figure == "1.20x"
+    assert moved.figure == "1.18x"  # of fresh processes, and not of the one
     assert "torch 2.14.1 -> 2.15.0" in moved.explanation
+
+
+def test_one_slow_process_is_not_the_environment() -> None:
+    """Fresh processes of the promoted code are as fast as when it was promoted."""
+    (found,) = settle(
+        [RED], {"step_s": SAME}, cost="9 s", today={"step_s": GREEN}, environment="fail", changes=[]
+    )
+    assert found.outcome is Outcome.PASS
 
 
 def test_pairs_that_cannot_tell_leave_it_inconclusive() -> None:
     unclear = replace(SAME, outcome=Outcome.INCONCLUSIVE, word="")
-    (found,) = settle([RED], {"step_s": unclear}, cost="9 s", environment="fail", changes=[])
+    (found,) = settle(
+        [RED], {"step_s": unclear}, cost="9 s", today={}, environment="fail", changes=[]
+    )
     assert found.outcome is Outcome.INCONCLUSIVE
 
 
