@@ -42,6 +42,16 @@ class VerdictRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Suspicion:
+    """A figure that the comparison with a baseline suspected, and what came of it."""
+
+    name: str  # of benchmark and gate
+    suspected: str  # the figure, beside the promoted runs
+    found: str  # the word and the figure of pairs of processes, or why there is none
+    cost: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PageSection:
     """Charts under one heading."""
 
@@ -65,6 +75,7 @@ class Page:
     what: str  # what was measured, and when
     faults: list[str]  # what kept the session from being evaluated
     rows: list[VerdictRow]  # of the table of verdicts, the worst first
+    suspicions: list[Suspicion]
     sections: list[PageSection]
     changes: list[str]  # lasting changes of figures, a line each
     environment: Environment
@@ -96,6 +107,7 @@ def page_of(run: Run, past: Sequence[Path]) -> Page:
         what=_what(run),
         faults=run.unevaluated,
         rows=_rows(run),
+        suspicions=_suspicions(run),
         sections=_sections(run, before, series),
         changes=[line for each in series if each.changes() for line in tell(each)],
         environment=environment_of(run, before),
@@ -147,6 +159,28 @@ def _rows(run: Run) -> list[VerdictRow]:
             name = gate_name(key, verdict.gate)
             rows.append(VerdictRow(name=name, verdict=verdict, reasons=why))
     return sorted(rows, key=lambda row: row.verdict.outcome.rank)
+
+
+def _suspicions(run: Run) -> list[Suspicion]:
+    found = []
+    for key, benchmark in run.benchmarks.items():
+        if (confirmation := benchmark.confirmation) is None:
+            continue
+        settled = {verdict.gate: verdict for verdict in benchmark.verdicts}
+        cost = f"{len(confirmation.turns.get('restarts', ()))} pairs, {confirmation.took_s:.0f} s"
+        for verdict in confirmation.suspected:
+            said = settled.get(verdict.gate, verdict)
+            confirmed = f"{said.shown} {said.figure}"
+            row = Suspicion(
+                name=gate_name(key, verdict.gate),
+                suspected=verdict.figure,
+                found=f"not measured again: {confirmation.why_not}"
+                if confirmation.why_not
+                else confirmed,
+                cost="" if confirmation.why_not else cost,
+            )
+            found.append(row)
+    return found
 
 
 def _no_verdict(outcome: str) -> Verdict:

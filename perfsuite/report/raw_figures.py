@@ -152,7 +152,7 @@ def timings(benchmark: Benchmark) -> list[Timing]:
     """Return everything that a benchmark timed in blocks."""
     name = short_name(benchmark.key)
     if benchmark.against is not None:
-        return _turns_of_trees(benchmark.against, name)
+        return _turns_of_trees(benchmark.against, name, ("before", "after"))
     found = []
     blocks = _shaped(benchmark.raw.get("blocks"), list[Block])
     duet = _shaped(benchmark.raw.get("duet"), _TurnsRecord)
@@ -163,14 +163,16 @@ def timings(benchmark: Benchmark) -> list[Timing]:
         found.append(Timing(name=own, arms=(arm,), groups=(groups,)))
     if duet is not None and duet.blocks:
         found.append(Timing(name=name, arms=duet.both, groups=(duet.quads(duet.both),)))
+    if benchmark.confirmation is not None:
+        again, arms = f"{name}: measured again", ("promoted", "now")
+        found += _turns_of_trees(benchmark.confirmation.turns, again, arms)
     return found
 
 
-def _turns_of_trees(against: dict[str, Any], name: str) -> list[Timing]:
+def _turns_of_trees(against: dict[str, Any], name: str, arms: tuple[str, str]) -> list[Timing]:
     shaped = _shaped(against, _Against)
     if shaped is None or not shaped.restarts:
         return []
-    arms = ("before", "after")
     timed = [
         what for what in shaped.restarts[0].turns if all(what in r.turns for r in shaped.restarts)
     ]

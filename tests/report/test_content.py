@@ -101,3 +101,31 @@ def test_a_history_is_of_figures_that_the_run_has(tmp_path: Path) -> None:
     charts = content(tmp_path, *[published()] * 4, document).charts("History")
     assert "step_time[bf16] step_s" in charts
     assert "step_time[fp32] step_s" not in charts
+
+
+def test_what_was_suspected_is_told_with_what_came_of_it_and_what_it_cost(tmp_path: Path) -> None:
+    document = published(FP32, "test_step_time[bf16]")
+    suspected = {"gate": "compare step_s", "outcome": "INCONCLUSIVE", "figure": "1.06x"}
+    same = {"gate": "compare step_s", "outcome": "PASS", "figure": "1.001x", "word": "SAME"}
+    asked = {"threshold": "within 5%"}
+    block = {"steps": 2, "wall_s": 0.02}
+    turns = {"step_s": {"order": "ABBA", "blocks": [block] * 4}}
+    cleared, unclear = record(document, FP32), record(document, "test_step_time[bf16]")
+    cleared["verdicts"].append(same | asked)
+    cleared["confirmation"] = {
+        "suspected": [suspected | asked],
+        "took_s": 43.2,
+        "turns": {"restarts": [{"started": "AB", "turns": turns}] * 8, "profiles": {}},
+    }
+    unclear["verdicts"].append(suspected | asked)
+    unclear["confirmation"] = {"suspected": [suspected | asked], "why_not": "the commit is gone"}
+    page = content(tmp_path, document)
+    first, second = page.page.suspicions
+    assert (first.name, first.suspected) == ("step_time[fp32] compare step_s", "1.06x")
+    assert (first.found, first.cost) == ("SAME 1.001x", "8 pairs, 43 s")
+    assert (second.found, second.cost) == ("not measured again: the commit is gone", "")
+    assert "step_time[fp32]: measured again" in " ".join(page.charts("Blocks over time"))
+    (tmp_path / "written").mkdir()
+    found = report(tmp_path / "written", document)
+    assert "Suspected, and measured again" in found.page.text
+    assert "SAME 1.001x | 8 pairs, 43 s |" in found.markdown
