@@ -84,7 +84,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--perf-confirm-python",
         metavar="PATH",
         help="Python interpreter for the promoted commit, where --benchmark-compare confirms what"
-        " it suspects: that of the environment in which it was promoted",
+        " it suspects; auto installs the versions that the baseline recorded, with uv",
     )
 
 

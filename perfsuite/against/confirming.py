@@ -12,6 +12,11 @@ import pytest
 
 from perfsuite.against.comparison import Comparison, ComparisonError, prepare
 from perfsuite.against.controllers import SideError
+from perfsuite.against.old_environment import (
+    EnvironmentUnavailableError,
+    changed_packages,
+    old_python,
+)
 from perfsuite.against.pairs import Paired, Pairs
 from perfsuite.against.restart import Restart
 from perfsuite.against.verdicts import verdicts
@@ -23,6 +28,7 @@ from perfsuite.records.git import HASH, GitError, is_shallow
 from perfsuite.records.schema import Benchmark, Confirmation
 from perfsuite.session.terminal import StatusLine
 
+_UNAVAILABLE = (ComparisonError, EnvironmentUnavailableError, GitError, SideError)
 _BUDGETS = 4
 """How many budgets a first look may take; figures that take longer stay suspected."""
 
@@ -126,12 +132,20 @@ class Confirmer:
             self.config.add_cleanup(stack.close)
             self.status.show(f"starting {commit[:12]} beside the working tree", 0, 1)
             try:
-                python = self.config.getoption("perf_confirm_python")
-                prepared = prepare(self.config, self.suite, ref=commit, python=python)
+                prepared = prepare(self.config, self.suite, ref=commit, python=self._python())
                 self._comparison = stack.enter_context(prepared)
-            except (ComparisonError, GitError, OSError, SideError) as error:
+            except (*_UNAVAILABLE, OSError) as error:
                 self._comparison = f"{error}{self._remedy(error)}"
         return self._comparison
+
+    def _python(self) -> str | None:
+        """Return the interpreter for the promoted commit, None if it is this one."""
+        wanted: str | None = self.config.getoption("perf_confirm_python")
+        if wanted != "auto":
+            return wanted
+        changed = changed_packages(self.baseline.runs[-1].software, self.software)
+        self.status.show(f"installing {', '.join(changed)}", 0, 1)
+        return str(old_python(changed)) if changed else None
 
     def _remedy(self, error: Exception) -> str:
         if isinstance(error, GitError) and is_shallow(self.suite):

@@ -1,0 +1,83 @@
+"""The environment in which a baseline was promoted, made anew from the versions that it recorded.
+
+It is a virtual environment of the packages that differ, with today's packages behind them. It is
+made by uv, from whatever registry that is set up to use, and is kept for the next time.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from perfsuite.records.files import write_new
+
+_PACKAGES = ("torch", "torchvision", "numpy", "pytest", "pytest-benchmark")
+"""That are recorded with each run and can be installed; perfsuite itself is the same on both."""
+_MADE = "made-by-perfsuite"
+_SHOWN = 200  # characters of what uv says
+
+
+class EnvironmentUnavailableError(RuntimeError):
+    """An old environment that cannot be had; the message says why, and what to do."""
+
+
+def changed_packages(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return the packages that differ, as requirements for the old versions.
+
+    Raises:
+        EnvironmentUnavailableError: Python itself is another.
+    """
+    old, new = (str(each.get("python")) for each in (then, now))
+    if old.split(".")[:2] != new.split(".")[:2]:
+        raise EnvironmentUnavailableError(
+            f"it was promoted with Python {old}, this is {new}: name an interpreter of that"
+            " environment with --perf-confirm-python PATH"
+        )
+    return [
+        f"{name}=={then[name]}"
+        for name in _PACKAGES
+        if then.get(name) is not None and then[name] != now.get(name)
+    ]
+
+
+def old_python(requirements: list[str], cache: Path | None = None) -> Path:
+    """Return the interpreter of an environment with these packages, which is made if need be.
+
+    Raises:
+        EnvironmentUnavailableError: uv is not there, or could not install them.
+    """
+    uv = shutil.which("uv")
+    if uv is None:
+        raise EnvironmentUnavailableError(
+            "--perf-confirm-python auto takes uv to install the old versions: pip install uv"
+        )
+    name = hashlib.sha256(repr((sys.prefix, sys.version, requirements)).encode()).hexdigest()[:16]
+    folder = (cache or _cache()) / name
+    python = folder / "bin" / "python"
+    if not (folder / _MADE).exists():
+        shutil.rmtree(folder, ignore_errors=True)  # an attempt that did not come to its end
+        _run(uv, "venv", "--quiet", "--python", sys.executable, str(folder))
+        _run(uv, "pip", "install", "--quiet", "--python", str(python), *requirements)
+        site = sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)})
+        ours = sysconfig.get_path("purelib")
+        behind = f"import site; site.addsitedir({ours!r})\n"
+        write_new(Path(site) / "_behind.pth", behind.encode())
+        write_new(folder / _MADE, "\n".join(requirements).encode())
+    return python
+
+
+def _cache() -> Path:
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "perfsuite" / "environments"
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = " ".join(done.stderr.split())[:_SHOWN] or f"it ended with {done.returncode}"
+        raise EnvironmentUnavailableError(f"uv could not install the old versions: {said}")
