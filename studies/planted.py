@@ -57,15 +57,15 @@ def plant(tree: Path, share: float) -> None:
     (tree / STEPS).write_text(source + _PLANT.format(share=share), encoding="utf-8")
 
 
-def compare_with_head(tree: Path, arguments: Sequence[str]) -> PlantedSession:
-    """Run ``pytest benchmarks --perf-against HEAD`` in a clone, with further arguments."""
-    saved = tree.parent / f"{tree.name}.json"
-    saved.unlink(missing_ok=True)
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "pytest", "--perf-against", "HEAD"),
-            *(f"--benchmark-json={saved}", *arguments),
-        ],
+def unplant(tree: Path) -> None:
+    """Undo `plant`."""
+    subprocess.run(["git", "checkout", "--quiet", "--", str(STEPS)], cwd=tree, check=True)
+
+
+def session_in(tree: Path, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run pytest in a clone, on the clone's own perfsuite."""
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", *arguments],
         cwd=tree,
         env={k: v for k, v in os.environ.items() if not k.startswith("PYTEST")},
         stdin=subprocess.DEVNULL,
@@ -74,5 +74,12 @@ def compare_with_head(tree: Path, arguments: Sequence[str]) -> PlantedSession:
         text=True,
         check=False,
     )
+
+
+def compare_with_head(tree: Path, arguments: Sequence[str]) -> PlantedSession:
+    """Run ``pytest benchmarks --perf-against HEAD`` in a clone, with further arguments."""
+    saved = tree.parent / f"{tree.name}.json"
+    saved.unlink(missing_ok=True)
+    done = session_in(tree, ["--perf-against", "HEAD", f"--benchmark-json={saved}", *arguments])
     run = json.loads(saved.read_bytes()) if saved.exists() else None
     return PlantedSession(code=done.returncode, out=done.stdout, run=run)
