@@ -12,7 +12,7 @@ from sabotage.speed import arm, regressed
 from torch import nn
 
 from perfsuite.devices.cpu import Cpu
-from perfsuite.measuring.profiling import STEPS, profile
+from perfsuite.measuring.profiling import STEPS, in_operators, profile
 from perfsuite.records.operators import Operator, Profile, explain, profile_of
 from perfsuite.training.arm import Arm
 
@@ -44,6 +44,20 @@ def test_a_profile_is_of_one_step(healthy: Profile) -> None:
     assert 0 < convolutions.self_s < healthy.total_s
     assert 0 < healthy.outside_s < healthy.total_s
     assert STEPS > 1
+
+
+def test_operators_are_summed_as_the_profiler_sums_them() -> None:
+    trained = arm(CPU)
+    with torch.profiler.profile(activities=Cpu().profiler_activities()) as profiler:
+        trained.step(trained.take(1)[0])
+    assert profiler.profiler is not None
+    found = in_operators(profiler.profiler.kineto_results.events())
+    averages = profiler.key_averages()
+    assert {each.key: each.count for each in averages} == {
+        k: calls for k, (_, calls) in found.items()
+    }
+    wanted_s = {each.key: each.self_cpu_time_total * 1e-6 for each in averages}
+    assert {k: self_s for k, (self_s, _) in found.items()} == pytest.approx(wanted_s, abs=1e-9)
 
 
 def without_timing(given: Profile) -> Profile:
