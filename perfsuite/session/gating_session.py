@@ -1,5 +1,6 @@
 """What both kinds of session do: keep outcomes and verdicts, show them, and save them."""
 
+import gc
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -96,6 +97,18 @@ class GatingSession:
         """Count collection errors: nothing else has failed so far."""
         if (errors := session.testsfailed) > 0:
             self._other_failures.append(f"{errors} collection error{'s' if errors > 1 else ''}")
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self) -> Iterator[None]:
+        """Leave what was imported out of each collection of garbage: 0.2 s, a dozen times."""
+        if gc.get_freeze_count():  # by somebody else, and so not to be undone here
+            return (yield)
+        gc.collect()
+        gc.freeze()
+        try:
+            return (yield)
+        finally:
+            gc.unfreeze()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(

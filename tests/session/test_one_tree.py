@@ -38,6 +38,19 @@ def test_the_table_of_pytest_benchmark_is_shown_if_verbose(suite: Suite, option:
     wide.stdout.fnmatch_lines(["*benchmark: 1 tests*", "test_a *10.0000*", "*= perfsuite =*"])
 
 
+@pytest.mark.parametrize("frozen", [0, 3], ids=["ours", "of-somebody-else"])
+def test_what_was_imported_is_no_garbage_to_look_through(
+    suite: Suite, monkeypatch: pytest.MonkeyPatch, frozen: int
+) -> None:
+    done: list[str] = []
+    monkeypatch.setattr("gc.get_freeze_count", lambda: frozen)
+    for name in ("freeze", "unfreeze"):
+        monkeypatch.setattr(f"gc.{name}", lambda name=name: done.append(name))
+    suite.write("test_steps.py", timed("test_a") + "    import gc\n    gc.unfreeze()\n")
+    assert suite.run().ret == 0
+    assert done == (["unfreeze"] if frozen else ["freeze", "unfreeze", "unfreeze"])
+
+
 @pytest.mark.slow
 def test_pytest_benchmark_reads_what_we_save(suite: Suite) -> None:
     suite.write("test_steps.py", timed("test_a", "test_b"))
