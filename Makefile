@@ -10,7 +10,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 # Every worker imports torch: more of them than this start longer than they save.
-TESTS := $(BIN)/python -m pytest tests --numprocesses=logical --maxprocesses=8 --dist=worksteal
+PYTEST := $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=8 --dist=worksteal
+TESTS := $(PYTEST) tests
 # Python 3.12 and newer count lines at next to no cost.
 CORE = $(shell $(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")')
 
@@ -32,7 +33,7 @@ test-fast: $(STAMP)
 
 # The suites of examples/, as their users run them.
 examples: $(STAMP)
-	$(TESTS) -m examples
+	$(PYTEST) tests/examples
 
 # The wheel, installed alone in a fresh environment.
 wheel-test: $(STAMP)

@@ -38,7 +38,7 @@ def test_make_test_runs_every_test_once_and_holds_the_coverage_to_its_floor() ->
     fast, slow = recipe("test")
     assert '-m "not slow"' in fast
     assert slow.endswith('-m "slow and not examples"')
-    assert recipe("examples")[0].endswith("-m examples")
+    assert recipe("examples")[0].endswith(" tests/examples")
     assert "--cov " in fast
     assert "--cov-fail-under" not in fast  # it would go before pyproject.toml's
     assert PROJECT["tool"]["coverage"]["report"]["fail_under"] > 0

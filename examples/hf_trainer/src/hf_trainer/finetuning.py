@@ -24,7 +24,7 @@ def tiny_bert() -> BertForSequenceClassification:
             vocab_size=TOKENS,
             hidden_size=32,
             intermediate_size=64,
-            num_hidden_layers=2,
+            num_hidden_layers=1,
             num_attention_heads=2,
             max_position_embeddings=LENGTH,
         )

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 CLASSES = 4
-SIZE = 32
+SIZE = 16
 
 
 class Stripes(Dataset[tuple[Tensor, int]]):
