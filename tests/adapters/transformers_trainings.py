@@ -1,0 +1,38 @@
+"""Trainings of Transformers for its adapter's tests; importing the library takes seconds."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
+
+from perfsuite.adapters.transformers_trainer import of_trainer
+from perfsuite.training.workload import Make
+
+
+def tiny_bert() -> BertForSequenceClassification:
+    sizes: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 32, "vocab_size": 32}
+    layers: dict[str, Any] = {
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "max_position_embeddings": 16,
+    }
+    return BertForSequenceClassification(
+        BertConfig(**sizes, **layers, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    )
+
+
+def sentences(number: int = 32) -> list[dict[str, Any]]:
+    made = torch.Generator().manual_seed(0)
+    ids = torch.randint(32, (number, 8), generator=made)
+    return [{"input_ids": each, "labels": int(each[0]) % 2} for each in ids]
+
+
+def trainer(folder: Path, **arguments: Any) -> Trainer:
+    settings = {"per_device_train_batch_size": 4, "learning_rate": 1e-3} | arguments
+    args = TrainingArguments(output_dir=str(folder), disable_tqdm=True, **settings)
+    return Trainer(tiny_bert(), args, train_dataset=sentences())
+
+
+def made_by(folder: Path, **own: Any) -> Make:
+    return of_trainer(lambda **arguments: trainer(folder, **arguments, **own))
