@@ -1,23 +1,34 @@
 """What every test may need."""
 
 import gc
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
-from probing import CPU
-from sabotage import environments as env
 
-from perfsuite.training import model
+if TYPE_CHECKING:
+    from sabotage import environments as env
+
+# Whatever needs torch is imported late: the process that starts the workers runs no test.
 
 pytest_plugins = ["pytester"]
 
-# The models here are small: a second thread costs more than it brings, above all where other
-# work takes a core and the two wait for each other.
-torch.set_num_threads(1)
+
+def pytest_collection(session: pytest.Session) -> None:
+    """Keep torch to one thread.
+
+    The models here are small: a second thread costs more than it brings, above all where other
+    work takes a core and the two wait for each other.
+    """
+    if not session.config.pluginmanager.has_plugin("dsession"):  # xdist's, where workers run
+        import torch
+
+        torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip CUDA tests where there is no GPU, and say why."""
+    import torch
+
     if torch.cuda.is_available():
         return
     why = "built without CUDA" if torch.version.cuda is None else "sees no GPU"
@@ -36,8 +47,11 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(scope="session")
-def batch() -> env.Batch:
+def batch() -> "env.Batch":
     """Return the batch that probes look at."""
+    from probing import CPU
+    from sabotage import environments as env
+
     return env.batches(CPU, seed=0, steps=1)[0]
 
 
@@ -47,4 +61,6 @@ def narrow_head(monkeypatch: pytest.MonkeyPatch) -> None:
 
     Most of a small step's time goes into that million of weights.
     """
+    from perfsuite.training import model
+
     monkeypatch.setattr(model, "HEAD_WIDTH", 64)

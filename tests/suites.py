@@ -1,5 +1,6 @@
 """Suites for pytester: benchmarks that report known figures instead of measuring."""
 
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -77,6 +78,15 @@ def plain(*names: str) -> str:
     return PLAIN + "".join(f"\ndef {name}(benchmark):\n    measure(benchmark)\n" for name in names)
 
 
+# All that pytest looks for in the hundred and fifty distributions here, at each start of a session.
+_WITH_PLUGINS = [
+    each
+    for each in importlib.metadata.distributions()
+    if each.name in ("perfsuite", "pytest-benchmark", "pytest-xdist")
+]
+# Plugins of pytest that no suite here uses; each has dozens of names that are looked through.
+_UNUSED = ("cacheprovider", "doctest", "legacypath", "nose", "pastebin", "stepwise", "unittest")
+
 # The promoted files of suites that were run before, by all that they consist of.
 _BASELINES: dict[object, tuple[Path, bytes]] = {}
 
@@ -90,6 +100,7 @@ class Suite:
         self._monkeypatch = monkeypatch
         # It starts a process each time, and no test is about the name of the CPU.
         monkeypatch.setattr(pytest_benchmark.plugin, "get_cpu_info", dict)
+        monkeypatch.setattr(importlib.metadata, "distributions", lambda: iter(_WITH_PLUGINS))
         # Nor does any test train: a hundredth of the noise takes a fifth less time to make.
         monkeypatch.setattr(perfsuite.training.data, "_SYNTHETIC_IMAGES", 64)
         # Files are rewritten within a second, which is all that a .pyc tells apart.
@@ -128,8 +139,7 @@ class Suite:
             warnings.resetwarnings()
             warnings.showwarning = _warn_on_stderr
             return self.pytester.runpytest_inprocess(
-                *("-p", "no:cacheprovider"),
-                *("-p", "no:hypothesispytest"),  # at each end it imports hypothesis anew: 1 s
+                *(f"-pno:{each}" for each in _UNUSED),
                 *arguments,
                 no_reraise_ctrlc=True,  # a benchmark may raise KeyboardInterrupt
             )

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -190,6 +191,7 @@ def _asked(query: Callable[[], Any]) -> Any:
         return None
 
 
+@cache
 def _version(package: str) -> str | None:
     try:
         return metadata.version(package)
