@@ -17,7 +17,8 @@ class Block(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return features of half the size where the stride is two."""
         features = self.bn1(self.conv1(images)).relu()
-        return (self.bn2(self.conv2(features)) + self.shortcut(images)).relu()
+        out: Tensor = (self.bn2(self.conv2(features)) + self.shortcut(images)).relu()
+        return out
 
 
 class ResNet(nn.Module):
