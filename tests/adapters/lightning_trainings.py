@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -56,15 +57,25 @@ def loader() -> Any:
     return DataLoader(data, batch_size=4, shuffle=True, drop_last=True)
 
 
+def scaled(precision: Any, **others: Any) -> dict[str, Any]:
+    """Let a Trainer scale gradients of float16 on a CPU, where it would take bfloat16 instead."""
+    if precision != "16-mixed":
+        return {"precision": precision, **others}
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**20)
+    return {"plugins": [MixedPrecision(precision, "cpu", scaler)], **others}
+
+
 def made_by(kind: type[Automatic], **own: Any) -> Make:
-    return of_lightning(lambda **arguments: (Trainer(**arguments, **own), kind(), loader()))
+    return of_lightning(
+        lambda **arguments: (Trainer(**scaled(**arguments), **own), kind(), loader())
+    )
 
 
-def trained_alone(kind: type[Automatic], batches: Any, precision: Any, **own: Any) -> Automatic:
+def trained_alone(kind: type[Automatic], batches: Any, precision: str, **own: Any) -> Automatic:
     """Return a module that a Trainer fitted to these batches by itself."""
     quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False}
     quiet |= {"enable_progress_bar": False, "enable_model_summary": False}
-    alone = Trainer(accelerator="cpu", max_epochs=1, precision=precision, **quiet, **own)
+    alone = Trainer(accelerator="cpu", max_epochs=1, **scaled(precision), **quiet, **own)
     module = kind()
     same: Any = [each for some in batches for each in some]
     alone.fit(module, DataLoader(same, batch_size=None))

@@ -4,6 +4,7 @@ import pytest
 
 pytest.importorskip("accelerate")
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from probing import CPU, not_passed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from perfsuite.adapters.accelerate_loop import of_accelerator
+from perfsuite.adapters.accelerate_loop import of_accelerator, own_state
 from perfsuite.devices.precision import Precision
 from perfsuite.training.workload import Training, Workload
 
@@ -44,6 +45,44 @@ def finetuning(accelerator: Accelerator, seed: int) -> Training:
 def test_probes_pass(accumulate: int) -> None:
     workload = Workload(name="loop", make=of_accelerator(finetuning, accumulate=accumulate))
     assert not_passed(workload, Precision.bf16) == []
+
+
+def scaled(accelerator: Accelerator, seed: int) -> Training:
+    """Scale gradients as on a GPU: on a CPU Accelerate has no scaler by itself."""
+    accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**8, growth_interval=2)
+    return finetuning(accelerator, seed)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize(
+    ("make", "precision"),
+    [(finetuning, Precision.fp32), (finetuning, Precision.bf16), (scaled, Precision.fp32)],
+    ids=["fp32", "bf16", "scaled"],
+)
+def test_it_learns_what_a_loop_learns(
+    make: Callable[[Accelerator, int], Training], precision: Precision, accumulate: int
+) -> None:
+    adapted = of_accelerator(make, accumulate=accumulate)
+    arm = Workload(name="loop", make=adapted).arm(precision, CPU, seed=3)
+    batches: Any = arm.take(4)
+    for batch in batches:
+        arm.step(batch)
+
+    mixed = str(precision) if precision.is_amp else "no"
+    enter = own_state()  # as in a process of its own
+    enter()
+    torch.manual_seed(3)
+    accelerator = Accelerator(
+        cpu=True, mixed_precision=mixed, gradient_accumulation_steps=accumulate
+    )
+    alone = make(accelerator, 3)
+    for batch in [each for some in batches for each in some]:
+        alone.step(batch)
+    (model,) = arm.models
+    for found, wanted in zip(model.parameters(), alone.state[0].parameters(), strict=True):
+        torch.testing.assert_close(found, wanted)
+    if make is scaled:
+        assert arm.scaler.get_scale() == accelerator.scaler.get_scale() == 2.0**10
 
 
 def test_a_call_is_a_step_of_the_optimizer_whatever_is_accumulated() -> None:
