@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 from scipy.special import betaln
 
 from perfsuite.judging.estimates import positive
@@ -83,6 +82,9 @@ def _common(spreads: Sequence[Spread]) -> Spread:
     Each variance over the common one has an F distribution; the likeliest is taken. (Smyth matches
     moments of logarithms, which one variance near zero carries away.)
     """
+    # Late: it takes a third of a second to import, and most sessions compare with nothing.
+    from scipy.optimize import minimize_scalar
+
     degrees = np.array([each.degrees for each in spreads])
     logs = np.log([each.deviation for each in spreads]) * 2
 
