@@ -2,9 +2,9 @@
 
 A table has the name of its gate, except for `[convergence]`, of the gates `mean_loss`,
 `skipped_steps` and `final_scale`, and `[memory]`, of `activation_ratio` and `peak_ratio`.
-`[compare]` and `[against]` hold for each figure that is compared. The gates `finite`, `probe NAME`
-and `throttling` have no table, since there is nothing to choose. What a suite's file, or the lack
-of one, leaves open is as in `defaults.toml` beside this module.
+`[compare]`, `[creep]` and `[against]` hold for each figure that is compared. The gates `finite`,
+`probe NAME` and `throttling` have no table, since there is nothing to choose. What a suite's file,
+or the lack of one, leaves open is as in `defaults.toml` beside this module.
 """
 
 import math
@@ -36,6 +36,7 @@ Gate = Literal[
     "harness_overhead",
     "loader",
     "compare",
+    "creep",
     "against",
     "probe",
     "throttling",
@@ -110,6 +111,18 @@ class CompareLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     confidence: Annotated[float, msgspec.Meta(ge=0.75, lt=1)] = 0.99
 
 
+class CreepLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What all accepted baselines together may have lost.
+
+    Attributes:
+        margin: relative worsening from the first to the present one.
+        since: tag or commit whose baseline counts as the first; None: the first there is.
+    """
+
+    margin: Positive = 0.1
+    since: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+
+
 class AgainstLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The comparison with another tree; `margin` is the smallest change worth reporting."""
 
@@ -127,6 +140,7 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     harness_overhead: OverheadLimits = OverheadLimits()
     loader: LoaderLimits = LoaderLimits()
     compare: CompareLimits
+    creep: CreepLimits = CreepLimits()
     against: AgainstLimits = AgainstLimits()
 
 

@@ -1,6 +1,5 @@
 """Writing files: whole or not at all, and never over another."""
 
-import contextlib
 import os
 import re
 import tempfile
@@ -9,6 +8,15 @@ from pathlib import Path
 
 def write_new(path: Path, content: bytes) -> None:
     """Write a file, whole or not at all; FileExistsError if there is one, which is left."""
+    part = write_part(path, content)
+    try:
+        os.link(part, path)  # fails where another process took the name a moment ago
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_part(path: Path, content: bytes) -> Path:
+    """Write beside `path` what is to be renamed to it, or removed; return where."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     part = Path(name)
@@ -18,10 +26,10 @@ def write_new(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         part.chmod(0o644)
-        os.link(part, path)  # fails where another process took the name a moment ago
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            part.unlink()
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    return part
 
 
 def save_numbered(folder: Path, name: str, content: bytes) -> Path:

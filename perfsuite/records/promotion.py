@@ -8,7 +8,8 @@ from pathlib import Path
 
 from perfsuite.judging.thresholds import FILE_NAME
 from perfsuite.records.baseline import BaselineError, baseline_folder
-from perfsuite.records.files import write_new
+from perfsuite.records.chain import CHAIN_FILE, Promotion, encode_chain, read_chain, with_runs
+from perfsuite.records.files import write_new, write_part
 from perfsuite.records.git import HASH
 from perfsuite.records.schema import Run, RunError, read_run
 
@@ -38,23 +39,35 @@ def promote(
                 f"{run.path}: refused: its tree {state}; commit and run again, or --allow-dirty"
             )
     replaced: list[Path] = []
+    chains: dict[Path, bytes] = {}
     for hardware in sorted({run.hardware for run in runs}):
-        commits = {run.commit for run in runs if run.hardware == hardware}
+        mine = [run for run in runs if run.hardware == hardware]
+        commits = {run.commit for run in mine}
         if len(commits) > 1:
             found = ", ".join(sorted(commit[:12] for commit in commits))
             raise BaselineError(
                 f"{hardware}: runs of several commits ({found}): promote those of one"
             )
-        replaced += _replaced(baseline_folder(suite, hardware), commits, replace=replace)
+        folder = baseline_folder(suite, hardware)
+        there, unreadable = _promoted(folder, commits, replace=replace)
+        old = [run for run in there if run.commit not in commits]
+        replaced += [*unreadable, *(run.path for run in old)]
+        kept = [run for run in there if run.commit in commits]
+        chains[folder / CHAIN_FILE] = encode_chain(_chain(folder, old, [*kept, *mine]))
     targets = {_target(run, suite): run for run in runs}
     # The name holds a digest of the content: if it is taken, this very run was promoted before.
     new = [path for path in targets if not path.exists()]
+    parts: dict[Path, Path] = {}
     try:
+        for path, content in chains.items():
+            parts[path] = write_part(path, content)
         for path in new:
             with contextlib.suppress(FileExistsError):
                 write_new(path, targets[path].content)
+        for path, part in parts.items():
+            part.replace(path)
     except OSError:
-        for path in new:
+        for path in (*new, *parts.values()):
             path.unlink(missing_ok=True)
         raise
     for path in replaced:
@@ -62,24 +75,34 @@ def promote(
     return list(targets)
 
 
-def _replaced(folder: Path, commits: set[str], *, replace: bool) -> list[Path]:
-    if replace:
-        # What cannot be read any more is removed too: this is the way out of it.
-        return [path for path in folder.glob("*.json") if _commit_of(path) not in commits]
+def _promoted(folder: Path, commits: set[str], *, replace: bool) -> tuple[list[Run], list[Path]]:
+    """Return the runs that are promoted now, and what to `replace` that cannot be read any more.
+
+    Raises BaselineError where there are runs of another commit, and none are to be replaced.
+    """
+    runs, unreadable = [], []
     for path in sorted(folder.glob("*.json")):
-        if (old := read_run(path).commit) not in commits:
+        try:
+            runs.append(read_run(path))
+        except RunError:
+            if not replace:
+                raise
+            unreadable.append(path)
+            continue
+        if not replace and (old := runs[-1].commit) not in commits:
             raise BaselineError(
                 f"{folder}: the baseline is of commit {old[:12]}, these runs are of"
                 f" {min(commits)[:12]}; --replace removes the old ones"
             )
-    return []
+    return runs, unreadable
 
 
-def _commit_of(path: Path) -> str | None:
-    try:
-        return read_run(path).commit
-    except RunError:
-        return None
+def _chain(folder: Path, old: Sequence[Run], new: Sequence[Run]) -> list[Promotion]:
+    """Return the chain of a folder with what is promoted now as its end."""
+    chain = read_chain(folder)
+    if len({run.commit for run in old}) == 1:  # promoted before there was a chain, perhaps
+        chain = with_runs(chain, old)
+    return with_runs(chain, list({run.content: run for run in new}.values()))
 
 
 def _target(run: Run, suite: Path) -> Path:

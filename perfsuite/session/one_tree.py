@@ -20,6 +20,7 @@ from perfsuite.measuring.bench import Bench
 from perfsuite.measuring.machine import Machine, machine
 from perfsuite.measuring.turns import Alone
 from perfsuite.records.baseline import Baseline, BaselineError, compare, load_baseline, with_nights
+from perfsuite.records.chain import Promotion, accepted_since, creep
 from perfsuite.records.notes import Notes
 from perfsuite.records.schema import Benchmark, Confirmation
 from perfsuite.session.collection import (
@@ -79,11 +80,13 @@ def start_session(
         baseline = load_baseline(suite, machine.hardware.key) if compare else None
         if baseline is not None and (folder := config.getoption("perf_history")) is not None:
             baseline = with_nights(baseline, config.invocation_params.dir / folder)
+        chain = accepted_since(baseline, thresholds.creep.since) if baseline is not None else []
     except (ThresholdsError, BaselineError) as error:
         raise pytest.UsageError(str(error)) from None
     perf_session = PerfSession(
         config, suite=suite, machine=machine, thresholds=thresholds, baseline=baseline
     )
+    perf_session.chain = chain
     if baseline is not None:
         perf_session.confirms = confirmer(
             config=config,
@@ -119,6 +122,7 @@ class PerfSession(GatingSession):
     """A session that gates one tree, and compares it with promoted runs if it was asked to."""
 
     confirms: Confirms
+    chain: list[Promotion]  # that ends with the baseline
 
     def __init__(
         self,
@@ -198,7 +202,8 @@ class PerfSession(GatingSession):
         settled, confirmation, why = self.confirms.confirm(record, screened, changes)
         if not why and any(verdict.outcome is Outcome.FAIL for verdict in settled):
             why = baseline.reasons(record, software)
-        verdicts = [*record.verdicts, *settled]
+        crept = creep(self.chain, baseline, record.key, self._thresholds)
+        verdicts = [*record.verdicts, *settled, *crept]
         return msgspec.structs.replace(
             record, verdicts=verdicts, confirmation=confirmation, reasons=why
         )
