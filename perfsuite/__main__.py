@@ -1,8 +1,10 @@
 """The command ``perfsuite``: start a suite, make runs a baseline, show their history, or report."""
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from perfsuite.records.baseline import BaselineError
@@ -74,7 +76,14 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     telling.add_argument(
         "--hardware", metavar="KEY", help="of which to show runs, if there are several"
     )
-    telling.add_argument("-o", "--output", type=Path, metavar="FILE.svg", help="draw it too")
+    how = telling.add_mutually_exclusive_group()
+    how.add_argument("-o", "--output", type=Path, metavar="FILE.svg", help="draw it too")
+    how.add_argument(
+        "--max-age",
+        type=_days,
+        metavar="DAYS",
+        help="only fail if nothing was evaluated for so long, on any of the hardware",
+    )
     reporting = commands.add_parser(
         "report", help="write a page with charts of the newest run, compared with those before it"
     )
@@ -83,6 +92,16 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "-o", "--output", type=Path, required=True, metavar="DIR", help="to write the page in"
     )
     return parser.parse_args(arguments)
+
+
+def _days(text: str) -> float:
+    try:
+        days = float(text)
+    except ValueError:
+        days = math.nan
+    if not 0 < days < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no positive number of days")
+    return days
 
 
 def _init(given: argparse.Namespace) -> int:
@@ -104,6 +123,8 @@ def _promote(given: argparse.Namespace) -> int:
 
 
 def _history(given: argparse.Namespace) -> int:
+    if given.max_age is not None:
+        return _check_age(given.folder, given.hardware, given.max_age)
     # Imported late: the other commands need neither ruptures nor matplotlib.
     from perfsuite.records.history import HistoryError, read_history, tell
 
@@ -122,6 +143,20 @@ def _history(given: argparse.Namespace) -> int:
 
         write_new(given.output, draw_history(histories, given.hardware or str(given.folder)))
         print(f"drew {given.output}")
+    return 0
+
+
+def _check_age(folder: Path, hardware: str | None, max_age_days: float) -> int:
+    from perfsuite.records.liveness import last_evaluated, why_stale
+
+    now = datetime.now(UTC)
+    evaluated, skipped = last_evaluated(sorted(folder.rglob("*.json")), now, hardware)
+    if (why := why_stale(evaluated, skipped, now, max_age_days)) is not None:
+        raise RunError(f"{folder}: {why}")
+    for reason in skipped:
+        print(f"skipped: {reason}", file=sys.stderr)
+    for each in evaluated:
+        print(each.told(now))
     return 0
 
 

@@ -271,7 +271,7 @@ def test_options_of_pytest(pytestconfig: pytest.Config) -> None:
     [
         ("init", {"DIR"}),
         ("promote", {"RUN.json", "--suite", "--replace", "--allow-dirty"}),
-        ("history", {"DIR", "--hardware", "--output"}),
+        ("history", {"DIR", "--hardware", "--output", "--max-age"}),
         ("report", {"RUN.json", "--output"}),
     ],
 )

@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import os
 import re
 import shlex
 import subprocess
@@ -17,7 +16,10 @@ import yaml
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
-NIGHTLY = ROOT / ".github" / "workflows" / "nightly-gpu.yml"
+NIGHTLY, ALIVE, TESTS = (
+    ROOT / ".github" / "workflows" / f"{name}.yml"
+    for name in ("nightly-gpu", "nightly-alive", "tests")
+)
 HOSTED = {"ubuntu-24.04"}
 DEFAULTS = {"runners": [["self-hosted", "gpu"]], "torch": [""]}
 
@@ -41,7 +43,7 @@ def scripts(path: Path) -> list[str]:
 
 
 def test_these_are_all() -> None:
-    assert [path.stem for path in WORKFLOWS] == ["nightly-gpu", "tests"]
+    assert {NIGHTLY, ALIVE, TESTS} == set(WORKFLOWS)
     assert set(NIGHTLY.parent.iterdir()) == set(WORKFLOWS)
 
 
@@ -104,7 +106,7 @@ def test_what_a_script_calls_is_there(path: Path) -> None:
     assert all((ROOT / word).is_file() for word in called)
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
     asked = [after for word, after in pairwise(words) if word == "make"]
-    assert asked
+    assert asked or path == ALIVE
     assert set(asked) <= set(targets)
 
 
@@ -133,11 +135,21 @@ def test_both_jobs_know_the_same_legs() -> None:
         assert json.loads(default.strip("'")) == DEFAULTS[name]
 
 
-def test_the_history_needs_no_more_than_its_job_installs() -> None:
-    (script,) = [step["run"] for step in steps(NIGHTLY, "history") if "pip" in step.get("run", "")]
+@pytest.mark.parametrize(
+    ("path", "job", "modules"),
+    [
+        (NIGHTLY, "history", "nightly"),
+        (ALIVE, "alive", "perfsuite.__main__, perfsuite.records.liveness"),
+    ],
+    ids=["history", "alive"],
+)
+def test_a_job_that_reads_runs_installs_what_it_needs_and_no_more(
+    path: Path, job: str, modules: str
+) -> None:
+    (script,) = [step["run"] for step in steps(path, job) if "pip" in step.get("run", "")]
     installed = {word for word in shlex.split(script)[4:] if not word.startswith("-")}
     code = (
-        "import sys; sys.path.insert(0, 'tools'); before = set(sys.modules); import nightly;"
+        f"import sys; sys.path.insert(0, 'tools'); before = set(sys.modules); import {modules};"
         "new = [sys.modules[name] for name in set(sys.modules) - before];"
         "files = [getattr(module, '__file__', None) or '' for module in new];"
         "rest = [file.partition('/site-packages/')[2] for file in files];"
@@ -155,7 +167,7 @@ def test_what_is_tried_out_on_a_branch_is_not_told() -> None:
     for name in ("history", "issue"):
         default = "github.ref_name == github.event.repository.default_branch"
         assert jobs[name]["if"] == f"always() && {default}"
-    assert read(WORKFLOWS[1])["on"]["push"]["branches"] == ["main"]
+    assert read(TESTS)["on"]["push"]["branches"] == ["main"]
 
 
 # Linters. Each is also shown a fault, as one that reads nothing finds nothing.
@@ -199,101 +211,3 @@ def test_linters_find_what_is_there(
     done = lint(command, faulty)
     assert done.returncode != 0
     assert finding in done.stdout + done.stderr
-
-
-class Remote:
-    """A repository that the scripts of a job fetch the history from and push it to."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        self.git("init", "--quiet", "--bare", "origin.git")
-
-    def git(self, *arguments: str) -> str:
-        who = ("-c", "user.name=tests", "-c", "user.email=tests@example.invalid")
-        done = subprocess.run(
-            ["git", *who, *arguments], cwd=self.home, check=True, capture_output=True, text=True
-        )
-        return done.stdout
-
-    def script(self, job: str, name: str, night: str) -> int:
-        """Run a step's script as a night's runner would, without its waits; return its code."""
-        (step,) = [step for step in steps(NIGHTLY, job) if step.get("name") == name]
-        place = {
-            "RUNNER_TEMP": str(self.home / night),
-            "GITHUB_SERVER_URL": f"file://{self.home}",
-            "GITHUB_REPOSITORY": "origin.git",
-            "GITHUB_RUN_ID": night,
-        }
-        (self.home / night).mkdir(exist_ok=True)
-        command = ["bash", "-eo", "pipefail", "-c", f"sleep() {{ :; }}\n{step['run']}"]
-        return subprocess.run(command, env=os.environ | place, check=False).returncode
-
-    def fetch(self, night: str, job: str = "history") -> Path:
-        assert self.script(job, "Fetch the history, if there is one", night) == 0
-        return self.home / night / "history"
-
-    def append(self, night: str, content: str = "a run") -> None:
-        folder = self.fetch(night)
-        (folder / "cpu-a-x1").mkdir(exist_ok=True)
-        (folder / "cpu-a-x1" / f"{night}.json").write_text(content, encoding="utf-8")
-
-    def push(self, night: str) -> int:
-        return self.script("history", "Push", night)
-
-    def runs(self) -> list[str]:
-        listed = self.git("-C", "origin.git", "ls-tree", "-r", "--name-only", "perf-history")
-        return [Path(line).stem for line in listed.splitlines()]
-
-    def nights(self) -> int:
-        return int(self.git("-C", "origin.git", "rev-list", "--count", "perf-history"))
-
-
-@pytest.fixture
-def remote(tmp_path: Path) -> Remote:
-    return Remote(tmp_path)
-
-
-def test_nights_are_added_to_a_branch_of_their_own(remote: Remote) -> None:
-    for night in ("one", "two"):
-        remote.append(night)
-        assert remote.push(night) == 0
-    assert remote.runs() == ["one", "two"]
-    assert remote.nights() == 2
-    assert (remote.fetch("three", job="gate") / "cpu-a-x1" / "two.json").is_file()
-
-
-def test_a_night_without_a_run_adds_nothing(remote: Remote) -> None:
-    remote.append("one")
-    assert remote.push("one") == 0
-    remote.fetch("two")
-    assert remote.push("two") == 0
-    assert remote.nights() == 1
-
-
-@pytest.mark.parametrize("before", [0, 1])
-def test_two_nights_at_once_are_both_kept(remote: Remote, before: int) -> None:
-    if before:
-        remote.append("zero")
-        assert remote.push("zero") == 0
-    remote.append("one")
-    remote.append("two")
-    assert remote.push("one") == 0
-    assert remote.push("two") == 0
-    assert remote.runs() == ["one", "two", "zero"][: 2 + before]
-
-
-def test_a_run_that_is_there_is_not_replaced(remote: Remote) -> None:
-    remote.append("one", "first")
-    (remote.home / "again").mkdir()
-    folder = remote.fetch("again")
-    (folder / "cpu-a-x1").mkdir()
-    (folder / "cpu-a-x1" / "one.json").write_text("second", encoding="utf-8")
-    assert remote.push("one") == 0
-    assert remote.push("again") != 0
-    assert remote.git("-C", "origin.git", "show", "perf-history:cpu-a-x1/one.json") == "first"
-
-
-def test_a_push_that_never_gets_through_is_red(remote: Remote) -> None:
-    remote.append("one")
-    (remote.home / "origin.git").rename(remote.home / "gone.git")
-    assert remote.push("one") != 0
