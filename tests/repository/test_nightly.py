@@ -80,7 +80,7 @@ class Place:
     def history(self) -> Path:
         """Make a history of what can and what cannot be reported beside a run; return it."""
         folder = self.folder / "history"
-        (run,) = (self.folder / "benchmarks" / "baselines" / HARDWARE).iterdir()
+        (run,) = (self.folder / "benchmarks" / "baselines" / HARDWARE).glob("*.json")
         for name in ("1-earlier", "2-later", "3-elsewhere"):
             self.write(f"history/{HARDWARE}/newest/{name}.json", run.read_text(encoding="utf-8"))
         edit(folder / HARDWARE / "newest" / "1-earlier.json", STARTED, "2020-01-01T00:00:00+00:00")
