@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from perfsuite.judging.gates import at_most as at_most
     from perfsuite.judging.gates import finite as finite
     from perfsuite.judging.interleaving import Duet as Duet
+    from perfsuite.judging.stalls import judge_speedup as judge_speedup
+    from perfsuite.judging.stalls import judge_stalls as judge_stalls
     from perfsuite.measuring.bench import Bench as Bench
     from perfsuite.measuring.convergence import SeedPair as SeedPair
     from perfsuite.measuring.convergence import TrainingRun as TrainingRun
@@ -47,6 +49,7 @@ _HOMES = {
     "judging.estimates": "Estimate median_s",
     "judging.gates": "Verdict at_least at_most finite",
     "judging.interleaving": "Duet",
+    "judging.stalls": "judge_speedup judge_stalls",
     "measuring.bench": "Bench",
     "measuring.convergence": "SeedPair TrainingRun judge_twice train train_pairs",
     "measuring.memory": "activation_bytes",

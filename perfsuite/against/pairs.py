@@ -11,7 +11,7 @@ import msgspec
 from perfsuite.against.comparison import Comparison, ComparisonError
 from perfsuite.against.controllers import SideError
 from perfsuite.against.restart import Restart, Show, run_alone, run_restart
-from perfsuite.against.verdicts import could_not_run, is_counted
+from perfsuite.against.verdicts import could_not_run, is_counted, stalls_of
 from perfsuite.judging.gates import Outcome, Verdict
 from perfsuite.judging.stopping import LOOKS, sample
 from perfsuite.records.causes import reasons
@@ -59,7 +59,7 @@ class Pairs:
             paired.verdicts = (self._could_not_run(key, error),)
         red = any(verdict.outcome is Outcome.FAIL for verdict in paired.verdicts)
         if paired.restarts and red:
-            paired.reasons, paired.profiles = self._explain(key, len(paired.restarts))
+            paired.reasons, paired.profiles = self._explain(key, paired.restarts)
         paired.took_s = time.monotonic() - started_s
         return paired
 
@@ -97,10 +97,10 @@ class Pairs:
         sample(observe, clear=clear, budget_s=self._budget_s - spent_s, progress=show)
         return judge(restarts)
 
-    def _explain(self, key: str, index: int) -> tuple[list[str], dict[str, Any]]:
+    def _explain(self, key: str, restarts: Sequence[Restart]) -> tuple[list[str], dict[str, Any]]:
         """Return what else differs, a line each, and where the time goes, by a further restart."""
         try:
-            both = run_restart(self._comparison, key, index, self._show, explain=True)
+            both = run_restart(self._comparison, key, len(restarts), self._show, explain=True)
         except SideError as error:
             return [f"no reasons: {error}"], {}
         ref, sides = self._comparison.ref, self._collected
@@ -110,6 +110,7 @@ class Pairs:
             after,
             software=(sides["before"].software, sides["after"].software),
             commits=[] if ref is None else commits_since(ref.commit, ref.top),
+            stalls=stalls_of(restarts),
         )
         return lines, {"before": before.operators, "after": after.operators}
 

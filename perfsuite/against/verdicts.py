@@ -2,12 +2,15 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
+from perfsuite.judging.blocks import Block
 from perfsuite.judging.estimates import Estimate, SampleError, mean_ratio
 from perfsuite.judging.gates import Outcome, Verdict, missing
 from perfsuite.judging.interleaving import Duet, pooled_ratio
+from perfsuite.judging.stalls import mean_s, told, with_mean
 from perfsuite.judging.thresholds import Thresholds
 from perfsuite.judging.throttling import sift
 from perfsuite.records.wording import quantity
@@ -85,7 +88,37 @@ def _turns(name: str, duets: Sequence[Duet], asked: Thresholds) -> Verdict:
     else:
         ratio = Estimate.no_answer("the device was held back most of the time")
     margin = asked.against.margin
-    return _judged(name, ratio, margin, words=_TIME, sides=sides_s, unit="s", rests_on=rests_on)
+    judged = partial(_judged, name, margin=margin, words=_TIME, unit="s", rests_on=rests_on)
+    typical = judged(ratio, sides=sides_s)
+    if not sifted.decides:
+        return typical
+    before, after = ([duet.blocks_of(side) for duet in sifted.kept] for side in "AB")
+    of_mean = [mean_s(now) / mean_s(then) for then, now in zip(before, after, strict=True)]
+    mean = _pooled(of_mean, asked)
+    sides_s = [
+        fmean(block.step_s for blocks in side for block in blocks) for side in (before, after)
+    ]
+    return with_mean(
+        typical,
+        judged(mean, sides=sides_s),
+        beyond=mean.value > 1 + margin,
+        stalls=told(_joined(before), _joined(after)),
+    )
+
+
+def stalls_of(restarts: Sequence["Restart"]) -> list[str]:
+    """Return a line for each figure whose change is one of stalls, and of no operator."""
+    found = []
+    for name in restarts[0].duets:
+        duets = sift([each.duets[name] for each in restarts], lambda duet: not duet.sifted.decides)
+        before, after = ([duet.blocks_of(side) for duet in duets.used] for side in "AB")
+        if said := told(_joined(before), _joined(after)):
+            found.append(f"{said}; no operator is named")
+    return found
+
+
+def _joined(blocks: Sequence[Sequence[Block]]) -> list[Block]:
+    return [block for each in blocks for block in each]
 
 
 def _metric(name: str, measured: Sequence[tuple[Any, Any]], asked: Thresholds) -> Verdict:
@@ -106,7 +139,7 @@ def _metric(name: str, measured: Sequence[tuple[Any, Any]], asked: Thresholds) -
     return _judged(
         name,
         ratio,
-        asked.against.margin,
+        margin=asked.against.margin,
         words=words,
         sides=[median(side) for side in zip(*pairs, strict=True)],
         unit=unit,
@@ -135,7 +168,7 @@ def _losses(restart: "Restart", asked: Thresholds) -> list[Verdict]:
         verdict = _judged(
             f"{run} mean_loss",
             ratio,
-            asked.convergence.margin,
+            margin=asked.convergence.margin,
             words=_LOSS,
             sides=[fmean(then), fmean(now)],
             unit="",
@@ -159,8 +192,8 @@ def _pooled(ratios: Sequence[float], asked: Thresholds) -> Estimate:
 def _judged(
     name: str,
     ratio: Estimate,
-    margin: float,
     *,
+    margin: float,
     words: tuple[str, str],
     sides: Sequence[float],
     unit: str,

@@ -5,6 +5,7 @@ from perfsuite.benchmarks.amp_memory import test_amp_memory
 from perfsuite.benchmarks.amp_probes import test_amp_probes
 from perfsuite.benchmarks.amp_speedup import test_amp_speedup
 from perfsuite.benchmarks.step_time import test_step_time
+from perfsuite.benchmarks.sustained import test_sustained
 
 __all__ = [
     "test_amp_convergence",
@@ -12,4 +13,5 @@ __all__ = [
     "test_amp_probes",
     "test_amp_speedup",
     "test_step_time",
+    "test_sustained",
 ]

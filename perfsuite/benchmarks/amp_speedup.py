@@ -2,7 +2,7 @@
 
 import pytest
 
-from perfsuite import Bench, Duet, Estimate, Precision, Verdict, at_least
+from perfsuite import Bench, Duet, Estimate, Precision, Verdict, judge_speedup
 
 
 @pytest.mark.one_tree
@@ -15,7 +15,8 @@ def test_amp_speedup(perf: Bench, amp: Precision, reference: Precision) -> None:
         return turns.ratio("A", over="B", confidence=asked.confidence)
 
     def judge(turns: Duet) -> Verdict:
-        return at_least("amp_speedup", speedup_of(turns), minimum)
+        confidence = asked.confidence
+        return judge_speedup("amp_speedup", turns, minimum, confidence=confidence, name=reference)
 
     speedup = speedup_of(perf.duet(perf.arm(reference), perf.arm(amp), judge))
     if speedup.unknown:

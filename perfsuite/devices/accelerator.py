@@ -3,6 +3,7 @@
 import gc
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -76,15 +77,28 @@ class EventClock:
         self._device = device
         self._begin = device.module.Event(enable_timing=True)
         self._end = device.module.Event(enable_timing=True)
+        self._steps: list[Any] = []  # events, made once and used again
+        self._laps = 0
         self._started_s = 0.0
 
     def start(self) -> None:
         self._device.synchronize()
+        self._laps = 0
         self._started_s = time.perf_counter()
         self._begin.record()
+
+    def lap(self) -> None:
+        if self._laps == len(self._steps):
+            self._steps.append(self._device.module.Event(enable_timing=True))
+        self._steps[self._laps].record()
+        self._laps += 1
 
     def stop(self) -> tuple[float, float | None]:
         self._end.record()
         self._device.synchronize()
         wall_s = time.perf_counter() - self._started_s
         return wall_s, float(self._begin.elapsed_time(self._end)) / 1e3
+
+    def laps_s(self) -> list[float]:
+        marks = [self._begin, *self._steps[: self._laps]]
+        return [float(then.elapsed_time(now)) / 1e3 for then, now in pairwise(marks)]

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -83,13 +84,19 @@ class HostClock:
 
     def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
         self._now = now
-        self._started_s = 0.0
+        self._marks_s = [0.0]
 
     def start(self) -> None:
-        self._started_s = self._now()
+        self._marks_s = [self._now()]
+
+    def lap(self) -> None:
+        self._marks_s.append(self._now())
 
     def stop(self) -> tuple[float, float | None]:
-        return self._now() - self._started_s, None
+        return self._now() - self._marks_s[0], None
+
+    def laps_s(self) -> list[float]:
+        return [now - then for then, now in pairwise(self._marks_s)]
 
 
 class HostSensor:

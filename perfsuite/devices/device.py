@@ -56,8 +56,14 @@ class Clock(Protocol):
     def start(self) -> None:
         """Begin the region."""
 
+    def lap(self) -> None:
+        """Note that a step has ended, without waiting for the device."""
+
     def stop(self) -> tuple[float, float | None]:
         """End the region; return wall seconds, and device seconds where the device has a clock."""
+
+    def laps_s(self) -> list[float]:
+        """Return the seconds of each step of the region that has ended, by the device's clock."""
 
 
 class Sensor(Protocol):

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -180,16 +181,22 @@ class SimulatedClock:
 
     def __init__(self, device: Simulated) -> None:
         self._device = device
-        self._started_s = 0.0
+        self._marks_s = [0.0]
 
     def start(self) -> None:
         self._device.synchronize()
-        self._started_s = self._device.now_s
+        self._marks_s = [self._device.now_s]
+
+    def lap(self) -> None:
+        self._marks_s.append(self._device.ends_s)
 
     def stop(self) -> tuple[float, float | None]:
-        end_s = self._device.ends_s
+        started_s, end_s = self._marks_s[0], self._device.ends_s
         self._device.synchronize()
-        return self._device.now_s - self._started_s, end_s - self._started_s
+        return self._device.now_s - started_s, end_s - started_s
+
+    def laps_s(self) -> list[float]:
+        return [now - then for then, now in pairwise(self._marks_s)]
 
 
 class SimulatedSensor:

@@ -5,6 +5,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+SLOW = 2.0
+"""A step that takes so many times as long as the typical one may be a stall."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
@@ -32,6 +35,8 @@ class Block:
     Attributes:
         device_s: seconds a step between two events on the device, None on a CPU. Where wall_s is
             much larger, the host cannot keep the device busy.
+        typical_s: the median of its steps, the lower of two; None where steps were not told apart.
+        slow_s: those of its steps that took more than SLOW times as long as that.
     """
 
     steps: int
@@ -39,6 +44,8 @@ class Block:
     device_s: float | None = None
     state: State | None = None  # of the machine just afterwards, None where it was not read
     throttled: tuple[str, ...] = ()  # why the device was throttled meanwhile; empty if it was not
+    typical_s: float | None = None
+    slow_s: tuple[float, ...] = ()
 
     @property
     def step_s(self) -> float:

@@ -35,6 +35,7 @@ Gate = Literal[
     "peak_ratio",
     "harness_overhead",
     "loader",
+    "stalls",
     "compare",
     "creep",
     "against",
@@ -82,6 +83,13 @@ class MemoryLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 class LoaderLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How much longer a step may take that is fed by the loader than one fed by the device."""
+
+    max_ratio: Positive | None = None
+    confidence: Confidence = 0.99
+
+
+class StallsLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much longer stalls may make the mean step, beside what they do in float32."""
 
     max_ratio: Positive | None = None
     confidence: Confidence = 0.99
@@ -139,6 +147,7 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     memory: MemoryLimits = MemoryLimits()
     harness_overhead: OverheadLimits = OverheadLimits()
     loader: LoaderLimits = LoaderLimits()
+    stalls: StallsLimits = StallsLimits()
     compare: CompareLimits
     creep: CreepLimits = CreepLimits()
     against: AgainstLimits = AgainstLimits()

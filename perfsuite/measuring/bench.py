@@ -13,8 +13,9 @@ from perfsuite.devices.device import PeakMemory
 from perfsuite.devices.precision import Precision, backend_flags, read_flags
 from perfsuite.judging.blocks import Block, Turn, resting_collector
 from perfsuite.judging.estimates import Estimate, median_s
-from perfsuite.judging.gates import Outcome, Verdict, at_least, throttling
+from perfsuite.judging.gates import Outcome, Verdict, throttling
 from perfsuite.judging.interleaving import Duet
+from perfsuite.judging.stalls import Pace, judge_speedup, pace_of
 from perfsuite.judging.thresholds import Thresholds
 from perfsuite.judging.throttling import Sifted, sift
 from perfsuite.measuring.identity import identity_of, spread_of, throughput_of
@@ -31,6 +32,10 @@ from perfsuite.training.batches import TrainingError, endless
 from perfsuite.training.workload import Workload
 
 Step = Callable[..., Any]
+
+STRETCH_STEPS, STRETCH_S = 50, 0.5
+"""Steps of a stretch of `Bench.sustain`, fewer where they would take longer; 48 stretches and more
+are timed, so that it takes 25 s where steps are long."""
 
 
 @dataclass(eq=False, repr=False)
@@ -51,6 +56,7 @@ class Bench:
         self.clock, self._sensor = device.clock(), device.sensor()
         self._state_before = self._sensor.read()
         self._identified = False
+        self._steps_s: dict[str, list[float]] = {}  # of each step that was timed, by arm
         self.configure(device=device.kind)
 
     @property
@@ -108,20 +114,33 @@ class Bench:
         return arm
 
     def _turn(self, arm: Timeable, steps: int) -> Turn:
-        return watched(lambda: time_block(arm, self.clock, steps), self._sensor)
+        steps_s = self._steps_s.setdefault(arm.label, [])
+
+        def timed() -> Block:
+            block = time_block(arm, self.clock, steps)
+            steps_s.extend(self.clock.laps_s())
+            return block
+
+        return watched(timed, self._sensor)
 
     def time(
-        self, arm: Timeable | Step, batches: Iterable[Any] | None = None, *, blocks: int = 20
+        self,
+        arm: Timeable | Step,
+        batches: Iterable[Any] | None = None,
+        *,
+        blocks: int = 20,
+        steps: int | None = None,
     ) -> tuple[Block, ...]:
         """Time blocks of a warm arm, or of a callable, and return those that were not throttled.
 
         A callable is warmed up first, and is given the batches one by one, if there are any.
         Where less than half was not throttled, all blocks are returned and the benchmark is
-        INCONCLUSIVE.
+        INCONCLUSIVE. `steps` are those in a block.
         """
         if not isinstance(arm, Timeable):
             arm = self.warm(self.plain(arm, batches))
-        steps, timed = self.workload.block_steps, []
+        steps = self.workload.block_steps if steps is None else steps
+        timed: list[Block] = []
         turn = self._turn(arm, steps)
         with resting_collector():
             for _ in self.turns.asked(arm.label, blocks):
@@ -185,6 +204,34 @@ class Bench:
         self.gate(judge(timed))
         return timed
 
+    def sustain(
+        self, reference: Precision, precision: Precision, judge: Callable[[Duet], Verdict]
+    ) -> Pace:
+        """Time hundreds of steps in stretches without a wait; return the pace of `precision`.
+
+        Both precisions take turns, and `judge` has the verdict; see `duet`. Of two trees
+        (--perf-against) those take turns, in `precision`.
+        """
+        arm = self.arm(precision)
+        first = time_block(arm, self.clock, self.workload.block_steps)
+        steps = min(max(round(STRETCH_S / first.wall_s), 2), STRETCH_STEPS)
+        paces = {}
+        if self.turns.two_arms:
+            beside = self.arm(reference)
+            turns = self.duet(beside, arm, judge, steps=steps)
+            paces[beside.label] = pace_of(self._steps_s[beside.label], turns.blocks_of("A"))
+            blocks = turns.blocks_of("B")
+        else:
+            blocks = list(self.time(arm, steps=steps))
+        # How many they are depends on how busy the machine is, and says nothing of the mean.
+        self.configure(block_steps=None)
+        pace = paces[arm.label] = pace_of(self._steps_s[arm.label], blocks)
+        self.keep("sustained", {label: asdict(each) for label, each in paces.items()})
+        for label, each in paces.items():
+            self.show(f"{label} sustained: {each}")
+        self.throughput(arm, pace.mean_s)
+        return pace
+
     def compare(
         self,
         first: Step,
@@ -201,11 +248,12 @@ class Bench:
         if one.label == other.label:
             other.label += " (second)"
 
-        def ratio(turns: Duet) -> Estimate:
-            return turns.ratio("A", over="B", confidence=self.thresholds.amp_speedup.confidence)
+        confidence = self.thresholds.amp_speedup.confidence
 
-        turns = self.duet(one, other, lambda turns: at_least("speedup", ratio(turns), minimum))
-        return ratio(turns)
+        def judge(turns: Duet) -> Verdict:
+            return judge_speedup("speedup", turns, minimum, confidence=confidence, name=one.label)
+
+        return self.duet(one, other, judge).ratio("A", over="B", confidence=confidence)
 
     def _tell_throttling(self, sifted: Sifted[Any], blocks: tuple[Block, ...]) -> None:
         if sifted.set_aside:

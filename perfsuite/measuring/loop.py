@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from perfsuite.devices.device import Clock, Sensor
 from perfsuite.judging.blocks import Block
+from perfsuite.measuring.timing import block_of
 from perfsuite.measuring.turns import Turns
 from perfsuite.training.batches import TrainingError
 
@@ -31,16 +32,13 @@ class Loop:
         """Note that a step has ended."""
         self._taken += 1
         self._left -= 1
+        if self._timing:
+            self._clock.lap()
         if self._left > 0 or self._done:
             return
         if self._timing:
-            wall_s, device_s = self._clock.stop()
+            block = block_of(self._clock, self._steps)
             after = self._sensor.read()
-            block = Block(
-                steps=self._steps,
-                wall_s=wall_s / self._steps,
-                device_s=None if device_s is None else device_s / self._steps,
-            )
             held_back = self._sensor.held_back(self._before, after)
             self.blocks.append(replace(block, state=after, throttled=held_back))
             self._turns.gave(self.blocks[-1])

@@ -4,12 +4,13 @@ Only the steps themselves lie between two readings of a clock: batches are fetch
 garbage collector rests, and the device is idle at both ends. Every time is in seconds per step.
 """
 
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 from perfsuite.devices.device import Clock, Sensor
-from perfsuite.judging.blocks import Block, Turn, resting_collector
+from perfsuite.judging.blocks import SLOW, Block, Turn, resting_collector
 from perfsuite.judging.estimates import is_steady
 
 STEADY_WINDOW = 3
@@ -39,9 +40,26 @@ def time_block(arm: Timeable, clock: Clock, steps: int) -> Block:
     clock.start()
     for batch in batches:
         step(batch)
+        clock.lap()
+    return block_of(clock, steps)
+
+
+def block_of(clock: Clock, steps: int) -> Block:
+    """End a region of steps, and return it as a block.
+
+    Each step has its time, of which a block keeps what tells its stalls (see `judging.stalls`):
+    run files would hold little else.
+    """
     wall_s, device_s = clock.stop()
-    per_step = None if device_s is None else device_s / steps
-    return Block(steps=steps, wall_s=wall_s / steps, device_s=per_step)
+    laps_s = clock.laps_s()
+    typical_s = statistics.median_low(laps_s) if laps_s else None
+    return Block(
+        steps=steps,
+        wall_s=wall_s / steps,
+        device_s=None if device_s is None else device_s / steps,
+        typical_s=typical_s,
+        slow_s=tuple(s for s in laps_s if typical_s is not None and s > SLOW * typical_s),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ class Turns(Protocol):
     """Lets warm arms be timed."""
 
     explains: bool  # whether what was timed is to be profiled
+    two_arms: bool  # whether two arms may take turns; if not, two trees do
 
     def show(self, what: str, done: int, of: int) -> None:
         """Show progress."""
@@ -32,6 +33,7 @@ class Alone:
     """Turns of a process that measures one tree, within a budget if a verdict stays unclear."""
 
     explains = True
+    two_arms = True
 
     def __init__(self, show: Show, *, budget_s: float) -> None:
         self.show = show

@@ -3,6 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
+from perfsuite.judging.blocks import Block
+from perfsuite.judging.stalls import told
 from perfsuite.records.operators import explain
 from perfsuite.records.schema import Benchmark
 from perfsuite.records.wording import counted, software_changes
@@ -26,10 +30,17 @@ def reasons(
     *,
     software: tuple[Mapping[str, Any], Mapping[str, Any]],
     commits: Sequence[str],
+    stalls: Sequence[str] = (),
 ) -> list[str]:
-    """Return what differs between two measurements of a benchmark; the newest commit first."""
-    lines = []
-    if before.operators is not None and after.operators is not None:
+    """Return what differs between two measurements of a benchmark; the newest commit first.
+
+    Where it is `stalls`, or their blocks show that, no operator is named: a profile of a few
+    steps does not hold them.
+    """
+    lines = list(stalls)
+    if not lines and (said := told(*(timed_blocks(each) for each in (before, after)))):
+        lines = [f"{said}; no operator is named"]
+    if not lines and before.operators is not None and after.operators is not None:
         lines += explain(before.operators, after.operators, ratio=_ratio(before, after))
     lines += [f"software: {change}" for change in software_changes(*software)]
     lines += [f"machine: {change}" for change in _state_changes(before, after)]
@@ -45,6 +56,23 @@ def _ratio(before: Benchmark, after: Benchmark) -> float | None:
     """Return how many times longer a step takes now, None where that was not measured."""
     then, now = (each.metrics.get("step_s") for each in (before, after))
     return None if then is None or now is None else now.value / then.value
+
+
+def timed_blocks(benchmark: Benchmark) -> list[Block]:
+    """Return the blocks that a benchmark timed, of two arms the second's; none of another shape."""
+    raw = benchmark.raw
+    try:
+        if "duet" not in raw:
+            return msgspec.convert(raw.get("blocks", []), list[Block])
+        pairs = zip(raw["duet"]["order"], raw["duet"]["blocks"], strict=True)
+        return msgspec.convert([block for letter, block in pairs if letter == "B"], list[Block])
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        msgspec.ValidationError,
+    ):  # a suite may keep anything under these names
+        return []
 
 
 def differs(then: float, now: float) -> bool:

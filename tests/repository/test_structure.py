@@ -227,6 +227,8 @@ def test_public_names() -> None:
         "doubled",
         "finite",
         "judge_probes",
+        "judge_speedup",
+        "judge_stalls",
         "judge_twice",
         "median_s",
         "mnist_folder",

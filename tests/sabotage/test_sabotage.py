@@ -1,8 +1,9 @@
 """Every planted bug turns its gates red, for the right reason; its healthy twin is green."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -27,11 +28,19 @@ class OperatorClock(TorchDispatchMode):
     """A clock by which every operator takes equally long, and a wait as long as it should."""
 
     now_s = started_s = 0.0
+    marks_s: Sequence[float] = ()
     counting = ExitStack()
 
     def start(self) -> None:
         self.started_s = self.now_s
+        self.marks_s = [self.now_s]
         self.counting.enter_context(self)
+
+    def lap(self) -> None:
+        self.marks_s = [*self.marks_s, self.now_s]
+
+    def laps_s(self) -> list[float]:
+        return [now - then for then, now in pairwise(self.marks_s)]
 
     def stop(self) -> tuple[float, float | None]:
         self.counting.close()

@@ -13,6 +13,8 @@ from perfsuite.judging.interleaving import Duet, duet
 class RemoteTurns:
     """Turns that the coordinator hands out; see `measuring.turns.Turns`."""
 
+    two_arms = False
+
     def __init__(self, line: Line[Request], *, one_tree: bool) -> None:
         self._line = line
         self._one_tree = one_tree  # whether two arms of this process may be compared
