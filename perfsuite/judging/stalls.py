@@ -150,7 +150,7 @@ def judge_speedup(
     stalls = told(turns.blocks_of("A"), turns.blocks_of("B"), name=name, apart=True)
     typical = at_least(gate, ratio, minimum)
     if minimum is None:
-        seen = stalls and mean.high < ratio.low
+        seen = stalls and mean.high < ratio.value
         said = f"{typical.reason}; mean step {mean.value:.3f}x; {stalls}"
         return replace(typical, reason=said) if seen else typical
     beyond = mean.value < minimum
@@ -182,12 +182,12 @@ class Pace:
     stalls: Stalls | None
 
     def __str__(self) -> str:
-        lost = "" if self.stalls is None else f"; {self.stalls.of_time:.1%} of the time is lost in"
         ms = [f"{1e3 * s:.4g}" for s in (self.mean_s, self.p50_s, self.p95_s, self.p99_s)]
-        return (
-            f"{self.steps} steps of {ms[0]} ms on average, p50 {ms[1]}, p95 {ms[2]}, p99 {ms[3]} ms"
-            + (f"{lost} stalls: {self.stalls}" if lost else "")
-        )
+        head = f"{self.steps} steps of {ms[0]} ms on average, p50 {ms[1]}, p95 {ms[2]}, p99 {ms[3]}"
+        if self.stalls is None:
+            return f"{head} ms"
+        lost = f"{self.stalls.of_time:.1%} of the time is lost in stalls: {self.stalls}"
+        return f"{head} ms; {lost if self.stalls.share else 'no stalls'}"
 
 
 def pace_of(steps_s: Sequence[float], blocks: Sequence[Block]) -> Pace:
