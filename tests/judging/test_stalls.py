@@ -24,7 +24,7 @@ from perfsuite.measuring.timing import time_block
 STEP_S = 0.01
 ASKED = Thresholds(
     convergence=ConvergenceLimits(margin=0.02, max_skipped=0.02, min_scale=1.0, max_scale=2.0),
-    compare=CompareLimits(margin=0.05, assumed_spread=0.01),
+    compare=CompareLimits(margin=0.05, assumed_spread=0.01, environment="fail"),
     against=AgainstLimits(margin=0.05),
 )
 
