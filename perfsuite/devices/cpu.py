@@ -1,18 +1,16 @@
 """The host's own CPU: it computes while its caller waits, and its clock is the host's."""
 
 import os
-import platform
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 from torch.autograd.profiler import profile, record_function
 
 from perfsuite.devices.device import HOST, Clock, Device, Hardware, Sensor, key_of, read_host
+from perfsuite.devices.host import cpu_name, usable_cpus
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.blocks import State
 
@@ -29,7 +27,7 @@ class Cpu(Device):
     place = HOST
 
     def hardware(self) -> Hardware:
-        name, count = _name(), _usable()
+        name, count = cpu_name(), len(usable_cpus())
         key = key_of(f"cpu-{name}-x{count}")
         return Hardware(key=key, kind=self.kind, name=name, count=count, memory_bytes=None)
 
@@ -107,19 +105,6 @@ class HostSensor:
 
     def held_back(self, before: State, after: State) -> tuple[str, ...]:  # noqa: ARG002  # unknown
         return ()
-
-
-def _name() -> str:
-    try:
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.M)
-    except OSError:
-        found = None
-    return found.group(1).strip() if found else platform.processor() or platform.machine()
-
-
-def _usable() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
 
 
 @contextmanager

@@ -58,6 +58,9 @@ class Cuda(Accelerator):
     def versions(self) -> dict[str, Any]:
         return {"cudnn": torch.backends.cudnn.version(), "driver": _driver()}
 
+    def facts(self) -> dict[str, Any]:
+        return {**super().facts(), **self._sensor().facts()}
+
     def why_not(self, precision: Precision) -> str | None:
         found, least = torch.cuda.get_device_capability(self.place), _NEEDS.get(precision, (0, 0))
         if found >= least:
@@ -68,6 +71,9 @@ class Cuda(Accelerator):
         )
 
     def sensor(self) -> Sensor:
+        return self._sensor()
+
+    def _sensor(self) -> "NvmlSensor":
         return NvmlSensor(str(torch.cuda.get_device_properties(self.place).uuid))
 
     @contextmanager
@@ -112,6 +118,20 @@ class NvmlSensor:
             if running is None
             else len({e.pid for e in running} - {os.getpid()}),
         )
+
+    def facts(self) -> dict[str, Any]:
+        """Return how the GPU is set up; clocks that are locked NVML does not tell."""
+        mig, ecc = self._ask("nvmlDeviceGetMigMode"), self._ask("nvmlDeviceGetEccMode")
+        limit_mw = self._ask("nvmlDeviceGetEnforcedPowerLimit")
+        return {
+            "MIG mode": None if mig is None else mig[0],
+            "ECC": None if ecc is None else ecc[0],
+            "power limit in W": None if limit_mw is None else limit_mw / 1e3,
+            "application clock in MHz": self._ask(
+                "nvmlDeviceGetApplicationsClock", pynvml.NVML_CLOCK_SM
+            ),
+            "persistence mode": self._ask("nvmlDeviceGetPersistenceMode"),
+        }
 
     def held_back(self, before: State, after: State) -> tuple[str, ...]:
         bits = (before.clock_event_reasons or 0) | (after.clock_event_reasons or 0)

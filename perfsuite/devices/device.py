@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity
 
+from perfsuite.devices.host import host_facts
 from perfsuite.devices.precision import Precision, PrecisionError
 from perfsuite.judging.blocks import State
 
@@ -106,6 +107,10 @@ class Device(ABC):
     @abstractmethod
     def versions(self) -> dict[str, Any]:
         """Return the versions of what drives it: recorded and compared, never a key."""
+
+    def facts(self) -> dict[str, Any]:
+        """Return what decides how fast the machine is, beside its hardware's key, by name."""
+        return host_facts()
 
     @abstractmethod
     def why_not(self, precision: Precision) -> str | None:

@@ -11,7 +11,7 @@ SLOW = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """One reading of the machine; all but the first two fields are the GPU's.
+    """One reading of the machine; all but the first two fields and the last are the GPU's.
 
     Attributes:
         thermal_violation_ns: how long, since the driver was loaded, heat has slowed the GPU.
@@ -26,6 +26,7 @@ class State:
     clock_event_reasons: int | None = None  # NVML's bits that say why the clocks are what they are
     thermal_violation_ns: int | None = None
     other_processes: int | None = None  # how many processes besides this one compute on it
+    others_cpu: float | None = None  # share of the host's cores that others used meanwhile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import KW_ONLY, asdict, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass, replace
 from functools import partial
 from itertools import repeat
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from perfsuite.devices.device import PeakMemory
+from perfsuite.devices.host import read_cpu_use
 from perfsuite.devices.precision import Precision, backend_flags, read_flags
 from perfsuite.judging.blocks import Block, Turn, resting_collector
 from perfsuite.judging.estimates import Estimate, median_s
@@ -55,6 +56,7 @@ class Bench:
         self.metric, self.gate, self.show = notes.metric, notes.gate, notes.show
         self.clock, self._sensor = device.clock(), device.sensor()
         self._state_before = self._sensor.read()
+        self._cpu_before = read_cpu_use()
         self._identified = False
         self._steps_s: dict[str, list[float]] = {}  # of each step that was timed, by arm
         self.configure(device=device.kind)
@@ -272,4 +274,7 @@ class Bench:
 
     def record(self) -> Benchmark:
         """Return everything that is known of this benchmark, now that it is done."""
-        return self.notes.record(self._state_before, self._sensor.read())
+        cpu, after = read_cpu_use(), self._sensor.read()
+        if cpu is not None and self._cpu_before is not None:
+            after = replace(after, others_cpu=cpu.others_since(self._cpu_before))
+        return self.notes.record(self._state_before, after)

@@ -1,6 +1,6 @@
 """The machine that a session runs on: device, hardware, software, and what it can do."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from perfsuite.devices.choice import choose_device
@@ -16,6 +16,7 @@ class Machine:
     hardware: Hardware
     software: dict[str, Any]
     precisions: tuple[Precision, ...]
+    facts: dict[str, Any] = field(default_factory=dict)  # what decides its speed, besides
 
     @property
     def amp(self) -> tuple[Precision, ...]:
@@ -36,4 +37,5 @@ def machine(wanted: str) -> Machine:
         hardware=device.hardware(),
         software=device.software(),
         precisions=device.precisions,
+        facts=device.facts(),
     )

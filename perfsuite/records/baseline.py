@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from perfsuite.judging.confirmation import compare_gate, environment_gate
+from perfsuite.judging.contamination import Contamination, contamination
 from perfsuite.judging.estimates import predicted_ratio
 from perfsuite.judging.gates import Outcome, Verdict, missing, not_worse
 from perfsuite.judging.spreads import Spread, observed_spread, or_assumed, pooled_spreads
@@ -19,6 +20,7 @@ from perfsuite.records.git import commits_since
 from perfsuite.records.schema import NO_BENCHMARK, Benchmark, Head, Run, RunError, read_as, read_run
 from perfsuite.records.wording import counted, software_changes
 
+_COMPARABLE = Contamination()
 _HOW = (
     "run `pytest benchmarks --benchmark-json=run.json` a few times and promote the files:"
     " `perfsuite promote run.json ...`"
@@ -79,12 +81,29 @@ class Baseline:
         then = msgspec.structs.replace(run.benchmarks[now.key], operators=None)
         return reasons(then, now, software=(run.software, software), commits=())
 
+    def contamination(
+        self, now: Benchmark, software: dict[str, Any], facts: dict[str, Any]
+    ) -> Contamination:
+        """Return why `now` is not comparable with what was promoted."""
+        promoted = [
+            (run.benchmarks[now.key].state, _facts(run.software, run.facts))
+            for run in self.runs
+            if now.key in run.benchmarks
+        ]
+        return contamination(now.state, _facts(software, facts), promoted=promoted)
+
     def summary(self, now: dict[str, Any]) -> list[str]:
         """Return lines that say what is compared with, and what software changed since."""
         newest, count = self.runs[-1], counted(len(self.runs), "promoted run")
         changes = software_changes(newest.software, now)
         head = f"against {count} of {newest.commit[:12]} in {self.folder}"
         return [head, *(f"  changed since: {change}" for change in changes)]
+
+
+def _facts(software: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
+    # Two more, which have always been recorded among the software.
+    more = {"driver": software.get("driver"), "CPU capability": software.get("cpu_capability")}
+    return {**facts, **more}
 
 
 def baseline_folder(suite: Path, hardware: str) -> Path:
@@ -151,7 +170,12 @@ def _values(runs: Iterable[Run], *, unchanged: bool = False) -> dict[Figure, lis
     return values
 
 
-def compare(baseline: Baseline, now: Benchmark, asked: CompareLimits) -> tuple[Verdict, ...]:
+def compare(
+    baseline: Baseline,
+    now: Benchmark,
+    asked: CompareLimits,
+    contaminated: Contamination = _COMPARABLE,
+) -> tuple[Verdict, ...]:
     """Compare a benchmark's figures with the promoted ones; what only one side has fails."""
     before = [run.benchmarks[now.key] for run in baseline.runs if now.key in run.benchmarks]
     if not before:
@@ -169,7 +193,9 @@ def compare(baseline: Baseline, now: Benchmark, asked: CompareLimits) -> tuple[V
             return (missing("compare", what, remedy),)
     names = sorted(now.metrics.keys() | {name for old in before for name in old.metrics})
     return tuple(
-        _compare_metric(name, before, now, asked, baseline.spreads.get((now.key, name)))
+        _compare_metric(
+            name, before, now, asked, contaminated, baseline.spreads.get((now.key, name))
+        )
         for name in names
     )
 
@@ -179,6 +205,7 @@ def _compare_metric(
     before: Sequence[Benchmark],
     now: Benchmark,
     asked: CompareLimits,
+    contaminated: Contamination,
     learnt: Spread | None,
 ) -> Verdict:
     gate = compare_gate(name)
@@ -207,5 +234,7 @@ def _compare_metric(
         confidence=2 * asked.confidence - 1,
     )
     verdict = not_worse(gate, ratio, asked.margin, better=metric.better, runs=len(values), unit="x")
+    if metric.unit != "B":
+        verdict = contaminated.excuse(verdict)
     change = f"{statistics.median(values):.4g} -> {metric.value:.4g} {metric.unit}"
     return dataclasses.replace(verdict, figure=f"{verdict.figure} ({change})")

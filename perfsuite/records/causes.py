@@ -20,6 +20,7 @@ STATE = {
     "power_w": ("power", "W"),
     "load_1min": ("load", ""),
     "other_processes": ("other processes on the GPU", ""),
+    "others_cpu": ("share of the cores that others used", ""),
 }
 _COMMITS = 5
 

@@ -1,6 +1,7 @@
 """The history of a suite: run files as series of figures, and their lasting changes."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -44,6 +45,7 @@ class _Figures(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     metrics: dict[str, Metric]
     config: msgspec.Raw
+    contamination: list[str] = []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +92,7 @@ class Series:
     better: str  # "lower" or "higher"
     points: tuple[Point, ...]  # of the runs that measured it as the newest did
     left_out: int  # how many runs measured it differently (another batch size, say)
+    contaminated: int = 0  # how many more were measured on a busy or another machine
 
     def changes(self) -> tuple[Change, ...]:
         """Return the lasting changes, the oldest first."""
@@ -158,6 +161,7 @@ def read_history(
             was given.
     """
     found: dict[tuple[str, str], list[_Measured]] = {}
+    contaminated: Counter[tuple[str, str]] = Counter()
     seen: set[str] = set()
     skipped: list[str] = []
     for path in paths:
@@ -176,6 +180,9 @@ def read_history(
         for record in records:
             config = _canonical(bytes(record.config))
             for name, metric in record.metrics.items():
+                if record.contamination and metric.unit != "B":
+                    contaminated[record.key, name] += 1
+                    continue
                 point = Point(
                     value=metric.value,
                     started=head.started,
@@ -187,11 +194,19 @@ def read_history(
     if hardware is None and len(seen) > 1:
         keys = ", ".join(sorted(seen))
         raise HistoryError(f"runs of several hardware ({keys}): choose one with --hardware")
+    skipped += [
+        f"{short_name(key)} {name}: all its runs were contaminated"
+        for key, name in sorted(contaminated.keys() - found.keys())
+    ]
     if not found:
         what = f" of {hardware}" if hardware is not None else ""
         why = f"; {len(skipped)} files were skipped, such as {skipped[0]}" if skipped else ""
         raise HistoryError(f"no run{what}{why}")
-    return [_series(key, name, runs) for (key, name), runs in sorted(found.items())], skipped
+    series = [
+        _series(key, name, runs, contaminated=contaminated[key, name])
+        for (key, name), runs in sorted(found.items())
+    ]
+    return series, skipped
 
 
 @lru_cache(maxsize=4096)
@@ -200,7 +215,7 @@ def _canonical(config: bytes) -> bytes:
     return msgspec.json.encode(msgspec.json.decode(config), order="sorted")
 
 
-def _series(key: str, name: str, runs: list[_Measured]) -> Series:
+def _series(key: str, name: str, runs: list[_Measured], *, contaminated: int) -> Series:
     runs = sorted(runs, key=lambda run: (run[0].started, run[0].path))
     _, newest, config = runs[-1]
     alike = [
@@ -215,6 +230,7 @@ def _series(key: str, name: str, runs: list[_Measured]) -> Series:
         better=newest.better,
         points=tuple(alike),
         left_out=len(runs) - len(alike),
+        contaminated=contaminated,
     )
 
 
@@ -225,6 +241,8 @@ def tell(series: Series) -> list[str]:
     lines = [f"{name} {series.name}: {runs}, {newest:.4g} {series.unit} now"]
     if series.left_out:
         lines[0] += f" ({series.left_out} that measured it differently are left out)"
+    if series.contaminated:
+        lines[0] += f" ({series.contaminated} that were contaminated are left out)"
     for change in series.changes():
         point, last = series.points[change.at], series.points[change.at - 1]
         lines.append(

@@ -59,6 +59,7 @@ class Benchmark(msgspec.Struct, frozen=True, kw_only=True):
     markers: list[str] = []
     operators: Profile | None = None  # where the time of its step goes, None if it was not profiled
     state: dict[str, dict[str, Any]] = {}  # of the machine, "before" and "after" it
+    contamination: list[str] = []  # why its figures are not comparable, a line each
     reasons: list[str] = []  # why compared figures may have moved, a line each
     arms: dict[str, Any] = {}  # what was timed, by name, and how it warmed up
     raw: dict[str, Any] = {}  # whatever else it kept, by name (see `perfsuite.report.raw_figures`)
@@ -84,6 +85,7 @@ class _HeadSection(msgspec.Struct, frozen=True, kw_only=True):
     started: str
     baseline: list[str] = []
     against: dict[str, Any] | None = None
+    facts: dict[str, Any] = {}
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,6 +145,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     items: dict[str, str]  # outcome by benchmark key, also of those that left no figures
     started: str  # in ISO 8601
     benchmarks: dict[str, Benchmark]  # by key
+    facts: dict[str, Any] = {}  # what decides the machine's speed, besides its key
 
     def faults(self) -> list[str]:
         """Return why this run must not become a baseline; nothing if it may."""
@@ -218,6 +221,7 @@ def read_run(path: Path) -> Run:
         hardware=section.hardware.key,
         hardware_name=f"{section.hardware.count} x {section.hardware.name}",
         software=section.software,
+        facts=section.facts,
         commit=file.commit_info.id,
         dirty=file.commit_info.dirty,
         complete=section.complete,

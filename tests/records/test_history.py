@@ -236,3 +236,19 @@ def test_the_picture_has_a_panel_a_series_with_units_and_the_change(tmp_path: Pa
     (change,) = series.changes()
     assert str(change) in shown
     assert draw_history([series, series], "cpu-a-x1") == content
+
+
+def test_contaminated_runs_are_skipped_and_counted(tmp_path: Path) -> None:
+    paths = []
+    for number in range(12):
+        document = run(0.03 if number % 3 else 0.09, number)
+        record = document["benchmarks"][0]["extra_info"]["perfsuite"]
+        record["contamination"] = [] if number % 3 else ["other processes used 50% of the cores"]
+        paths.append(tmp_path / f"{number:02}.json")
+        paths[-1].write_text(json.dumps(document), encoding="utf-8")
+    (series,), skipped = read_history(paths)
+    assert (len(series.points), series.contaminated, skipped) == (8, 4, [])
+    assert {point.value for point in series.points} == {0.03}
+    assert "(4 that were contaminated are left out)" in tell(series)[0]
+    with pytest.raises(HistoryError, match="no run; 1 files were skipped, such as step_time"):
+        read_history(paths[:1])
