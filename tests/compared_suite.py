@@ -3,6 +3,7 @@
 from projects import MYNET
 
 BENCHMARKS = """
+import itertools
 import os
 import signal
 import sys
@@ -19,6 +20,18 @@ def test_same(timed):
 
 def test_slower(timed):
     timed(lambda: mynet.wait(mynet.SLOWER_S))
+
+
+def test_stalling(timed):
+    steps = itertools.count(1)
+
+    def step():
+        stalls = next(steps) % 20 == 0
+        mynet.wait(mynet.STALL_S if stalls else mynet.STEP_S)
+        for _ in range(mynet.PRODUCTS):
+            torch.mm(torch.ones(200, 200), torch.ones(200, 200))
+
+    timed(step)
 
 
 def test_slower_operator(timed):
@@ -124,6 +137,7 @@ BEFORE = (
     MYNET
     + """
 SLOWER_S = STEP_S
+STALL_S = STEP_S
 FIGURE = 100
 KILLED = False
 PRODUCTS = 4
@@ -135,6 +149,7 @@ AFTER = (
     MYNET
     + """
 SLOWER_S = 4 * STEP_S
+STALL_S = 10 * STEP_S
 FIGURE = 200
 KILLED = True
 PRODUCTS = 16

@@ -163,8 +163,9 @@ def _values(runs: Iterable[Run], *, unchanged: bool = False) -> dict[Figure, lis
             gates = {verdict.gate: verdict.outcome for verdict in each.verdicts}
             for name, metric in each.metrics.items():
                 passed = gates.get(compare_gate(name)) is Outcome.PASS
-                # One of a slower machine would teach that such nights are nothing special.
-                taught = passed and environment_gate(name) not in gates
+                # A slower or busy machine would teach that such nights are nothing special.
+                slower = environment_gate(name) in gates or each.contamination
+                taught = passed and not slower
                 if metric.unit != "B" and (taught or not unchanged):
                     values.setdefault((key, name), []).append(metric.value)
     return values
@@ -194,7 +195,12 @@ def compare(
     names = sorted(now.metrics.keys() | {name for old in before for name in old.metrics})
     return tuple(
         _compare_metric(
-            name, before, now, asked, contaminated, baseline.spreads.get((now.key, name))
+            name,
+            before,
+            now,
+            asked,
+            contaminated=contaminated,
+            learnt=baseline.spreads.get((now.key, name)),
         )
         for name in names
     )
@@ -205,6 +211,7 @@ def _compare_metric(
     before: Sequence[Benchmark],
     now: Benchmark,
     asked: CompareLimits,
+    *,
     contaminated: Contamination,
     learnt: Spread | None,
 ) -> Verdict:

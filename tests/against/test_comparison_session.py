@@ -53,6 +53,7 @@ def result(project: Project) -> Result:
     [
         ("same step_s", ["SAME"]),
         ("slower step_s", ["SLOWER", "4.000x [4.000, 4.000] (200 ms -> 800 ms)"]),
+        ("stalling step_s", ["SLOWER", "2.125x [2.125, 2.125] (200 ms -> 425 ms)"]),
         ("slower_operator step_s", ["SLOWER", "(200 ms -> 800 ms)"]),
         ("figure[B]", ["MORE", "2.000x (100 B -> 200 B)"]),
         ("figure[x]", ["WORSE", "2.000x [2.000, 2.000] (100 x -> 200 x)"]),
@@ -115,6 +116,13 @@ def test_where_the_time_of_a_slower_step_goes_is_said(project: Project, result: 
     assert calls == [4, 16]
     named = "aten::mm" in said.out
     assert ("(called 4 -> 16 times), " in said.out) if named else ("no operator" in said.out)
+
+
+def test_where_it_is_stalls_they_are_told_and_no_operator_is(result: Result) -> None:
+    said = result.part("_ test_stalling _", "_ test_slower_operator _")
+    said.line("SLOWER against step_s", "stalls: 12% of steps take 10 times as long (before: none)")
+    said.line("  stalls: 12% of steps take 10 times", "no operator is named")
+    said.lacks("aten::mm")
 
 
 def test_a_timing_that_was_lost_is_a_failure(result: Result) -> None:

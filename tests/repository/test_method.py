@@ -12,13 +12,14 @@ from types import ModuleType
 import pytest
 
 from perfsuite.against import restart
-from perfsuite.judging import stopping
+from perfsuite.judging import blocks, contamination, stalls, stopping
 from perfsuite.judging.estimates import Estimate, SampleError, paired_ratio, predicted_ratio
 from perfsuite.judging.spreads import observed_spread, or_assumed
 from perfsuite.judging.thresholds import load_thresholds
-from perfsuite.measuring import profiling, timing
+from perfsuite.measuring import bench, profiling, timing
 from perfsuite.probes.registry import PROBES
 from perfsuite.records import history, operators
+from perfsuite.session import repeating
 from perfsuite.training.arm import PERTURBATION
 from perfsuite.training.tutorial import tutorial_workload
 
@@ -66,6 +67,14 @@ PHRASES = [
     f"all of them together hold at {percent(CONFIDENCE)}",
     f"in half as many cases: {percent((1 - CONFIDENCE) / 2)}",
     f"a chance of {percent((1 - CONFIDENCE) / 2)} at most",
+    f"took more than {blocks.SLOW:g} times as long as that",
+    f"by more than {stalls.FAR_OUT:g} interquartile ranges",
+    f"a {'twelfth' if stalls.GROUPS == 12 else stalls.GROUPS} of the groups of four",
+    f"stalls are {'half' if stalls.LEAST_SHARE == 0.5 else stalls.LEAST_SHARE} or more",
+    f"stretches of {bench.STRETCH_STEPS} steps, fewer where they would last longer than"
+    f" {bench.STRETCH_S:g} s, {4 * stopping.LOOKS[0]} of them or more",
+    f"more than {percent(contamination.MOST_OTHERS)} of the cores",
+    f"measured once more after {repeating.PAUSE_S:g} s",
     f"{TUTORIAL.convergence_seeds} pairs of {TUTORIAL.convergence_steps} steps for the tutorial's",
     f"{TINY.convergence_seeds} pairs of {TINY.convergence_steps} for the small one",
     f"two one-sided tests, each at {percent(ALPHA)}",

@@ -285,4 +285,11 @@ ROWS: tuple[CatalogueRow, ...] = (
         Precision.bf16,
         {"probe equal_seeds": "['0.weight'] differs"},
     ),
+    CatalogueRow(
+        number=32,
+        plant="every tenth step stalls",
+        because={"stalls": "at most 1.25x"},
+        healthy=speed.stalling(every=None),
+        planted=speed.stalling(every=10),
+    ),
 )

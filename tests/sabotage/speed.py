@@ -1,5 +1,6 @@
 """Environments in which a step takes longer than it should, and how its gates come to be judged."""
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,6 +16,7 @@ from perfsuite.devices.device import Clock
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.gates import Outcome, Verdict, at_most
 from perfsuite.judging.interleaving import Duet, duet
+from perfsuite.judging.stalls import judge_stalls
 from perfsuite.measuring.timing import time_block, warm_up
 from perfsuite.training.arm import Arm
 from perfsuite.training.batches import TrainingError
@@ -25,6 +27,7 @@ from sabotage.environments import BATCH_SIZE, Batch, Check, adam, batches, two_c
 SLOWER = 1.25
 BUDGET_S = 60.0
 STEPS = 2
+STRETCH_STEPS, STALL_S = 10, 0.1
 
 
 def arm(device: torch.device, model: Callable[[], nn.Module] = two_convolutions) -> Arm:
@@ -61,6 +64,35 @@ def compared(gate: str, first: Arm, second: Arm, device: torch.device) -> Verdic
         budget_s=BUDGET_S,
     )
     return judge(turns)
+
+
+def stalling(every: int | None) -> Check:
+    """Return a check of how much longer stalls make the mean step than that of the healthy one."""
+
+    def check(device: torch.device) -> tuple[Verdict, ...]:
+        first, second = arm(device), arm(device)
+        step, count = second.step, itertools.count(1)
+
+        def stalls(batch: Batch) -> Any:
+            if every is not None and next(count) % every == 0:
+                sleep(STALL_S)
+            return step(batch)
+
+        second.step = stalls
+        clock = clock_for(device)
+
+        def judge(turns: Duet) -> Verdict:
+            return judge_stalls(turns, SLOWER, confidence=0.99)
+
+        turns = duet(
+            lambda: time_block(first, clock, STRETCH_STEPS),
+            lambda: time_block(second, clock, STRETCH_STEPS),
+            clear=lambda so_far: judge(so_far).outcome is not Outcome.INCONCLUSIVE,
+            budget_s=BUDGET_S,
+        )
+        return (judge(turns),)
+
+    return check
 
 
 class _Regressed(nn.Conv2d):
