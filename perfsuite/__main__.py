@@ -1,4 +1,4 @@
-"""The command ``perfsuite``: start a suite, make runs a baseline, show their history, or report."""
+"""The command ``perfsuite``: start a suite, promote runs, show their history, advise, or report."""
 
 import argparse
 import math
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from perfsuite.judging.thresholds import FILE_NAME, ThresholdsError
 from perfsuite.records.baseline import BaselineError
 from perfsuite.records.files import write_new
 from perfsuite.records.promotion import promote
@@ -26,9 +27,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return 0, or 1 after one line that says what was wrong."""
     given = _parse(arguments)
     try:
-        commands = {"init": _init, "promote": _promote, "history": _history, "report": _report}
+        commands = {
+            "init": _init,
+            "promote": _promote,
+            "history": _history,
+            "report": _report,
+            "advise": _advise,
+        }
         return commands[given.command](given)
-    except (BaselineError, RunError, OSError) as error:
+    except (BaselineError, RunError, ThresholdsError, OSError) as error:
         print(f"perfsuite: {error}", file=sys.stderr)
         return 1
 
@@ -80,9 +87,43 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     how.add_argument("-o", "--output", type=Path, metavar="FILE.svg", help="draw it too")
     how.add_argument(
         "--max-age",
-        type=_days,
+        type=_positive,
         metavar="DAYS",
         help="only fail if nothing was evaluated for so long, on any of the hardware",
+    )
+    advising = commands.add_parser(
+        "advise", help="say which margin this machine can hold, and what another would take"
+    )
+    advising.add_argument(
+        "folder",
+        nargs="?",
+        type=Path,
+        default=Path(".benchmarks"),
+        metavar="DIR",
+        help="folder with past runs (default: %(default)s)",
+    )
+    advising.add_argument(
+        "--suite",
+        type=Path,
+        default=Path("benchmarks"),
+        help="folder with thresholds.toml and promoted runs (default: %(default)s)",
+    )
+    advising.add_argument("--hardware", metavar="KEY", help="which, if there are several")
+    advising.add_argument(
+        "--budget",
+        type=_positive,
+        default=60.0,
+        metavar="SECONDS",
+        help="to confirm a suspicion, as --perf-budget (default: %(default)g)",
+    )
+    advising.add_argument(
+        "--margin",
+        type=_positive,
+        metavar="SHARE",
+        help="that you would like to have, such as 0.03 (default: that of thresholds.toml)",
+    )
+    advising.add_argument(
+        "--write", action="store_true", help="put the margins into thresholds.toml"
     )
     reporting = commands.add_parser(
         "report", help="write a page with charts of the newest run, compared with those before it"
@@ -94,14 +135,14 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _days(text: str) -> float:
+def _positive(text: str) -> float:
     try:
-        days = float(text)
+        value = float(text)
     except ValueError:
-        days = math.nan
-    if not 0 < days < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no positive number of days")
-    return days
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no positive number")
+    return value
 
 
 def _init(given: argparse.Namespace) -> int:
@@ -157,6 +198,24 @@ def _check_age(folder: Path, hardware: str | None, max_age_days: float) -> int:
         print(f"skipped: {reason}", file=sys.stderr)
     for each in evaluated:
         print(each.told(now))
+    return 0
+
+
+def _advise(given: argparse.Namespace) -> int:
+    # Imported late: it needs ruptures, as a history does.
+    from perfsuite.records.advice_text import advised_table, as_toml, tell_advice, write_table
+    from perfsuite.records.evidence import read_evidence
+
+    evidence = read_evidence(given.suite, given.folder, given.hardware)
+    for reason in evidence.skipped:
+        print(f"skipped: {reason}", file=sys.stderr)
+    table = advised_table(evidence, budget_s=given.budget)
+    lines = tell_advice(evidence, budget_s=given.budget, margin=given.margin)
+    print("\n".join([*lines, "", *as_toml(evidence.hardware, table)]))
+    if given.write:
+        path = given.suite / FILE_NAME
+        write_table(path, evidence.hardware, table)
+        print(f"\nwrote {path}")
     return 0
 
 

@@ -13,8 +13,8 @@ from perfsuite.judging.estimates import positive
 
 Key = TypeVar("Key")
 
-_MAD_TO_DEVIATION = 1.4826  # of a normal deviate
-_MAD_EFFICIENCY = 0.37
+MAD_TO_DEVIATION = 1.4826  # of a normal deviate
+MAD_EFFICIENCY = 0.37
 """Of the median absolute deviation: 100 nights tell by it as much as 37 would by their variance."""
 _LEAST_ALIKE = 3
 """Of so many figures at least can be told whether they spread alike."""
@@ -49,8 +49,8 @@ def observed_spread(runs: Sequence[float], nights: Sequence[float] = ()) -> Spre
         squares = statistics.variance(logs) * degrees
     if nights:
         off = [abs(math.log(night) - centre) for night in positive("nights", nights)]
-        theirs = _MAD_EFFICIENCY * len(off)
-        variance = (_MAD_TO_DEVIATION * statistics.median(off)) ** 2
+        theirs = MAD_EFFICIENCY * len(off)
+        variance = (MAD_TO_DEVIATION * statistics.median(off)) ** 2
         # What the runs' own mean is off by is in it, as it will be in what is predicted by them.
         squares += variance / (1 + 1 / len(logs)) * theirs
         degrees += theirs

@@ -274,6 +274,7 @@ def test_options_of_pytest(pytestconfig: pytest.Config) -> None:
         ("init", {"DIR"}),
         ("promote", {"RUN.json", "--suite", "--replace", "--allow-dirty"}),
         ("history", {"DIR", "--hardware", "--output", "--max-age"}),
+        ("advise", {"DIR", "--suite", "--hardware", "--budget", "--margin", "--write"}),
         ("report", {"RUN.json", "--output"}),
     ],
 )
