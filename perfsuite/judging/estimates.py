@@ -13,6 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import bdtr, stdtrit  # scipy.stats takes a second to import
 
+Floats = NDArray[np.float64]
+
+HIDDEN = 3.5
+"""A correlation of neighbours below this over n cannot be told from none by n observations."""
+
 
 class SampleError(ValueError):
     """Numbers from which nothing can be estimated; the message names the first."""
@@ -98,15 +103,16 @@ def median_interval(seconds: Sequence[float], *, confidence: float = 0.99) -> Es
 
 
 def is_steady(seconds: Sequence[float], *, window: int, tolerance: float) -> bool:
-    """Tell whether the medians of the last two windows are within `tolerance` of each other.
+    """Tell whether the last `window` durations lie in the range of those before, by a tolerance.
 
-    Fewer than two windows are never steady.
+    Noise alone seldom brings a new extreme, and a program that is still warming up always does.
+    `window` durations alone are never steady.
     """
-    if len(seconds) < 2 * window:
+    if len(seconds) <= window:
         return False
-    before = median_s(seconds[-2 * window : -window])
-    after = median_s(seconds[-window:])
-    return abs(math.log(after / before)) <= math.log1p(tolerance)
+    before, last = seconds[:-window], seconds[-window:]
+    allowed = 1 + tolerance
+    return min(before) <= min(last) * allowed and max(last) <= max(before) * allowed
 
 
 def paired_ratio(
@@ -123,13 +129,11 @@ def paired_ratio(
     """
     _check_confidence(confidence)
     logs = np.array(_log_ratios(numerators, denominators, least=_least_pairs(confidence)))
-    walsh = _walsh_averages(logs)
-    skip = _signed_rank_skip(len(logs), confidence)
-    centre, widening = float(np.median(walsh)), _dependence(logs)
+    (centre,), (low,), (high,) = signed_rank_intervals(logs[None], confidence=confidence)
     return Estimate.from_logs(
         centre,
-        centre - widening * (centre - walsh[skip]),
-        centre + widening * (walsh[-1 - skip] - centre),
+        low,
+        high,
         confidence=confidence,
         n=len(logs),
         # Robust, as the estimate is: a normal deviate's is its standard deviation.
@@ -137,16 +141,28 @@ def paired_ratio(
     )
 
 
+def signed_rank_intervals(
+    series: Floats, *, confidence: float, hidden: float = HIDDEN
+) -> tuple[Floats, Floats, Floats]:
+    """Return centre and ends of the interval of `paired_ratio` for each row of log ratios."""
+    skip = _signed_rank_skip(series.shape[1], confidence)
+    walsh = np.partition(_walsh_averages(series), (skip, -1 - skip), axis=1)
+    centre, widening = np.median(walsh, axis=1), _dependence(series, hidden)
+    low = centre - widening * (centre - walsh[:, skip])
+    high = centre + widening * (walsh[:, -1 - skip] - centre)
+    return centre, low, high
+
+
 def hodges_lehmann(numerators: Sequence[float], denominators: Sequence[float]) -> float:
     """Return the estimate of `paired_ratio` without an interval; one pair is enough."""
     logs = np.array(_log_ratios(numerators, denominators, least=1))
-    return math.exp(float(np.median(_walsh_averages(logs))))
+    return math.exp(float(np.median(_walsh_averages(logs[None]))))
 
 
-def _walsh_averages(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the means of all pairs of values, each also with itself, sorted."""
-    first, second = np.triu_indices(len(values))
-    return np.sort((values[first] + values[second]) / 2)
+def _walsh_averages(series: Floats) -> Floats:
+    """Return the means of all pairs of a row's values, each also with itself."""
+    first, second = np.triu_indices(series.shape[1])
+    return (series[:, first] + series[:, second]) / 2
 
 
 def _least_pairs(confidence: float) -> int:
@@ -156,7 +172,7 @@ def _least_pairs(confidence: float) -> int:
 
 @cache
 def _signed_rank_skip(n: int, confidence: float) -> int:
-    """Return how many of the sorted Walsh averages lie outside the interval at either end."""
+    """Return how many of the Walsh averages lie outside the interval at either end."""
     density = np.ones(1)
     for rank in range(1, n + 1):  # each rank is positive or not, with even odds
         density = (np.pad(density, (0, rank)) + np.pad(density, (rank, 0))) / 2
@@ -164,26 +180,31 @@ def _signed_rank_skip(n: int, confidence: float) -> int:
     return int(np.searchsorted(np.cumsum(density), tail, side="right")) - 1
 
 
-def _dependence(series: NDArray[np.float64]) -> float:
-    """Return by what factor positive autocorrelation widens an interval of the centre.
+def _dependence(series: Floats, hidden: float) -> Floats:
+    """Return by what factor positive autocorrelation widens the interval of each row's centre.
 
     The effective sample size of a first-order autoregression is ``n (1 - r) / (1 + r)``
     (Bayley and Hammersley, J. R. Stat. Soc. Suppl. 8, 1946). The autocorrelation is that of
     the ranks, which a stall does not hide it from, and corrected for its bias in short series
-    (Marriott and Pope, Biometrika 41, 1954). In a short series it is known badly: from 12
-    values with r = 0.4 an interval of 99 % misses 3 % of the time, and more with a larger r
-    (docs/method.md).
+    (Marriott and Pope, Biometrika 41, 1954). In a short series it is known badly (docs/method.md),
+    so that no less than `hidden` over n is taken.
     """
-    _, ties, counts = np.unique(series, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - counts / 2)[ties]  # equal values share the mean of theirs
-    ranks -= ranks.mean()
-    total = float(ranks @ ranks)
-    n = len(ranks)
-    if total == 0 or n <= 3:
-        return 1.0
-    biased = float(ranks[1:] @ ranks[:-1]) / total
-    r = min(max((n * biased + 1) / (n - 3), 0.0), 0.9)
-    return math.sqrt((1 + r) / (1 - r))
+    n = series.shape[1]
+    if n <= 3:
+        return np.ones(len(series))
+    ranks = np.apply_along_axis(_ranks, 1, series)
+    ranks -= n / 2
+    total = np.sum(ranks**2, axis=1)
+    biased = np.sum(ranks[:, 1:] * ranks[:, :-1], axis=1) / np.where(total > 0, total, 1)
+    r = np.clip((n * biased + 1) / (n - 3), min(hidden / n, 0.9), 0.9)
+    return np.asarray(np.sqrt((1 + r) / (1 - r)))
+
+
+def _ranks(values: Floats) -> Floats:
+    """Return ranks from a half on; equal values share the mean of theirs."""
+    _, ties, counts = np.unique(values, return_inverse=True, return_counts=True)
+    shared: Floats = np.cumsum(counts) - counts / 2
+    return shared[ties]
 
 
 def _log_ratios(

@@ -8,13 +8,14 @@ pair of fresh ones counts as one observation, however many blocks it took.
 duets run at the same time; on one device they would slow each other.)
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, median
 
 from perfsuite.judging.blocks import Block, Turn, resting_collector
-from perfsuite.judging.estimates import Estimate, SampleError, hodges_lehmann, paired_ratio
+from perfsuite.judging.estimates import Estimate, SampleError, paired_ratio
 from perfsuite.judging.stopping import Progress, at_each_look, sample
 from perfsuite.judging.throttling import Sifted, sift
 
@@ -37,6 +38,12 @@ class Quad:
     def step_s(self, letter: str) -> float:
         """Return an arm's seconds a step, the mean of its two blocks."""
         return fmean(block.step_s for block in self.of(letter))
+
+    @property
+    def neighbours(self) -> tuple[dict[str, float], ...]:
+        """Seconds a step of both arms in its first two turns, and in its last two, by letter."""
+        turns = [(arm, block.step_s) for arm, block in zip(self.order, self.blocks, strict=True)]
+        return dict(turns[:2]), dict(turns[2:])
 
     @property
     def throttled(self) -> bool:
@@ -81,7 +88,8 @@ class Duet:
         Raises:
             SampleError: there never were enough.
         """
-        confidence, sifted = at_each_look(confidence), self.sifted
+        sifted = self.sifted
+        confidence = at_each_look(confidence, len(sifted.kept))
         aside = f"{sifted.set_aside} of {len(self.quads)} groups were throttled and set aside"
         if not sifted.decides:
             return Estimate.no_answer(aside)
@@ -93,8 +101,14 @@ class Duet:
             return Estimate.no_answer(f"{aside}: {error}")
 
     def point(self, letter: str, *, over: str) -> float:
-        """Return the estimate of `ratio` without its interval."""
-        return hodges_lehmann(self.times_s(letter), self.times_s(over))
+        """Return the ratio in this duet alone: the median over neighbours, two turns of a quad.
+
+        A stall reaches one of a quad's two pairs, and half of all may be lost to it. A steady
+        drift has one sign in half of them and the other in the rest.
+        """
+        pairs = [pair for each in self.sifted.used for pair in each.neighbours]
+        logs = [math.log(pair[letter]) - math.log(pair[over]) for pair in pairs]
+        return math.exp(median(logs))
 
 
 def quad(first: Turn, second: Turn, index: int) -> Quad:
@@ -148,4 +162,6 @@ def pooled_ratio(ratios: Sequence[float], *, confidence: float) -> Estimate:
     Raises:
         SampleError: there are too few, or one is not finite and positive.
     """
-    return paired_ratio(ratios, [1.0] * len(ratios), confidence=at_each_look(confidence))
+    return paired_ratio(
+        ratios, [1.0] * len(ratios), confidence=at_each_look(confidence, len(ratios))
+    )

@@ -22,7 +22,7 @@ _BUILT_IN = Path(__file__).with_name("defaults.toml")
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Confidence = Annotated[float, msgspec.Meta(ge=0.5, le=0.996)]
-"""At more, the twelve pairs of the first look could not carry the interval."""
+"""At more, the nine pairs of the first look could not carry the interval."""
 Pair = Literal["fp16-vs-fp32", "fp16-vs-tf32", "bf16-vs-fp32", "bf16-vs-tf32", "tf32-vs-fp32"]
 Gate = Literal[
     "amp_speedup",

@@ -17,6 +17,7 @@ from compared_suite import (
 from projects import Project, Result, saved
 from reports import read
 
+from perfsuite.judging.stopping import LOOKS
 from perfsuite.report.render import write_report
 
 pytestmark = pytest.mark.slow
@@ -152,7 +153,7 @@ def test_the_run_holds_both_sides_blocks(project: Project, result: Result) -> No
     assert document["perfsuite"]["against"]["commit"] in project.git("rev-parse", "HEAD")
     record = records(project)["test_slower"]
     restarts = record["against"]["restarts"]
-    assert len(restarts) >= 12
+    assert len(restarts) >= LOOKS[0]
     assert {each["started"] for each in restarts} == {"AB", "BA"}
     turns = restarts[0]["turns"]["step_s"]
     assert len(turns["order"]) == len(turns["blocks"]) >= 8

@@ -3,13 +3,16 @@
 import math
 import random
 from collections.abc import Sequence
+from itertools import pairwise
 
+import numpy as np
 import pytest
 from fakes import FakeTime
+from scipy.stats import norm
 
-from perfsuite.judging.estimates import paired_ratio
+from perfsuite.judging.estimates import Floats, paired_ratio, signed_rank_intervals
 from perfsuite.judging.gates import Outcome, at_most
-from perfsuite.judging.stopping import LOOKS, at_each_look, sample
+from perfsuite.judging.stopping import LOOKS, Pot, at_each_look, sample
 
 
 @pytest.fixture
@@ -22,13 +25,13 @@ def test_sampling_ends_at_the_first_look_that_is_clear(time: FakeTime) -> None:
 
     def clear(observed: Sequence[int]) -> bool:
         asked.append(len(observed))
-        return len(observed) >= 20
+        return len(observed) >= 12
 
     assert sample(int, clear=clear, budget_s=1e9, now=time) == list(range(LOOKS[2]))
     assert asked == list(LOOKS[:3])
 
 
-@pytest.mark.parametrize(("budget_s", "n"), [(1.0, 12), (12.0, 12), (15.0, 15), (60.0, 60)])
+@pytest.mark.parametrize(("budget_s", "n"), [(1.0, 9), (9.0, 9), (15.0, 15), (60.0, 60)])
 def test_sampling_ends_with_the_budget_but_not_before_the_first_look(
     time: FakeTime, budget_s: float, n: int
 ) -> None:
@@ -49,45 +52,75 @@ def test_progress_counts_up_to_the_next_look(time: FakeTime) -> None:
     told: list[tuple[int, int]] = []
     sample(
         int,
-        clear=lambda seen: len(seen) > 12,
+        clear=lambda seen: len(seen) > LOOKS[0],
         budget_s=1e9,
         progress=lambda done, of: told.append((done, of)),
         now=time,
     )
-    assert told[0] == (1, 12)
-    assert told[-1] == (18, 18)
+    assert told[0] == (1, LOOKS[0])
+    assert told[-1] == (LOOKS[1], LOOKS[1])
 
 
-def excludes_one(ratios: Sequence[float], confidence: float) -> bool:
-    found = paired_ratio(ratios, [1.0] * len(ratios), confidence=confidence)
-    return not found.low <= 1 <= found.high
+def alarms(series: Floats, levels: Sequence[float]) -> int:
+    """Return how many rows have at any look an interval that excludes nothing at all."""
+    found = np.zeros(len(series), dtype=bool)
+    for look, level in zip(LOOKS, levels, strict=True):
+        _, low, high = signed_rank_intervals(series[:, :look], confidence=level)
+        found |= (low > 0) | (high < 0)
+    return int(np.sum(found))
 
 
 @pytest.mark.parametrize("phi", [0.0, 0.3], ids=["independent", "autocorrelated"])
 def test_several_looks_give_no_more_false_alarms_than_the_confidence_allows(phi: float) -> None:
-    noise = random.Random(3)
-    trials, misses, naive = 400, 0, 0
-
-    for _ in range(trials):
-        drift = 0.0
-        ratios: list[float] = []
-        for _ in range(LOOKS[-1]):
-            drift = phi * drift + noise.gauss(0, 0.02)
-            ratios.append(math.exp(drift))
-        # What the wider interval excludes the narrower one excludes too: look there first.
-        alarms = [look for look in LOOKS if excludes_one(ratios[:look], 0.99)]
-        naive += bool(alarms)
-        misses += any(excludes_one(ratios[:look], at_each_look(0.99)) for look in alarms)
+    series = np.random.default_rng(3).normal(0, 0.02, (400, LOOKS[-1]))
+    for at in range(1, LOOKS[-1]):
+        series[:, at] += phi * series[:, at - 1]
+    misses = alarms(series, [at_each_look(0.99, look) for look in LOOKS])
     # 1 % is promised for independent observations: 400 of them miss more than 9 times in 1e-2.
     assert misses <= (9 if phi == 0 else 16)
-    assert naive > 2 * misses
+    assert alarms(series, [0.99] * len(LOOKS)) > 2 * misses
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.9, 0.99, 0.996])
+def test_a_walk_crosses_the_looks_as_seldom_as_the_confidence_allows(confidence: float) -> None:
+    draw, trials = np.random.default_rng(5), 40_000
+    walk, spent = np.zeros(trials), np.zeros(trials, dtype=bool)
+    for before, look in pairwise((0, *LOOKS)):
+        walk += draw.normal(0, math.sqrt(look - before), trials)
+        spent |= norm.sf(walk / math.sqrt(look)) < (1 - at_each_look(confidence, look)) / 2
+    error = (1 - confidence) / 2
+    assert abs(spent.mean() - error) < 4 * math.sqrt(error / trials)
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.99, 0.996])
+def test_the_first_look_can_always_tell(confidence: float) -> None:
+    level = at_each_look(confidence, LOOKS[0])
+    assert paired_ratio([2.0] * LOOKS[0], [1.0] * LOOKS[0], confidence=level).low == 2.0
+
+
+def test_between_two_looks_the_later_one_s_confidence_holds() -> None:
+    assert at_each_look(0.99, 10) == at_each_look(0.99, 11) > at_each_look(0.99, 9)
+    assert at_each_look(0.99, 3) == at_each_look(0.99, 9)
+    assert at_each_look(0.99, 1000) == at_each_look(0.99, LOOKS[-1])
+
+
+def test_what_one_benchmark_leaves_later_ones_may_use() -> None:
+    pot = Pot(60.0)
+    assert pot.budget_s() == 60.0
+    pot.took(20.0)
+    assert pot.budget_s() == 100.0
+    pot.took(70.0)
+    assert pot.budget_s() == 90.0
+    pot.took(95.0)  # the first look takes what it takes
+    assert pot.budget_s() == 60.0
 
 
 def test_a_real_difference_ends_the_sampling_early(time: FakeTime) -> None:
     noise = random.Random(4)
 
     def clear(ratios: Sequence[float]) -> bool:
-        ratio = paired_ratio(ratios, [1.0] * len(ratios), confidence=at_each_look(0.99))
+        confidence = at_each_look(0.99, len(ratios))
+        ratio = paired_ratio(ratios, [1.0] * len(ratios), confidence=confidence)
         return at_most("g", ratio, 1.02).outcome is not Outcome.INCONCLUSIVE
 
     ratios = sample(
