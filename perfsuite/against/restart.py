@@ -15,6 +15,7 @@ from perfsuite.judging.blocks import Block
 from perfsuite.judging.interleaving import Duet, starting_order, take_turns
 
 MIN_QUADS, MAX_QUADS = 2, 12  # groups of four blocks that a restart takes
+TURNS_OVER_START = 2  # how long they last, in times of what it took to get there
 
 Show = Callable[[str, int, int], None]  # what is done, how many parts of it, of how many
 Record = Mapping[str, Any]  # what one side measured of a benchmark, as in a run's JSON
@@ -110,5 +111,11 @@ def run_alone(server: ServerController, key: str, show: Show) -> str | None:
 
 
 def _quads(start_s: float, block: Block) -> int:
-    """Return how many quads take about as long as it took to get there."""
-    return min(max(round(start_s / (4 * block.steps * block.wall_s)), MIN_QUADS), MAX_QUADS)
+    """Return how many quads are worth what it took to get there.
+
+    Turns pay as long as pairs of processes differ less than turns within a pair do: by the root
+    of both ratios, of costs and of variances (Kalibera and Jones, ISMM 2013). The studies' pairs
+    have a minimum at about twice the start, and it is flat.
+    """
+    quads = round(TURNS_OVER_START * start_s / (4 * block.steps * block.wall_s))
+    return min(max(quads, MIN_QUADS), MAX_QUADS)

@@ -13,7 +13,7 @@ from perfsuite.devices.device import Clock, Sensor
 from perfsuite.judging.blocks import SLOW, Block, Turn, resting_collector
 from perfsuite.judging.estimates import is_steady
 
-STEADY_WINDOW = 3
+STEADY_WINDOW = 2
 STEADY_TOLERANCE = 0.05
 
 
@@ -71,7 +71,7 @@ class WarmUp:
 
 
 def warm_up(arm: Timeable, clock: Clock, *, steps: int, max_blocks: int = 12) -> WarmUp:
-    """Run blocks until the medians of the last three and the three before agree, then restore.
+    """Run blocks until two bring no new extreme, then restore.
 
     An arm that never gets there is timed all the same, and says so.
     """
