@@ -20,6 +20,7 @@ from perfsuite.against.placeholders import Placeholder, placeholder_file
 from perfsuite.against.restart import Restart
 from perfsuite.against.verdicts import verdicts
 from perfsuite.judging.gates import Verdict
+from perfsuite.judging.stopping import Pot
 from perfsuite.judging.thresholds import FILE_NAME, Thresholds, ThresholdsError, load_thresholds
 from perfsuite.records.git import GitError
 from perfsuite.session.collection import refuse_what_switches_gates_off, suites_asked_for
@@ -71,8 +72,8 @@ class ComparisonSession(GatingSession):
         self._comparison = comparison
         self._collected = comparison.collected
         self._thresholds = thresholds
-        budget_s = config.getoption("perf_budget")
-        self._pairs = Pairs(comparison, budget_s=budget_s, show=self.status.show)
+        pot = Pot(config.getoption("perf_budget"))
+        self._pairs = Pairs(comparison, pot=pot, show=self.status.show)
         self._others: list[str] = []  # files that are no part of the suite
 
     def pytest_pycollect_makemodule(

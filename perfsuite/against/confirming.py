@@ -22,6 +22,7 @@ from perfsuite.against.restart import Restart
 from perfsuite.against.verdicts import verdicts
 from perfsuite.judging.confirmation import metric_of, settle, suspects, unconfirmed
 from perfsuite.judging.gates import JUDGEABLE, Verdict
+from perfsuite.judging.stopping import Pot
 from perfsuite.judging.thresholds import Thresholds
 from perfsuite.records.baseline import Baseline, compare
 from perfsuite.records.git import HASH, GitError, is_shallow
@@ -43,6 +44,7 @@ class Confirmer:
     software: dict[str, Any]  # of the session
     thresholds: Thresholds
     status: StatusLine
+    pot: Pot
     took_s: float = 0.0  # for all that was confirmed so far
     _comparison: Comparison | str | None = None  # or why there can be none
 
@@ -117,9 +119,9 @@ class Confirmer:
                 raise ComparisonError("two trees do not measure it in pairs of processes")
             return found
 
-        budget_s = self.config.getoption("perf_budget")
-        pairs = Pairs(comparison, budget_s=budget_s, show=self.status.show)
-        return pairs.run(key, judge, most_s=_BUDGETS * budget_s)
+        most_s = _BUDGETS * self.config.getoption("perf_budget")
+        pairs = Pairs(comparison, pot=self.pot, show=self.status.show)
+        return pairs.run(key, judge, most_s=most_s)
 
     def _ready(self) -> Comparison | str:
         """Start both sides if that was not done, or return why they cannot be."""

@@ -13,7 +13,7 @@ from perfsuite.against.controllers import SideError
 from perfsuite.against.restart import Restart, Show, run_alone, run_restart
 from perfsuite.against.verdicts import could_not_run, is_counted, stalls_of
 from perfsuite.judging.gates import Outcome, Verdict
-from perfsuite.judging.stopping import LOOKS, sample
+from perfsuite.judging.stopping import LOOKS, Pot, sample
 from perfsuite.records.causes import reasons
 from perfsuite.records.git import commits_since
 from perfsuite.records.schema import Benchmark
@@ -39,10 +39,10 @@ class Paired:
 class Pairs:
     """Runs benchmarks of two sides that are ready, one after the other."""
 
-    def __init__(self, comparison: Comparison, *, budget_s: float, show: Show) -> None:
+    def __init__(self, comparison: Comparison, *, pot: Pot, show: Show) -> None:
         self._comparison = comparison
         self._collected = comparison.collected
-        self._budget_s = budget_s
+        self._pot = pot
         self._show = show
 
     def run(self, key: str, judge: Judge, *, most_s: float | None = None) -> Paired:
@@ -94,7 +94,8 @@ class Pairs:
                 " look would take too long; give it more --perf-budget"
             )
         show = partial(self._show, key.rpartition("::")[2])
-        sample(observe, clear=clear, budget_s=self._budget_s - spent_s, progress=show)
+        sample(observe, clear=clear, budget_s=self._pot.budget_s() - spent_s, progress=show)
+        self._pot.took(time.monotonic() - started_s)
         return judge(restarts)
 
     def _explain(self, key: str, restarts: Sequence[Restart]) -> tuple[list[str], dict[str, Any]]:

@@ -17,6 +17,7 @@ from perfsuite.judging.confirmation import suspects
 from perfsuite.judging.contamination import Contamination
 from perfsuite.judging.estimates import SampleError, median_s
 from perfsuite.judging.gates import Outcome
+from perfsuite.judging.stopping import Pot
 from perfsuite.judging.thresholds import FILE_NAME, Thresholds, ThresholdsError, load_thresholds
 from perfsuite.measuring.bench import Bench
 from perfsuite.measuring.machine import Machine, machine
@@ -98,6 +99,7 @@ def start_session(
             software=machine.software,
             thresholds=thresholds,
             status=perf_session.status,
+            pot=Pot(config.getoption("perf_budget")),
         )
     for item in ours:
         perf_session.adopt(item)
