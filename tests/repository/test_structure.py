@@ -1,18 +1,15 @@
 """The structure of the house: imports run one way, and every name has one meaning."""
 
 import ast
-import re
 import subprocess
-import sys
 from collections import Counter
-from functools import cache
 from pathlib import Path
 
 import pytest
+from imported_names import imported
 
 import perfsuite
 import perfsuite.benchmarks
-from perfsuite.__main__ import main
 
 PACKAGE = Path(perfsuite.__file__).parent
 ROOT = PACKAGE.parent
@@ -66,18 +63,6 @@ def modules() -> dict[str, Path]:
 
 
 MODULES = modules()
-
-
-@cache
-def imported(path: Path) -> frozenset[str]:
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module)
-            names.update(f"{node.module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-    return frozenset(names)
 
 
 def ours(module: str) -> set[str]:
@@ -199,104 +184,3 @@ def test_no_class_name_stands_for_two_classes() -> None:
 )
 def test_a_file_is_read_in_five_minutes(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 300
-
-
-def test_public_names() -> None:
-    assert sorted(perfsuite.__all__, key=lambda name: (not name.isupper(), name)) == [
-        "PROBES",
-        "TUTORIAL_CFG",
-        "Arm",
-        "Bench",
-        "CfgError",
-        "CheckedStep",
-        "Duet",
-        "Estimate",
-        "Precision",
-        "PrecisionError",
-        "SeedPair",
-        "TrainStep",
-        "Training",
-        "TrainingError",
-        "TrainingRun",
-        "Verdict",
-        "Workload",
-        "activation_bytes",
-        "at_least",
-        "at_most",
-        "build_model",
-        "doubled",
-        "finite",
-        "judge_probes",
-        "judge_speedup",
-        "judge_stalls",
-        "judge_twice",
-        "median_s",
-        "mnist_folder",
-        "mnist_loader",
-        "run_probe",
-        "train",
-        "train_pairs",
-        "tutorial_workload",
-        "workload",
-    ]
-    assert all(hasattr(perfsuite, name) for name in perfsuite.__all__)
-    assert dir(perfsuite) == sorted(perfsuite.__all__)
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda p: p.stem)
-def test_a_benchmark_file_needs_public_names_alone(path: Path) -> None:
-    assert {name for name in imported(path) if name.startswith("perfsuite")} <= {
-        "perfsuite",
-        "perfsuite.benchmarks",
-        *(f"perfsuite.{name}" for name in perfsuite.__all__),
-        *(f"perfsuite.benchmarks.{name}" for name in perfsuite.benchmarks.__all__),
-    }
-
-
-def test_options_of_pytest(pytestconfig: pytest.Config) -> None:
-    options = {k: v for k, v in vars(pytestconfig.option).items() if k.startswith("perf_")}
-    assert options == {
-        "perf_device": "auto",
-        "perf_workload": None,
-        "perf_data": "mnist5k",
-        "perf_budget": 60.0,
-        "perf_report": None,
-        "perf_against": None,
-        "perf_against_python": None,
-        "perf_history": None,
-        "perf_confirm_python": None,
-    }
-
-
-@pytest.mark.parametrize(
-    ("command", "options"),
-    [
-        ("init", {"DIR"}),
-        ("promote", {"RUN.json", "--suite", "--replace", "--allow-dirty"}),
-        ("history", {"DIR", "--hardware", "--output", "--max-age"}),
-        ("advise", {"DIR", "--suite", "--hardware", "--budget", "--margin", "--write"}),
-        ("report", {"RUN.json", "--output"}),
-    ],
-)
-def test_options_of_the_commands(
-    command: str, options: set[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit):
-        main([command, "--help"])
-    told = re.findall(
-        r"^  (?:-\w(?: \S+)?, )?(--[a-z-]+|[A-Z][\w.]+)", capsys.readouterr().out, re.M
-    )
-    assert set(told) == options | {"--help"}
-
-
-def test_an_unknown_name_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        perfsuite.nothing  # noqa: B018  # the access is what is tested
-
-
-def test_the_cfg_and_its_error_come_without_torch() -> None:
-    code = (
-        "import sys, perfsuite; perfsuite.TUTORIAL_CFG; perfsuite.CfgError;"
-        "sys.exit('torch' in sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)

@@ -8,15 +8,11 @@ import comparison_study
 import convergence_study
 import detection_study
 import history_study
-import live_nights_study
 import msgspec
-import nights_page
-import nights_study
 import planted
 import pytest
 from convergence_study import ConvergenceStudy, ConvergenceTrial
 from history_study import HistoryCase
-from nights_study import NightsCase
 from recordings import DetectionStudy, read_study, write_study
 from replay import replay, replay_sequential
 from slowdown import slowed
@@ -284,29 +280,6 @@ def test_the_published_history_page_is_what_its_json_says() -> None:
 def test_the_history_study_is_the_same_on_every_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history_study, "TRIALS", 20)
     assert history_study.cases() == history_study.cases()
-
-
-def test_the_published_page_of_nights_is_what_its_json_says() -> None:
-    told = msgspec.json.decode((DOCS / "nights.json").read_bytes(), type=list[NightsCase])
-    assert (DOCS / "nights.md").read_text().rstrip() == nights_page.page(told).rstrip()
-
-
-@pytest.mark.no_cover
-@pytest.mark.parametrize("kind", nights_study.KINDS)
-def test_simulated_nights_are_silent_and_find_what_is_planted(
-    monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
-    monkeypatch.setattr(nights_study, "NIGHTS", 40)
-    clean, slower, much_slower = nights_study.case((0.01, kind))
-    assert set(clean.said["perfsuite"]) <= {"PASS", "ENVIRONMENT"}
-    assert ("ENVIRONMENT" in clean.said["perfsuite"]) is (kind == "software")
-    assert slower.said["perfsuite"] == much_slower.said["perfsuite"] == {"FAIL": 40}
-
-
-@pytest.mark.parametrize("path", sorted(DOCS.glob("nights-*.json")), ids=lambda path: path.stem)
-def test_the_published_page_of_live_nights_is_what_its_json_says(path: Path) -> None:
-    study = msgspec.json.decode(path.read_bytes(), type=live_nights_study.LiveNights)
-    assert path.with_suffix(".md").read_text().rstrip() == live_nights_study.page(study).rstrip()
 
 
 @pytest.mark.parametrize("path", sorted(DOCS.glob("against-*.json")), ids=lambda path: path.stem)
