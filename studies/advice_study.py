@@ -75,7 +75,7 @@ def reaches(series: int = SERIES) -> dict[int, float]:
     }
 
 
-class Machine:
+class SimulatedMachine:
     """A machine whose figures scatter by `spread`, give or take a third."""
 
     def __init__(self, draw: np.random.Generator, spread: float, kind: str) -> None:
@@ -135,7 +135,7 @@ def case(
     red, confirmed_red, found = 0, 0, 0
     suspected, told, margins = [], [], []
     for _ in range(histories):
-        machine = Machine(draw, spread, kind)
+        machine = SimulatedMachine(draw, spread, kind)
         promoted = machine.values(PROMOTED) + machine.day()
         nights = machine.values(NIGHTS * much) + machine.day(NIGHTS * much)[:, None]
         what = known_of(promoted, nights, machine.pairs(PAIRS * much))
@@ -177,7 +177,11 @@ def _half(known: Known) -> float:
 
 
 def _confirmed(
-    draw: np.random.Generator, intervals: Floats, machine: Machine, width: float, advice: Advice
+    draw: np.random.Generator,
+    intervals: Floats,
+    machine: SimulatedMachine,
+    width: float,
+    advice: Advice,
 ) -> Floats:
     """Return which of some nights are found SAME, and which worse once twice the margin is lost."""
     width /= math.sqrt(2) * float(machine.own[0])

@@ -13,6 +13,10 @@ import mynet
 import pytest
 import torch
 
+import perfsuite
+from perfsuite.benchmarks import sustained
+from perfsuite.devices.cpu import HostClock
+
 
 def test_same(timed):
     timed(mynet.wait)
@@ -32,6 +36,21 @@ def test_stalling(timed):
             torch.mm(torch.ones(200, 200), torch.ones(200, 200))
 
     timed(step)
+
+
+def test_in_stretches(perf):
+    taken = itertools.count(1)
+
+    def step(batch):
+        mynet.wait(mynet.RARELY_S if next(taken) % 100 == 0 else 0.001)
+        return batch.mean()
+
+    def waiting(*_):
+        return perfsuite.Training(step=step, batches=[torch.ones(8, 3)], state=[])
+
+    perf.workload = perfsuite.Workload(name="waiting", make=waiting)
+    perf.clock = HostClock(lambda: mynet.now_s)
+    sustained.test_sustained(perf, perfsuite.Precision.bf16)
 
 
 def test_slower_operator(timed):
@@ -138,6 +157,7 @@ BEFORE = (
     + """
 SLOWER_S = STEP_S
 STALL_S = STEP_S
+RARELY_S = 0.001
 FIGURE = 100
 KILLED = False
 PRODUCTS = 4
@@ -150,6 +170,7 @@ AFTER = (
     + """
 SLOWER_S = 4 * STEP_S
 STALL_S = 10 * STEP_S
+RARELY_S = 0.101
 FIGURE = 200
 KILLED = True
 PRODUCTS = 16

@@ -15,6 +15,7 @@ import pytest_benchmark.plugin
 import torch._dynamo  # noqa: F401  # see perfsuite.session.one_tree
 from pytest_benchmark.utils import get_machine_id
 
+import perfsuite.measuring.bench
 import perfsuite.report.render  # pytester forgets what is first imported inside a run
 import perfsuite.session.one_tree
 import perfsuite.training.data
@@ -103,6 +104,8 @@ class Suite:
         monkeypatch.setattr(importlib.metadata, "distributions", lambda: iter(_WITH_PLUGINS))
         # Nor does any test train: a hundredth of the noise takes a fifth less time to make.
         monkeypatch.setattr(perfsuite.training.data, "_SYNTHETIC_IMAGES", 64)
+        # Whatever else the machine does while the tests run; see test_repeating.
+        monkeypatch.setattr(perfsuite.measuring.bench, "read_cpu_use", lambda: None)
         # Files are rewritten within a second, which is all that a .pyc tells apart.
         monkeypatch.setattr(sys, "dont_write_bytecode", True)
         monkeypatch.setenv("COLUMNS", "100")  # whatever the terminal has

@@ -51,7 +51,8 @@ class Stalls:
     def __str__(self) -> str:
         if not self.share:
             return "none"
-        return f"{self.share * 100:.2g}% of steps take {self.times:.2g} times as long"
+        times = f"{self.times:.2g}" if self.times < 99.5 else f"{self.times:.0f}"
+        return f"{self.share * 100:.2g}% of steps take {times} times as long"
 
 
 def stalls_in(blocks: Sequence[Block]) -> Stalls | None:
@@ -183,11 +184,12 @@ class Pace:
 
     def __str__(self) -> str:
         ms = [f"{1e3 * s:.4g}" for s in (self.mean_s, self.p50_s, self.p95_s, self.p99_s)]
-        head = f"{self.steps} steps of {ms[0]} ms on average, p50 {ms[1]}, p95 {ms[2]}, p99 {ms[3]}"
+        head = f"{self.steps} steps of {ms[0]} ms on average, p50 {ms[1]}, p95 {ms[2]}"
+        head = f"{head} and p99 {ms[3]} ms"
         if self.stalls is None:
-            return f"{head} ms"
+            return head
         lost = f"{self.stalls.of_time:.1%} of the time is lost in stalls: {self.stalls}"
-        return f"{head} ms; {lost if self.stalls.share else 'no stalls'}"
+        return f"{head}; {lost if self.stalls.share else 'no stalls'}"
 
 
 def pace_of(steps_s: Sequence[float], blocks: Sequence[Block]) -> Pace:

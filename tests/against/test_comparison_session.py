@@ -55,6 +55,7 @@ def result(project: Project) -> Result:
         ("same step_s", ["SAME"]),
         ("slower step_s", ["SLOWER", "4.000x [4.000, 4.000] (200 ms -> 800 ms)"]),
         ("stalling step_s", ["SLOWER", "2.125x [2.125, 2.125] (200 ms -> 425 ms)"]),
+        ("in_stretches step_s", ["SLOWER", "2.000x [2.000, 2.000] (1 ms -> 2 ms)"]),
         ("slower_operator step_s", ["SLOWER", "(200 ms -> 800 ms)"]),
         ("figure[B]", ["MORE", "2.000x (100 B -> 200 B)"]),
         ("figure[x]", ["WORSE", "2.000x [2.000, 2.000] (100 x -> 200 x)"]),
@@ -120,10 +121,15 @@ def test_where_the_time_of_a_slower_step_goes_is_said(project: Project, result: 
 
 
 def test_where_it_is_stalls_they_are_told_and_no_operator_is(result: Result) -> None:
-    said = result.part("_ test_stalling _", "_ test_slower_operator _")
+    said = result.part("_ test_stalling _", "_ test_in_stretches _")
     said.line("SLOWER against step_s", "stalls: 12% of steps take 10 times as long (before: none)")
     said.line("  stalls: 12% of steps take 10 times", "no operator is named")
     said.lacks("aten::mm")
+
+
+def test_a_stall_in_every_hundredth_step_is_told_where_hundreds_are_timed(result: Result) -> None:
+    said = result.part("_ test_in_stretches _", "_ test_slower_operator _")
+    said.line("SLOWER against step_s", "stalls: 1% of steps take 101 times as long (before: none)")
 
 
 def test_a_timing_that_was_lost_is_a_failure(result: Result) -> None:

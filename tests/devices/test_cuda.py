@@ -139,6 +139,27 @@ def test_throttling_that_came_and_went_within_a_block_is_seen_by_its_counter(
     assert sensor.held_back(before, state(clock_event_reasons=0)) == ()
 
 
+def test_how_a_gpu_is_set_up_is_told_as_far_as_it_is_known(
+    gpu: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = {
+        "nvmlDeviceGetMigMode": lambda _: [0, 1],  # now, and after the next reset
+        "nvmlDeviceGetEccMode": broken,
+        "nvmlDeviceGetEnforcedPowerLimit": lambda _: 700_000,
+        "nvmlDeviceGetApplicationsClock": lambda _, __: 1980,
+        "nvmlDeviceGetPersistenceMode": lambda _: 1,
+    }
+    for name, answer in answers.items():
+        monkeypatch.setattr(pynvml, name, answer)
+    assert NvmlSensor(UUID).facts() == {
+        "MIG mode": 0,
+        "ECC": None,
+        "power limit in W": 700.0,
+        "application clock in MHz": 1980,
+        "persistence mode": 1,
+    }
+
+
 @pytest.mark.cuda
 def test_a_real_gpu_tells_its_clocks() -> None:
     device = choose_device("cuda")

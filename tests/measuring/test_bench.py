@@ -162,3 +162,56 @@ def test_throttling_does_not_hide_a_figure_that_nothing_is_asked_of(suite: Simul
     suite.simulate(ONE, BLOCKS)
     result = suite.run()
     result.stdout.fnmatch_lines(["*NOT GATED*step_s*0.01 s*"])
+
+
+SUSTAINED = """
+from itertools import count
+
+import torch
+
+import perfsuite
+from perfsuite.benchmarks import sustained
+
+
+def test_a(perf):
+    def waiting(precision, *_):
+        taken = count(1)
+
+        def step(batch):
+            stalls = precision == "bf16" and next(taken) % EVERY == 0
+            perf.machine.device.launch(0.03 if stalls else 0.001)
+            return batch.mean()
+
+        return perfsuite.Training(step=step, batches=[torch.ones(8, 3)], state=[])
+
+    perf.workload = perfsuite.Workload(name="waiting", make=waiting)
+    sustained.test_sustained(perf, perfsuite.Precision.bf16)
+"""
+
+
+@pytest.mark.parametrize(
+    ("every", "mean_s", "outcome"),
+    [(100, 0.00129, "FAIL"), (10**9, 0.001, "PASS")],
+    ids=["stalls", "healthy"],
+)
+def test_hundreds_of_steps_show_a_stall_in_every_hundredth(
+    suite: Simulation, every: int, mean_s: float, outcome: str
+) -> None:
+    suite.simulate("[]", f"EVERY = {every}\n{SUSTAINED}")
+    suite.write("thresholds.toml", "[defaults.stalls]\nmax_ratio = 1.1\n")
+    result = suite.run("--benchmark-json=run.json")
+    (entry,) = load(suite.folder / "run.json")["benchmarks"]
+    record = entry["extra_info"]["perfsuite"]
+    assert record["metrics"]["step_s"]["value"] == pytest.approx(mean_s)
+    assert [(each["gate"], each["outcome"]) for each in record["verdicts"]] == [("stalls", outcome)]
+    paces = record["raw"]["sustained"]
+    assert paces["fp32"]["steps"] == paces["bf16"]["steps"] == 1200
+    assert paces["bf16"]["p50_s"] == pytest.approx(0.001)
+    assert record["config"]["block_steps"] is None
+    shown = result.stdout.str()
+    assert (
+        "fp32 sustained: 1200 steps of 1 ms on average, p50 1, p95 1 and p99 1 ms; no stalls"
+        in shown
+    )
+    told = "22.5% of the time is lost in stalls: 1% of steps take 30 times as long"
+    assert (told in shown) is (outcome == "FAIL")

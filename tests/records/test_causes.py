@@ -1,15 +1,17 @@
 """What is said beside a figure that moved: operators, software, the machine, commits."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 from suites import Suite, load
 
 from perfsuite.devices.device import Device
+from perfsuite.judging.blocks import Block
 from perfsuite.measuring.profiling import profile
 from perfsuite.measuring.timing import Timeable
-from perfsuite.records.causes import reasons
+from perfsuite.records.causes import reasons, timed_blocks
 from perfsuite.records.operators import Operator, Profile, profile_of
 from perfsuite.records.schema import Benchmark
 
@@ -122,3 +124,44 @@ def test_many_commits_are_counted_and_the_newest_named() -> None:
 def test_a_run_without_a_profile_is_explained_by_what_there_is() -> None:
     both = benchmark({}), benchmark({}, 0.01)
     assert reasons(*both, software=({}, {}), commits=[]) == []
+
+
+def timed(step_s: float, *slow_s: float, arm: str = "") -> Benchmark:
+    """Return a benchmark of ten blocks of ten steps, of which one holds stalls."""
+    plain = asdict(Block(steps=10, wall_s=step_s, typical_s=step_s))
+    lost_s = sum(slow_s) - len(slow_s) * step_s
+    stalled = plain | {"wall_s": step_s + lost_s / 10, "slow_s": slow_s}
+    blocks = [plain] * 9 + [stalled]
+    operators = profile_of(
+        {"aten::mm": Operator(self_s=step_s, calls=1)}, step_s=2 * step_s, clock="cpu"
+    )
+    raw: dict[str, Any] = {"blocks": blocks}
+    if arm:
+        other = asdict(Block(steps=10, wall_s=1.0, typical_s=1.0))
+        both = [block for each in blocks for block in ((other, each)[:: 1 if arm == "B" else -1])]
+        raw = {"duet": {"order": ("AB" if arm == "B" else "BA") * 10, "blocks": both}}
+    return Benchmark(key="a", config={}, metrics={}, verdicts=[], operators=operators, raw=raw)
+
+
+@pytest.mark.parametrize("arm", ["", "B", "BA"])
+def test_a_change_that_is_one_of_stalls_names_no_operator(arm: str) -> None:
+    before, after = timed(0.01, arm=arm), timed(0.0101, 0.1, 0.1, 0.1, arm=arm)
+    lines = reasons(before, after, software=({}, {}), commits=[])
+    told = "stalls: 3% of steps take 9.9 times as long (before: none); no operator is named"
+    assert lines == [told]
+
+
+def test_a_change_of_the_typical_step_names_its_operator_whatever_stalls() -> None:
+    before, after = timed(0.01, 0.1), timed(0.02, 0.1)
+    lines = reasons(before, after, software=({}, {}), commits=[])
+    assert any("aten::mm" in line for line in lines)
+    assert not any("stalls" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [{}, {"blocks": 7}, {"blocks": [{"wall_s": 1.0}]}, {"duet": []}, {"duet": {"order": "A"}}],
+)
+def test_what_a_suite_keeps_under_the_same_name_is_no_block(raw: dict[str, Any]) -> None:
+    kept = Benchmark(key="a", config={}, metrics={}, verdicts=[], raw=raw)
+    assert timed_blocks(kept) == []
