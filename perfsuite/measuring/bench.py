@@ -34,9 +34,8 @@ from perfsuite.training.workload import Workload
 
 Step = Callable[..., Any]
 
-STRETCH_STEPS, STRETCH_S = 50, 0.5
-"""Steps of a stretch of `Bench.sustain`, fewer where they would take longer; 48 stretches and more
-are timed, so that it takes 25 s where steps are long."""
+STRETCH_STEPS = 50
+"""Of a stretch of `Bench.sustain`; fewer where they would take longer than `Turns.stretch_s`."""
 
 
 @dataclass(eq=False, repr=False)
@@ -216,7 +215,7 @@ class Bench:
         """
         arm = self.arm(precision)
         first = time_block(arm, self.clock, self.workload.block_steps)
-        steps = min(max(round(STRETCH_S / first.wall_s), 2), STRETCH_STEPS)
+        steps = min(max(round(self.turns.stretch_s / first.wall_s), 2), STRETCH_STEPS)
         paces = {}
         if self.turns.two_arms:
             beside = self.arm(reference)

@@ -7,6 +7,9 @@ from typing import Protocol
 from perfsuite.judging.blocks import Block, Turn
 from perfsuite.judging.interleaving import Duet, duet
 
+STRETCH_S, USUAL_BUDGET_S = 0.5, 60.0
+"""So 48 stretches take 24 s at most with the usual budget, and less with a smaller one."""
+
 Show = Callable[[str, int, int], None]  # what is being done, how many parts of it, of how many
 
 
@@ -15,6 +18,7 @@ class Turns(Protocol):
 
     explains: bool  # whether what was timed is to be profiled
     two_arms: bool  # whether two arms may take turns; if not, two trees do
+    stretch_s: float  # how long a stretch of `Bench.sustain` may be, if it has several steps
 
     def show(self, what: str, done: int, of: int) -> None:
         """Show progress."""
@@ -38,6 +42,7 @@ class Alone:
     def __init__(self, show: Show, *, budget_s: float) -> None:
         self.show = show
         self._budget_s = budget_s
+        self.stretch_s = min(STRETCH_S, STRETCH_S * budget_s / USUAL_BUDGET_S)
 
     def asked(self, what: str, blocks: int) -> Iterator[int]:
         """Yield so often."""

@@ -101,9 +101,9 @@ class Baseline:
 
 
 def _facts(software: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
-    # Two more, which have always been recorded among the software.
-    more = {"driver": software.get("driver"), "CPU capability": software.get("cpu_capability")}
-    return {**facts, **more}
+    # It has always been recorded among the software. A driver is no other machine: what a new one
+    # changes is the environment's.
+    return {**facts, "CPU capability": software.get("cpu_capability")}
 
 
 def baseline_folder(suite: Path, hardware: str) -> Path:

@@ -16,7 +16,7 @@ from perfsuite.judging import blocks, contamination, stalls, stopping
 from perfsuite.judging.estimates import Estimate, SampleError, paired_ratio, predicted_ratio
 from perfsuite.judging.spreads import observed_spread, or_assumed
 from perfsuite.judging.thresholds import load_thresholds
-from perfsuite.measuring import bench, profiling, timing
+from perfsuite.measuring import bench, profiling, timing, turns
 from perfsuite.probes.registry import PROBES
 from perfsuite.records import history, operators
 from perfsuite.session import repeating
@@ -72,7 +72,7 @@ PHRASES = [
     f"a {'twelfth' if stalls.GROUPS == 12 else stalls.GROUPS} of the groups of four",
     f"stalls are {'half' if stalls.LEAST_SHARE == 0.5 else stalls.LEAST_SHARE} or more",
     f"stretches of {bench.STRETCH_STEPS} steps, fewer where they would last longer than"
-    f" {bench.STRETCH_S:g} s, {4 * stopping.LOOKS[0]} of them or more",
+    f" {turns.STRETCH_S:g} s, {4 * stopping.LOOKS[0]} of them or more",
     f"more than {percent(contamination.MOST_OTHERS)} of the cores",
     f"measured once more after {repeating.PAUSE_S:g} s",
     f"{TUTORIAL.convergence_seeds} pairs of {TUTORIAL.convergence_steps} steps for the tutorial's",
@@ -112,6 +112,7 @@ def test_all_gates_have_the_confidence_that_is_spoken_of() -> None:
 
 
 def test_the_budget_is_the_default(pytestconfig: pytest.Config) -> None:
+    assert pytestconfig.getoption("perf_budget") == turns.USUAL_BUDGET_S
     assert f"spent, {pytestconfig.getoption('perf_budget'):g} seconds by default" in PROSE
 
 

@@ -8,12 +8,14 @@ import pytest
 from perfsuite.against.messages import Go, Line, Progress, Ready, Request, TakeBlock, Timed
 from perfsuite.judging.blocks import Block, Turn
 from perfsuite.judging.interleaving import Duet, duet
+from perfsuite.measuring.turns import STRETCH_S
 
 
 class RemoteTurns:
     """Turns that the coordinator hands out; see `measuring.turns.Turns`."""
 
     two_arms = False
+    stretch_s = STRETCH_S
 
     def __init__(self, line: Line[Request], *, one_tree: bool) -> None:
         self._line = line
