@@ -52,7 +52,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=_seconds,
         default=60.0,
         metavar="SECONDS",
-        help="time after which a comparison ends although its verdict is INCONCLUSIVE; twelve"
+        help="time after which a comparison ends although its verdict is INCONCLUSIVE; nine"
         " rounds are always measured (default: %(default)g)",
     )
     group.addoption(

@@ -176,7 +176,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--folder", type=Path, default=FOLDER, help="of recordings and report")
     arguments = parser.parse_args(argv)
     if not 30 <= arguments.budget < float("inf"):
-        parser.error(f"--budget {arguments.budget:g}: at least 30 s, for twelve pairs of processes")
+        parser.error(f"--budget {arguments.budget:g}: at least 30 s, for nine pairs of processes")
     if not all(0 <= percent <= 1000 for percent in arguments.slowdowns):
         parser.error("--slowdowns: from 0 to 1000 %")
     return arguments

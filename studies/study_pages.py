@@ -122,8 +122,10 @@ def page(study: DetectionStudy, found: Iterable[Rate], picture: str) -> str:
         f"perfsuite was asked for slowdowns above {MARGIN:.0%}, so that at 0 % it has that much"
         " room. At 0 % every FAIL is a false alarm. INCONCLUSIVE is no alarm and no all-clear: the"
         " budget was too small to say, and it is as red as FAIL unless `warn` lists the gate."
-        " Intervals are Wilson's, at 95 %. Replays draw trials anew from the recorded processes,"
-        " and share what is peculiar to them.",
+        " All that was recorded is judged as perfsuite would judge now, but for a pair's ratio: of"
+        " each group of four only the sums were kept, and not the neighbours that are compared"
+        " [since](stopping.md). Intervals are Wilson's, at 95 %. Replays draw trials anew from the"
+        " recorded processes, and share what is peculiar to them.",
         "",
         *(_spent(trials, budget_s) for budget_s in sorted({t.budget_s for t in trials})),
         "",
@@ -137,7 +139,8 @@ def page(study: DetectionStudy, found: Iterable[Rate], picture: str) -> str:
         interval = "" if rate.low is None else f"[{rate.low:.1%}, {rate.high:.1%}]"
         lines.append(
             f"| {rate.how} | {rate.budget_s:g} s | {rate.slowdown:.0%} | {rate.rule} | {rate.n:,}"
-            f" | {fail:.2%} | {interval} | {open_:.1%} | {1 - fail - open_:.1%} |"
+            f" | {fail:.2%} | {interval} | {open_:.1%}"
+            f" | {(rate.n - rate.fail - rate.inconclusive) / rate.n:.1%} |"
         )
     return "\n".join(lines) + "\n"
 

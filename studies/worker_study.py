@@ -23,7 +23,7 @@ MakeClock = Callable[[], Clock]
 # Forked from a server that has imported what is needed and touched neither a GPU nor a
 # parallel region, a process is ready in a twentieth of a second instead of ten.
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload([__name__, "perfsuite.training.workload"])
+_CONTEXT.set_forkserver_preload([__name__, "perfsuite.training.workload", "torch._dynamo"])
 
 
 _GRACE_S = 5.0
@@ -45,14 +45,21 @@ class ArmProcess:
         seed: handed to it.
         steps: training steps in a block.
         make_clock: builds what measures it, in the process too.
+        warm: warm it up first.
     """
 
     def __init__(
-        self, make_arm: MakeArm, *, seed: int, steps: int, make_clock: MakeClock = HostClock
+        self,
+        make_arm: MakeArm,
+        *,
+        seed: int,
+        steps: int,
+        make_clock: MakeClock = HostClock,
+        warm: bool = True,
     ) -> None:
         self._pipe, theirs = _CONTEXT.Pipe()
         self._process = _CONTEXT.Process(
-            target=_work, args=(theirs, make_arm, make_clock, seed, steps), daemon=True
+            target=_work, args=(theirs, make_arm, make_clock, seed, steps, warm), daemon=True
         )
         self._process.start()
         theirs.close()
@@ -114,8 +121,13 @@ class ArmProcess:
         return answer
 
 
-def _work(
-    pipe: Connection, make_arm: MakeArm, make_clock: MakeClock, seed: int, steps: int
+def _work(  # noqa: PLR0917  # what a process is sent
+    pipe: Connection,
+    make_arm: MakeArm,
+    make_clock: MakeClock,
+    seed: int,
+    steps: int,
+    warm: bool,  # by position, as a process is sent it
 ) -> None:
     """Warm up, say so, then time a block for each request until told to quit."""
     # Ctrl-C reaches all processes of a terminal; whoever started this one will end it.
@@ -123,7 +135,8 @@ def _work(
     torch.set_num_threads(1)
     try:
         arm, clock = make_arm(seed), make_clock()
-        warm_up(arm, clock, steps=steps)
+        if warm:
+            warm_up(arm, clock, steps=steps)
         pipe.send(None)
         with resting_collector():
             while pipe.recv() == "block":
