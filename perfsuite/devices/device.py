@@ -117,6 +117,10 @@ class Device(ABC):
         """Return why it cannot do a precision, None if it can."""
 
     @abstractmethod
+    def synchronize(self) -> None:
+        """Wait until all that was launched is done."""
+
+    @abstractmethod
     def clock(self) -> Clock:
         """Return what measures it."""
 

@@ -2,11 +2,13 @@
 
 fp32 here means IEEE arithmetic everywhere. PyTorch's own default does not: cuDNN convolutions
 take TF32 while matrix products do not, so a speed-up "over fp32" measured with the defaults is
-a speed-up over a mixture. `backend_flags` sets both, and restores what stood there.
+a speed-up over a mixture. And on a CPU with bfloat16 units oneDNN computes float32 in bfloat16
+where `torch.set_float32_matmul_precision("medium")` was called. `backend_flags` sets all of them,
+and restores what stood there.
 """
 
+from collections.abc import Callable
 from enum import StrEnum
-from typing import Any
 
 import torch
 
@@ -55,18 +57,45 @@ class Precision(StrEnum):
 
 
 # Only the API of torch >= 2.9: reading the older allow_tf32 after writing the newer raises.
-_BACKENDS: dict[str, Any] = {
-    "cuda.matmul": torch.backends.cuda.matmul,
-    "cudnn.conv": torch.backends.cudnn.conv,  # type: ignore[attr-defined]  # made at import
-    "cudnn.rnn": torch.backends.cudnn.rnn,
+# By torch's backend and operation; the last three are oneDNN's, for CPUs.
+# `set_float32_matmul_precision` writes the flags of products, CUDA's and oneDNN's; its own getter
+# raises once they differ from what it wrote.
+_FP32 = {
+    "cuda.matmul": ("cuda", "matmul"),
+    "cudnn.conv": ("cuda", "conv"),
+    "cudnn.rnn": ("cuda", "rnn"),
+    "mkldnn.matmul": ("mkldnn", "matmul"),
+    "mkldnn.conv": ("mkldnn", "conv"),
+    "mkldnn.rnn": ("mkldnn", "rnn"),
 }
+# What `torch.backends.cuda.matmul.fp32_precision` and its like call, and take six times as long
+# for: flags are read and set in every step.
+_read_flag: Callable[[str, str], str] = torch._C._get_fp32_precision_getter
+_write_flag: Callable[[str, str, str], str] = torch._C._set_fp32_precision_setter
+# In what half-precision products of cuBLAS are summed, which changes both speed and result.
+_SUMS = (
+    "allow_fp16_reduced_precision_reduction",
+    "allow_bf16_reduced_precision_reduction",
+    "allow_fp16_accumulation",
+)
+
+
+def fp32_flags(precision: Precision) -> dict[str, str]:
+    """Return what `backend_flags` sets. oneDNN gets no TF32: it has that on Intel's GPUs only."""
+    return {
+        f"{name}.fp32_precision": "tf32"
+        if precision is Precision.tf32 and not name.startswith("mkldnn")
+        else "ieee"
+        for name in _FP32
+    }
 
 
 def read_flags() -> dict[str, str | bool]:
     """Return the backend flags that decide how, and how fast, a step computes."""
     flags: dict[str, str | bool] = {
-        f"{name}.fp32_precision": backend.fp32_precision for name, backend in _BACKENDS.items()
+        f"{name}.fp32_precision": _read_flag(*flag) for name, flag in _FP32.items()
     }
+    flags |= {f"cuda.matmul.{name}": getattr(torch.backends.cuda.matmul, name) for name in _SUMS}
     flags["cudnn.benchmark"] = torch.backends.cudnn.benchmark
     flags["cudnn.deterministic"] = torch.backends.cudnn.deterministic
     return flags
@@ -81,14 +110,17 @@ class backend_flags:  # noqa: N801  # a context manager, used as a function is
     __slots__ = ("_before", "_wanted")
 
     def __init__(self, precision: Precision) -> None:
-        self._wanted = "tf32" if precision is Precision.tf32 else "ieee"
+        self._wanted = list(fp32_flags(precision).values())
         self._before: list[list[str]] = []  # one entry a level: it may be entered inside itself
 
     def __enter__(self) -> None:
-        self._before.append([backend.fp32_precision for backend in _BACKENDS.values()])
-        for backend in _BACKENDS.values():
-            backend.fp32_precision = self._wanted
+        self._before.append([_read_flag(*flag) for flag in _FP32.values()])
+        _write(self._wanted)
 
     def __exit__(self, *_: object) -> None:
-        for backend, before in zip(_BACKENDS.values(), self._before.pop(), strict=True):
-            backend.fp32_precision = before
+        _write(self._before.pop())
+
+
+def _write(values: list[str]) -> None:
+    for flag, value in zip(_FP32.values(), values, strict=True):
+        _write_flag(*flag, value)

@@ -1,6 +1,7 @@
 """Precisions: the flags are set and come back, and what a device cannot do is refused."""
 
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -112,15 +113,68 @@ def test_the_same_flags_may_be_entered_inside_themselves(before: tuple[str, str]
     assert flags() == before
 
 
+ONEDNN = [f"mkldnn.{operation}.fp32_precision" for operation in ("matmul", "conv", "rnn")]
+
+
+def set_onednn(value: str) -> None:
+    for operation in ("matmul", "conv", "rnn"):
+        getattr(torch.backends.mkldnn, operation).fp32_precision = value
+
+
+@pytest.fixture(params=["medium", "bf16", "default"])
+def onednn(request: pytest.FixtureRequest) -> Iterator[list[str | bool]]:
+    """Let float32 be computed in bfloat16 on a CPU that can, in each of the ways there are."""
+    matmul, conv = flags()
+    if request.param == "medium":
+        torch.set_float32_matmul_precision("medium")
+    elif request.param == "bf16":
+        set_onednn("bf16")
+    yield [read_flags()[name] for name in ONEDNN]
+    set_onednn("none")
+    torch.set_float32_matmul_precision("highest")
+    set_onednn("none")
+    set_flags(str(matmul), str(conv))
+
+
+@PRECISIONS
+def test_onednn_computes_float32_in_ieee_inside_and_as_before_after(
+    onednn: list[str | bool], precision: Precision
+) -> None:
+    with backend_flags(precision):
+        assert {read_flags()[name] for name in ONEDNN} == {"ieee"}
+    assert [read_flags()[name] for name in ONEDNN] == onednn
+
+
+@pytest.mark.parametrize("onednn", ["medium"], indirect=True)
+def test_what_medium_means_is_undone_inside_and_kept_after(onednn: list[str | bool]) -> None:
+    assert onednn[0] == "bf16"
+    with backend_flags(Precision.fp32):
+        assert read_flags()[ONEDNN[0]] == "ieee"
+    assert torch.get_float32_matmul_precision() == "medium"
+    assert read_flags()[ONEDNN[0]] == "bf16"
+
+
 @pytest.mark.parametrize("on", [True, False], ids=["on", "off"])
 def test_flags_that_are_read_are_torchs_own(on: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", on)
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", not on)
+    products = SimpleNamespace(
+        allow_fp16_reduced_precision_reduction=on,
+        allow_bf16_reduced_precision_reduction=not on,
+        allow_fp16_accumulation=on,
+    )
+    monkeypatch.setattr(torch.backends.cuda, "matmul", products)
     with backend_flags(Precision.tf32):
         assert read_flags() == {
             MATMUL: "tf32",
             CONV: "tf32",
             "cudnn.rnn.fp32_precision": "tf32",
+            "mkldnn.matmul.fp32_precision": "ieee",
+            "mkldnn.conv.fp32_precision": "ieee",
+            "mkldnn.rnn.fp32_precision": "ieee",
+            "cuda.matmul.allow_fp16_reduced_precision_reduction": on,
+            "cuda.matmul.allow_bf16_reduced_precision_reduction": not on,
+            "cuda.matmul.allow_fp16_accumulation": on,
             "cudnn.benchmark": on,
             "cudnn.deterministic": not on,
         }
