@@ -19,6 +19,7 @@ from perfsuite.against.controllers import ServerController
 from perfsuite.against.import_paths import Trees, installed_folders
 from perfsuite.against.messages import Collected, Setup
 from perfsuite.against.worktree import add_worktree, overlay, remove_worktree
+from perfsuite.judging.hardware import current_key
 from perfsuite.records.git import Ref, resolve
 from perfsuite.records.wording import software_changes
 from perfsuite.session.collection import arguments
@@ -186,7 +187,7 @@ def _signals(numbers: Sequence[signal.Signals], handler: Any) -> Iterator[None]:
 
 def refuse_incomparable(then: Collected, now: Collected, *, one_tree: bool) -> None:
     """Raise ComparisonError if two sides are the same, or on different hardware."""
-    before, after = (side.hardware["key"] for side in (then, now))
+    before, after = (current_key(side.hardware["key"]) for side in (then, now))
     if before != after:
         raise ComparisonError(f"before runs on {before} and after on {after}: not comparable")
     if one_tree and then.prefix == now.prefix and then.software == now.software:

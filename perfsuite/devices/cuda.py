@@ -13,6 +13,7 @@ from perfsuite.devices.accelerator import Accelerator
 from perfsuite.devices.device import DeviceError, Hardware, HostWaitError, Sensor, key_of, read_host
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.blocks import State
+from perfsuite.judging.hardware import gpu_key
 
 # The least compute capability.
 _NEEDS = {Precision.tf32: (8, 0), Precision.bf16: (8, 0), Precision.fp16: (5, 3)}
@@ -45,14 +46,12 @@ class Cuda(Accelerator):
 
     def hardware(self) -> Hardware:
         properties = torch.cuda.get_device_properties(self.place)
-        count, memory_bytes = torch.cuda.device_count(), properties.total_memory
-        gib = round(memory_bytes / 2**30)
         return Hardware(
-            key=key_of(f"{properties.name}-x{count}-{gib}gib"),
+            key=gpu_key(key_of(properties.name), properties.total_memory / 2**30),
             kind=self.kind,
             name=properties.name,
-            count=count,
-            memory_bytes=memory_bytes,
+            count=1,
+            memory_bytes=properties.total_memory,
         )
 
     def versions(self) -> dict[str, Any]:

@@ -44,7 +44,7 @@ class Hardware:
     key: str  # name of the folder that holds its baselines
     kind: str  # of the device, as in `--perf-device`
     name: str  # as the vendor spells it
-    count: int  # visible accelerators, or logical CPUs that this process may use
+    count: int  # accelerators that are used, or logical CPUs that this process may use
     memory_bytes: int | None  # of one accelerator; None for a CPU, whose memory has no influence
 
     def __str__(self) -> str:

@@ -16,6 +16,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from perfsuite.judging.hardware import current_key
+
 FILE_NAME = "thresholds.toml"
 _BUILT_IN = Path(__file__).with_name("defaults.toml")
 
@@ -173,9 +175,16 @@ def load_thresholds(path: Path, hardware: str) -> Thresholds:
             table = _table(file, name, value)
             # Checked whether or not it matches: a typing error must not wait for that hardware.
             _validate(file, name, _overlay(defaults, table))
-            if fnmatchcase(hardware, pattern):
+            if fnmatchcase(hardware, pattern) or _meant(pattern, hardware):
                 merged = _overlay(merged, table)
     return _validate(path, "defaults and the tables that match", merged)
+
+
+def _meant(pattern: str, hardware: str) -> bool:
+    """Tell whether a pattern was written for a key when GPUs had their own names for keys."""
+    return current_key(pattern) == hardware or fnmatchcase(
+        hardware.removeprefix("nvidia-"), pattern
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:

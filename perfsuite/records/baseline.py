@@ -13,6 +13,7 @@ from perfsuite.judging.confirmation import compare_gate, environment_gate
 from perfsuite.judging.contamination import Contamination, contamination
 from perfsuite.judging.estimates import predicted_ratio
 from perfsuite.judging.gates import Outcome, Verdict, missing, not_worse
+from perfsuite.judging.hardware import current_key
 from perfsuite.judging.spreads import Spread, observed_spread, or_assumed, pooled_spreads
 from perfsuite.judging.thresholds import CompareLimits
 from perfsuite.records.causes import reasons
@@ -107,8 +108,16 @@ def _facts(software: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def baseline_folder(suite: Path, hardware: str) -> Path:
-    """Return where the promoted runs of `hardware` are kept in a suite's folder."""
-    return suite / "baselines" / hardware
+    """Return where the promoted runs of `hardware` are kept in a suite's folder.
+
+    That is the folder with the newest ones among those of keys by which it used to go, if any.
+    """
+    folder = suite / "baselines" / hardware
+    if any(folder.glob("*.json")):
+        return folder
+    promoted = folder.parent.glob("*/*.json")
+    former = [path for path in promoted if current_key(path.parent.name) == hardware]
+    return max(former, key=lambda path: path.name).parent if former else folder
 
 
 def load_baseline(suite: Path, hardware: str) -> Baseline:

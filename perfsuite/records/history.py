@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ruptures import KernelCPD
 from scipy.ndimage import median_filter
 
+from perfsuite.judging.hardware import current_key
 from perfsuite.records.schema import (
     NO_BENCHMARK,
     NOT_OF_ONE_TREE,
@@ -160,6 +161,7 @@ def read_history(
         HistoryError: there is no run, or there are runs of several hardware and no key of one
             was given.
     """
+    hardware = None if hardware is None else current_key(hardware)
     found: dict[tuple[str, str], list[_Measured]] = {}
     contaminated: Counter[tuple[str, str]] = Counter()
     seen: set[str] = set()

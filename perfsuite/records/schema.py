@@ -9,6 +9,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 import msgspec
 
 from perfsuite.judging.gates import Outcome, Verdict
+from perfsuite.judging.hardware import current_key
 from perfsuite.records.operators import Profile
 
 REPORT_FILES = ("report.html", "report.md")
@@ -71,6 +72,9 @@ class _HardwareRecord(msgspec.Struct, frozen=True, kw_only=True):
     key: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]  # names a folder
     name: str
     count: int = 1
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "key", current_key(self.key))
 
 
 class _Commit(msgspec.Struct, frozen=True, kw_only=True):

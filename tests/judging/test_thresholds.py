@@ -33,6 +33,15 @@ def test_the_suite_has_thresholds_for_every_hardware(hardware: str) -> None:
     assert (found.amp_speedup.minimum("fp16", "fp32") is None) is not hardware.startswith("nvidia")
 
 
+@pytest.mark.parametrize(
+    "pattern", ["tesla-t4-x2-15gib", "tesla-*", "nvidia-*", "nvidia-tesla-t4-*"]
+)
+def test_tables_for_a_key_of_an_earlier_perfsuite_still_match(tmp_path: Path, pattern: str) -> None:
+    path = write(tmp_path, DEFAULTS + f'[hardware."{pattern}".compare]\nmargin = 0.1\n')
+    assert load_thresholds(path, "nvidia-tesla-t4-x1-16gib").compare.margin == 0.1
+    assert load_thresholds(path, "cpu-tesla-t4").compare.margin == 0.05
+
+
 def test_tables_that_match_overlay_in_order(tmp_path: Path) -> None:
     text = DEFAULTS + (
         '[hardware."gpu-*".compare]\nmargin = 0.1\n'

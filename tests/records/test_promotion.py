@@ -53,10 +53,10 @@ def promoted(suite: Suite) -> list[Path]:
 
 def test_runs_are_copied_to_their_hardwares_folder(suite: Suite, make: Callable[..., Path]) -> None:
     one, two, other = make("one.json"), make("two.json"), make("other.json")
-    edit(other, ["perfsuite", "hardware", "key"], "nvidia-h200-x1-140gib")
+    edit(other, ["perfsuite", "hardware", "key"], "nvidia-h200-x1-144gib")
     written = suite.promote(one, two, other, allow_dirty=False)
     assert sorted(written) == promoted(suite)
-    assert [path.parent.name for path in written] == [HARDWARE, HARDWARE, "nvidia-h200-x1-140gib"]
+    assert [path.parent.name for path in written] == [HARDWARE, HARDWARE, "nvidia-h200-x1-144gib"]
     assert [path.read_bytes() for path in written] == [p.read_bytes() for p in (one, two, other)]
     assert all(CLEAN[:12] in path.name for path in written)
     assert len(load_baseline(suite.folder, HARDWARE).runs) == 2
