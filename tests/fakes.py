@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,5 +64,5 @@ def block(wall_s: float = 1.0, throttled: tuple[str, ...] = ()) -> Block:
     return Block(steps=1, wall_s=wall_s, device_s=None, throttled=throttled)
 
 
-def state(**known: int) -> State:
+def state(**known: Any) -> State:
     return State(load_1min=0.0, cpu_mhz=None, **known)

@@ -140,7 +140,10 @@ class ComparisonSession(GatingSession):
     def header(self) -> list[str]:
         now = self._collected["after"]
         hardware = f"{now.hardware['count']} x {now.hardware['name']} ({now.hardware['key']})"
-        return [f"{hardware}, torch {now.software['torch']}", *self._comparison.header()]
+        lines = [f"{hardware}, torch {now.software['torch']}"]
+        if "throttling" in now.software:
+            lines.append(f"throttling {now.software['throttling']}")
+        return [*lines, *self._comparison.header()]
 
     def section(self) -> dict[str, Any]:
         then, now = self._collected["before"], self._collected["after"]

@@ -1,8 +1,10 @@
 """What PyTorch offers for every accelerator alike; a kind of accelerator adds what is its own."""
 
 import gc
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
@@ -10,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity
 
-from perfsuite.devices.device import Clock, Device, PeakMemory
+from perfsuite.devices.device import Clock, Device, HostWaitError, PeakMemory
 
 
 class Accelerator(Device):
@@ -68,6 +70,42 @@ class Accelerator(Device):
 
     def profiler_activities(self) -> list[ProfilerActivity]:
         return [ProfilerActivity.CPU, getattr(ProfilerActivity, self.kind.upper())]
+
+
+_SYNCHRONIZE = {"synchronize", "_cuda_synchronize", "_accelerator_synchronizeDevice"}
+
+
+@contextmanager
+def synchronizing_raises() -> Iterator[None]:
+    """Let the synchronisation of a device, a stream or an event raise HostWaitError.
+
+    Its calls into torch are seen, in this thread, as a Python profiler sees them. The callbacks of
+    `torch.cuda._gpu_trace` would see them too; but they cannot be switched off again, and slow each
+    allocation and each event of whatever this process times later.
+    """
+    waited: list[str] = []
+
+    def see(_: Any, event: str, called: Any) -> None:
+        if event == "c_call" and called.__name__ in _SYNCHRONIZE and (what := _awaited(called)):
+            waited.append(f"synchronizes with {what}")
+            raise HostWaitError(waited[-1])
+
+    before = sys.getprofile()
+    sys.setprofile(see)
+    try:
+        yield
+    finally:
+        sys.setprofile(before)
+    if waited:  # and the step went on in spite of it
+        raise HostWaitError(waited[0])
+
+
+def _awaited(called: Any) -> str | None:
+    """Return what a function that synchronises waits for, None if it is not torch's."""
+    if str(called.__module__).startswith("torch."):
+        return "the device"
+    kinds = {torch.Stream: "a stream", torch.Event: "an event"}
+    return next((name for kind, name in kinds.items() if isinstance(called.__self__, kind)), None)
 
 
 class EventClock:

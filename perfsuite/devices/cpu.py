@@ -103,6 +103,9 @@ class HostSensor:
     def read(self) -> State:
         return read_host()
 
+    def blind(self) -> str | None:
+        return None
+
     def held_back(self, before: State, after: State) -> tuple[str, ...]:  # noqa: ARG002  # unknown
         return ()
 

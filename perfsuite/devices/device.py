@@ -6,11 +6,12 @@ tell is None.
 
 import platform
 import re
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib import metadata
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -27,6 +28,8 @@ HOST = torch.device("cpu")
 """Where values are that nobody has to wait for."""
 
 _PACKAGES = ("perfsuite", "torch", "torchvision", "numpy", "pytest", "pytest-benchmark")
+
+_CLOCK_EVERY_S = 10.0  # the CPU's clock is read: psutil asks every core, which takes long on many
 
 
 class DeviceError(RuntimeError):
@@ -72,6 +75,9 @@ class Sensor(Protocol):
 
     def read(self) -> State:
         """Return the state as it is now."""
+
+    def blind(self) -> str | None:
+        """Return why throttling cannot be seen; None if it can, or if nobody would expect it."""
 
     def held_back(self, before: State, after: State) -> tuple[str, ...]:
         """Return why the device was held back between two readings; empty if it was not."""
@@ -190,13 +196,19 @@ def key_of(text: str) -> str:
 
 
 def read_host() -> State:
-    """Return the state of the host alone."""
+    """Return the state of the host alone; its clock is that of the last ten seconds."""
     load = _asked(psutil.getloadavg)
+    return State(load_1min=None if load is None else load[0], cpu_mhz=_cpu_mhz(_period()))
+
+
+def _period() -> int:
+    return int(time.monotonic() // _CLOCK_EVERY_S)
+
+
+@lru_cache(maxsize=1)
+def _cpu_mhz(_: int) -> float | None:
     frequency = _asked(psutil.cpu_freq)
-    return State(
-        load_1min=None if load is None else load[0],
-        cpu_mhz=None if frequency is None else float(frequency.current),
-    )
+    return None if frequency is None else float(frequency.current)
 
 
 def _asked(query: Callable[[], Any]) -> Any:

@@ -106,6 +106,8 @@ class Simulated(Device):
         self.synchronize()
 
     def synchronize(self) -> None:
+        if self._waits_raise:
+            raise HostWaitError("synchronizes with the device")
         self.now_s = self.ends_s
         self._queue.clear()
 
@@ -216,6 +218,9 @@ class SimulatedSensor:
             clock_event_reasons=_HELD_BACK * held,
             other_processes=beside,
         )
+
+    def blind(self) -> str | None:
+        return None
 
     def held_back(self, before: State, after: State) -> tuple[str, ...]:  # noqa: ARG002  # told once
         return ("simulated slowdown",) if after.clock_event_reasons else ()

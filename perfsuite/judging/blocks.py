@@ -14,6 +14,8 @@ class State:
     """One reading of the machine; all but the first two fields and the last are the GPU's.
 
     Attributes:
+        slowdown_ns: how long, since the driver was loaded, each cause has lowered its clocks.
+        power_w: on average since the reading before, where the GPU counts its energy.
         thermal_violation_ns: how long, since the driver was loaded, heat has slowed the GPU.
     """
 
@@ -24,6 +26,7 @@ class State:
     temperature_c: int | None = None
     power_w: float | None = None
     clock_event_reasons: int | None = None  # NVML's bits that say why the clocks are what they are
+    slowdown_ns: dict[str, int] | None = None
     thermal_violation_ns: int | None = None
     other_processes: int | None = None  # how many processes besides this one compute on it
     others_cpu: float | None = None  # share of the host's cores that others used meanwhile

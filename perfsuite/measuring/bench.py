@@ -1,6 +1,6 @@
 """What a benchmark file works with: the fixture ``perf``, an instance of `Bench`."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, asdict, dataclass, replace
 from functools import partial
@@ -12,7 +12,7 @@ import torch
 from perfsuite.devices.device import PeakMemory
 from perfsuite.devices.host import read_cpu_use
 from perfsuite.devices.precision import Precision, backend_flags, read_flags
-from perfsuite.judging.blocks import Block, Turn, resting_collector
+from perfsuite.judging.blocks import Block, State, Turn, resting_collector
 from perfsuite.judging.estimates import Estimate, median_s
 from perfsuite.judging.gates import Outcome, Verdict, throttling
 from perfsuite.judging.interleaving import Duet
@@ -55,6 +55,7 @@ class Bench:
         self.metric, self.gate, self.show = notes.metric, notes.gate, notes.show
         self.clock, self._sensor = device.clock(), device.sensor()
         self._state_before = self._sensor.read()
+        self._state_after: State | None = None
         self._cpu_before = read_cpu_use()
         self._identified = False
         self._steps_s: dict[str, list[float]] = {}  # of each step that was timed, by arm
@@ -168,6 +169,7 @@ class Bench:
         """Keep blocks that were timed, and return those that were not throttled; see `time`."""
         self.configure(blocks=blocks, block_steps=block_steps)
         self.keep("blocks", [asdict(block) for block in timed])
+        self._note_state(timed)
         sifted = sift(timed, lambda block: bool(block.throttled))
         self._tell_throttling(sifted, tuple(timed))
         self.timed(block.step_s for block in sifted.used)
@@ -199,6 +201,7 @@ class Bench:
         )
         self.configure(block_steps=steps)
         arms, blocks = [first.label, second.label], [asdict(block) for block in timed.blocks]
+        self._note_state(timed.blocks)
         self.keep("duet", {"order": timed.order, "arms": arms, "blocks": blocks})
         self._tell_throttling(timed.sifted, timed.blocks)
         self.timed(block.step_s for block in timed.blocks_of("B"))
@@ -261,6 +264,9 @@ class Bench:
             reasons = sorted({reason for block in blocks for reason in block.throttled})
             self.gate(throttling("throttling", sifted, reasons))
 
+    def _note_state(self, blocks: Sequence[Block]) -> None:
+        self._state_after = next((b.state for b in reversed(blocks) if b.state is not None), None)
+
     def profile(self, arm: Arm) -> None:
         """Note where the time of a warm arm's step goes, once all of it is timed."""
         if self.turns.explains:
@@ -273,7 +279,8 @@ class Bench:
 
     def record(self) -> Benchmark:
         """Return everything that is known of this benchmark, now that it is done."""
-        cpu, after = read_cpu_use(), self._sensor.read()
+        # Of the last block that was timed: when the benchmark is done, the clocks have long fallen.
+        cpu, after = read_cpu_use(), self._state_after or self._sensor.read()
         if cpu is not None and self._cpu_before is not None:
             after = replace(after, others_cpu=cpu.others_since(self._cpu_before))
         return self.notes.record(self._state_before, after)

@@ -53,8 +53,8 @@ class HostReads(TorchDispatchMode):
 def host_waits(make: Make, precision: Precision, batch: Any) -> Found:
     """A step must not fetch a value to the host, which makes it wait for the device.
 
-    ``item()``, ``float(tensor)`` and ``if tensor`` are seen on any device, copies to the host
-    on CUDA only, where they are more than a look at the same memory.
+    ``item()``, ``float(tensor)`` and ``if tensor`` are seen on any device; copies to the host,
+    and the synchronisation of a device, a stream or an event on CUDA only, where they wait.
     """
     arm = make(precision)
     arm.step(batch)  # the first may set up what the others use

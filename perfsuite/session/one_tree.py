@@ -262,6 +262,8 @@ class PerfSession(GatingSession):
         """Return lines that say what was measured on, and compared with."""
         versions = self._machine.software
         lines = [f"{self._machine.hardware}, torch {versions['torch']}"]
+        if "throttling" in versions:
+            lines.append(f"throttling {versions['throttling']}")
         if self._baseline is not None:
             lines += [*self._baseline.summary(versions), *self.confirms.summary()]
         return lines

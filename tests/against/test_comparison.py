@@ -3,6 +3,7 @@
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from projects import Project, Result
 from suites import Suite, timed, usage_error
 
 from perfsuite.against.comparison import Comparison, ComparisonError, refuse_incomparable
+from perfsuite.against.comparison_session import ComparisonSession
 from perfsuite.against.messages import Collected
 from perfsuite.records.git import Ref
 
@@ -92,6 +94,16 @@ def test_a_file_was_not_collected_if_a_folder_around_it_was_not(file: str, why: 
 
 
 REF = Ref(name="main", commit="0123456789abcdef", top=Path("/tree"), dirty=True)
+
+
+def test_it_is_said_where_throttling_cannot_be_seen() -> None:
+    why = "cannot be seen: NVML: Driver Not Loaded"
+    now = collected(throttling=why)
+    now.hardware.update(name="A GPU", count=1)
+    comparison = SimpleNamespace(header=lambda: ["what is compared"])
+    session: Any = SimpleNamespace(_collected={"after": now}, _comparison=comparison)
+    _, *said = ComparisonSession.header(session)
+    assert said == [f"throttling {why}", "what is compared"]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pynvml
 import pytest
 import torch
 
-from perfsuite.devices import choice
+from perfsuite.devices import choice, cuda
 from perfsuite.devices.choice import KINDS, choose_device, device_of, started_devices
 from perfsuite.devices.cpu import Cpu
 from perfsuite.devices.cuda import Cuda
@@ -40,6 +40,7 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91900)
 
 
 def test_cuda_without_a_gpu_is_an_error_and_never_a_fall_back(no_gpu: None) -> None:
@@ -64,6 +65,21 @@ def test_hardware_is_name_and_memory_of_the_gpu(two_gpus: None) -> None:
     found = Cuda().hardware()
     assert found.key == "nvidia-h200-x1-144gib"  # of two GPUs one is used
     assert (found.kind, found.name, found.count) == ("cuda", "NVIDIA H200", 1)
+
+
+def test_the_cpu_that_launches_the_kernels_is_recorded(
+    monkeypatch: pytest.MonkeyPatch, two_gpus: None
+) -> None:
+    monkeypatch.setattr(cuda, "cpu_name", lambda: "AMD EPYC 9654")
+    assert Cuda().software()["cpu"] == "AMD EPYC 9654"
+
+
+def test_it_is_recorded_where_throttling_cannot_be_seen(
+    monkeypatch: pytest.MonkeyPatch, two_gpus: None
+) -> None:
+    assert Cuda().software()["throttling"].startswith("cannot be seen: NVML: ")
+    monkeypatch.setattr(cuda.NvmlSensor, "blind", lambda _: None)
+    assert "throttling" not in Cuda().software()
 
 
 def test_the_key_of_a_cpu_is_a_folder_name_that_does_not_change() -> None:

@@ -1,7 +1,9 @@
 """The state of a GPU: what NVML tells is kept, what it cannot tell is None."""
 
 import os
+from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pynvml
@@ -10,7 +12,6 @@ from fakes import state
 
 from perfsuite.devices.choice import choose_device
 from perfsuite.devices.cuda import NvmlSensor
-from perfsuite.devices.device import read_host
 
 UUID = "00000000-0000-0000-0000-000000000000"
 READINGS = {
@@ -18,6 +19,7 @@ READINGS = {
     "temperature_c": "nvmlDeviceGetTemperature",
     "power_w": "nvmlDeviceGetPowerUsage",
     "clock_event_reasons": "nvmlDeviceGetCurrentClocksEventReasons",
+    "slowdown_ns": "nvmlDeviceGetFieldValues",
     "thermal_violation_ns": "nvmlDeviceGetViolationStatus",
     "other_processes": "nvmlDeviceGetComputeRunningProcesses",
 }
@@ -36,6 +38,14 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         asked.append(name)
         return name
 
+    def fields(_: str, wanted: list[int]) -> list[Any]:
+        # The first is given as an unsigned int, the others as unsigned long longs.
+        value = SimpleNamespace(uiVal=5, ullVal=6)
+        return [
+            SimpleNamespace(nvmlReturn=0, valueType=1 if number == 0 else 3, value=value)
+            for number, _ in enumerate(wanted)
+        ]
+
     processes = [SimpleNamespace(pid=pid) for pid in (os.getpid(), 1, 2)]
     answers = {
         "nvmlInit": lambda: None,
@@ -43,7 +53,9 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         "nvmlDeviceGetClockInfo": lambda _, kind: 1980 + kind,
         "nvmlDeviceGetTemperature": lambda _, __: 41,
         "nvmlDeviceGetPowerUsage": lambda _: 123_000,
+        "nvmlDeviceGetTotalEnergyConsumption": lambda _: 1_000_000,
         "nvmlDeviceGetCurrentClocksEventReasons": lambda _: 4,
+        "nvmlDeviceGetFieldValues": fields,
         "nvmlDeviceGetViolationStatus": lambda _, __: SimpleNamespace(violationTime=7),
         "nvmlDeviceGetComputeRunningProcesses": lambda _: processes,
     }
@@ -58,6 +70,11 @@ def test_what_nvml_tells_is_kept(gpu: list[str]) -> None:
     assert found.memory_mhz == 1980 + pynvml.NVML_CLOCK_MEM
     assert (found.temperature_c, found.power_w, found.clock_event_reasons) == (41, 123.0, 4)
     assert (found.thermal_violation_ns, found.other_processes) == (7, 2)
+    assert found.slowdown_ns == {
+        "software thermal slowdown": 5,
+        "hardware thermal slowdown": 6,
+        "power brake": 6,
+    }
     assert found.load_1min is not None
     assert gpu == [f"GPU-{UUID}"]
 
@@ -91,22 +108,113 @@ def test_without_nvml_everything_about_the_gpu_is_unknown(
     assert sensor.held_back(found, found) == ()
 
 
-@pytest.mark.parametrize("query", ["getloadavg", "cpu_freq"])
-@pytest.mark.parametrize("error", [OSError, NotImplementedError, AttributeError])
-def test_what_the_host_cannot_tell_is_none(
-    monkeypatch: pytest.MonkeyPatch, query: str, error: type[Exception]
+def answering(monkeypatch: pytest.MonkeyPatch, prefix: str) -> None:
+    """Let NVML know the GPU by a UUID that starts so, and by no other."""
+
+    def handle(name: str) -> str:
+        if not name.startswith(prefix):
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+        return name
+
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", handle)
+
+
+def only_of(handle: str, query: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a query that one handle answers and the others do not."""
+    return lambda asked, *rest: query(asked, *rest) if asked == handle else broken()
+
+
+def test_an_instance_of_a_gpu_is_found_and_its_clocks_are_the_whole_gpus(
+    gpu: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def unable() -> None:
-        raise error
+    answering(monkeypatch, "MIG-")
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetDeviceHandleFromMigDeviceHandle", lambda _: "whole")
+    for name in ("nvmlDeviceGetClockInfo", "nvmlDeviceGetFieldValues"):
+        monkeypatch.setattr(pynvml, name, only_of("whole", getattr(pynvml, name)))
+    processes = only_of(f"MIG-{UUID}", lambda _: [SimpleNamespace(pid=1)])
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetComputeRunningProcesses", processes)
+    sensor = NvmlSensor(UUID)
+    found = sensor.read()
+    assert (found.sm_mhz, found.other_processes) == (1980 + pynvml.NVML_CLOCK_SM, 1)
+    assert found.slowdown_ns is not None
+    assert sensor.blind() is None
 
-    monkeypatch.setattr(psutil, query, unable)
-    found = read_host()
-    assert None in (found.load_1min, found.cpu_mhz)
+
+def test_an_instance_without_permission_for_the_whole_gpu_cannot_see_throttling(
+    gpu: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answering(monkeypatch, "MIG-")
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetDeviceHandleFromMigDeviceHandle", broken)
+    for name in set(READINGS.values()) - {"nvmlDeviceGetComputeRunningProcesses"}:
+        monkeypatch.setattr(pynvml, name, broken)
+    assert NvmlSensor(UUID).blind() == "NVML tells nothing of this GPU's clocks"
 
 
-def test_a_machine_that_knows_no_frequency_says_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(psutil, "cpu_freq", lambda: None)
-    assert read_host().cpu_mhz is None
+@pytest.mark.parametrize(
+    ("query", "code", "said"),
+    [
+        ("nvmlInit", pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, "NVML: NVML Shared Library Not Found"),
+        ("nvmlInit", pynvml.NVML_ERROR_DRIVER_NOT_LOADED, "NVML: Driver Not Loaded"),
+        (
+            "nvmlDeviceGetHandleByUUID",
+            pynvml.NVML_ERROR_NO_PERMISSION,
+            "NVML: this GPU: Insufficient Permissions",
+        ),
+    ],
+)
+def test_it_is_told_why_throttling_cannot_be_seen(
+    gpu: list[str], monkeypatch: pytest.MonkeyPatch, query: str, code: int, said: str
+) -> None:
+    def refused(*_: object) -> None:
+        raise pynvml.NVMLError(code)
+
+    assert NvmlSensor(UUID).blind() is None
+    monkeypatch.setattr(pynvml, query, refused)
+    assert NvmlSensor(UUID).blind() == said
+
+
+def test_power_is_the_mean_since_the_last_reading(
+    gpu: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s, energy_mj = 0.0, 1_000_000
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetTotalEnergyConsumption", lambda _: energy_mj)
+    sensor = NvmlSensor(UUID, lambda: now_s)
+    assert sensor.read().power_w == 123  # as it is now: there is nothing to hold it against
+    now_s, energy_mj = 2.0, 2_400_000
+    assert sensor.read().power_w == 700
+    now_s = 2.01
+    assert sensor.read().power_w == 123  # too soon for the counter
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetTotalEnergyConsumption", broken)
+    now_s = 9.0
+    assert sensor.read().power_w == 123
+
+
+def test_clocks_are_read_before_anything_else(
+    gpu: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+
+    def note(name: str) -> None:
+        answer = getattr(pynvml, name)
+
+        def noted(*asked: object) -> object:
+            order.append(name)
+            return answer(*asked)
+
+        monkeypatch.setattr(pynvml, name, noted)
+
+    sensor = NvmlSensor(UUID)
+    for name in set(READINGS.values()):
+        note(name)
+
+    def load() -> tuple[float, ...]:
+        order.append("host")
+        return (0.0,)
+
+    monkeypatch.setattr(psutil, "getloadavg", load)
+    sensor.read()
+    assert order[:2] == ["nvmlDeviceGetClockInfo"] * 2
+    assert "host" in order
 
 
 @pytest.mark.parametrize(
@@ -115,7 +223,7 @@ def test_a_machine_that_knows_no_frequency_says_none(monkeypatch: pytest.MonkeyP
         (0x0, ()),
         (0x1, ()),  # idle
         (0x4, ()),  # the power cap, into which all good training runs
-        (0x8, ("hardware slowdown",)),
+        (0x8, ()),  # stands while clocks change too; heat and power brake have their own bits
         (0x20, ("software thermal slowdown",)),
         (0x40 | 0x4, ("hardware thermal slowdown",)),
         (0x80, ("power brake",)),
@@ -129,7 +237,45 @@ def test_clocks_lowered_against_the_users_will_are_throttling(
     assert sensor.held_back(state(clock_event_reasons=bits), calm) == reasons
 
 
-def test_throttling_that_came_and_went_within_a_block_is_seen_by_its_counter(
+COUNTED = {"software thermal slowdown": 0, "hardware thermal slowdown": 10, "power brake": 20}
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_throttling_that_came_and_went_within_a_block_is_counted(gpu: list[str], name: str) -> None:
+    sensor = NvmlSensor(UUID)
+    before = state(clock_event_reasons=0, slowdown_ns=COUNTED)
+    after = state(clock_event_reasons=0, slowdown_ns=COUNTED | {name: COUNTED[name] + 1})
+    assert sensor.held_back(before, after) == (name,)
+    assert sensor.held_back(after, after) == ()
+
+
+def test_a_bit_at_an_end_says_nothing_where_the_block_itself_is_counted(gpu: list[str]) -> None:
+    sensor = NvmlSensor(UUID)
+    known = {"software thermal slowdown": 5}
+    ends = state(clock_event_reasons=0x20 | 0x80, slowdown_ns=known)
+    assert sensor.held_back(ends, ends) == ("power brake",)  # which is not counted here
+    assert sensor.held_back(ends, state(clock_event_reasons=0x20)) == (
+        "software thermal slowdown",
+        "power brake",
+    )
+
+
+@pytest.mark.parametrize("answer", ["error", "type", "missing"])
+def test_a_counter_that_a_driver_does_not_have_is_not_counted(
+    gpu: list[str], monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    value = SimpleNamespace(ullVal=7)
+    known = SimpleNamespace(nvmlReturn=0, valueType=3, value=value)
+    unknown = {
+        "error": SimpleNamespace(nvmlReturn=3, valueType=3, value=value),
+        "type": SimpleNamespace(nvmlReturn=0, valueType=0, value=value),
+    }.get(answer)
+    values = [known, *([unknown] * 2 if unknown else ())]
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetFieldValues", lambda *_: values)
+    assert NvmlSensor(UUID).read().slowdown_ns == {"software thermal slowdown": 7}
+
+
+def test_a_thermal_violation_is_seen_by_its_counter(
     gpu: list[str],
 ) -> None:
     sensor = NvmlSensor(UUID)

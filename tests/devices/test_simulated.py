@@ -132,6 +132,13 @@ def test_a_wait_of_the_host_is_seen_where_it_is_not_allowed() -> None:
     assert device.now_s == 1.0
 
 
+def test_a_synchronisation_is_a_wait_where_that_is_not_allowed() -> None:
+    device = Simulated()
+    with pytest.raises(HostWaitError, match="synchronizes"), device.host_waits_raise():
+        device.synchronize()
+    device.synchronize()
+
+
 def test_it_names_itself_and_can_do_everything() -> None:
     device = Simulated(Card(name="Imaginary 9000"))
     assert device.hardware().key == "simulated-imaginary-9000-x1"

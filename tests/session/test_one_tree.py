@@ -145,6 +145,23 @@ def test_the_run_holds_figures_verdicts_settings_and_the_machine(suite: Suite) -
         assert record["state"][when].keys() >= {"load_1min", "cpu_mhz"}
 
 
+def test_the_header_says_where_throttling_cannot_be_seen(
+    suite: Suite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite.write("test_steps.py", timed("test_a"))
+    assert "throttling" not in suite.run().stdout.str()
+    why = "cannot be seen: NVML: Insufficient Permissions"
+    monkeypatch.setattr(Cpu, "versions", lambda _: {"throttling": why})
+    suite.run().stdout.fnmatch_lines([f"*({HARDWARE}), torch*", f"throttling {why}"])
+
+
+def test_the_state_after_a_benchmark_is_that_of_its_last_block(suite: Suite) -> None:
+    suite.write("test_steps.py", MEASURED)
+    (entry,) = load(suite.record("--perf-workload=tiny"))["benchmarks"]
+    record = entry["extra_info"]["perfsuite"]
+    assert record["state"]["after"] == record["raw"]["blocks"][-1]["state"]
+
+
 def test_numbers_that_json_does_not_have_become_null(suite: Suite) -> None:
     line = "perf.keep('losses', [0.5, float('nan'), float('inf'), -float('inf')])"
     suite.write("test_steps.py", f"{timed('test_a')}    {line}\n")
