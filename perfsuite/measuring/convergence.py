@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from perfsuite.devices.device import Clock
+from perfsuite.devices.device import HOST, Clock
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.estimates import Estimate, mean_ratio
 from perfsuite.judging.gates import (
@@ -32,6 +32,8 @@ from perfsuite.judging.stopping import Progress
 from perfsuite.judging.thresholds import ConvergenceLimits
 from perfsuite.training.arm import PERTURBATION, Arm, NotShownError
 from perfsuite.training.step import StepCounter
+
+_OTHER_MASKS = 2**32  # far from the seeds of pairs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +73,8 @@ class SeedPair:
         seed: decides weights, dropout and order.
         reference: what is judged by.
         candidate: what is judged.
-        control: the reference again, from perturbed weights.
+        control: the reference again, from perturbed weights, and with other dropout masks where
+            the candidate has others.
     """
 
     seed: int
@@ -151,20 +154,42 @@ def train_pairs(
         NotShownError: there is no model to perturb for the control.
     """
 
-    def run(precision: Precision, seed: int, *, perturbed: bool = False) -> TrainingRun:
+    def run(precision: Precision, seed: int, *, control: bool = False) -> TrainingRun:
         arm = make(precision, seed)
-        if perturbed:
+        batches = arm.take(steps)
+        if control:
             arm.perturb(seed)
-        return train(arm, arm.take(steps), clock)
+            if masks_differ(arm.device, candidate):
+                torch.manual_seed(_OTHER_MASKS + seed)
+        return train(arm, batches, clock)
 
     pairs = []
     for done, seed in enumerate(seeds, start=1):
         first, second = run(reference, seed), run(candidate, seed)
-        again = run(reference, seed, perturbed=True)
+        again = run(reference, seed, control=True)
         pairs.append(SeedPair(seed=seed, reference=first, candidate=second, control=again))
         if progress is not None:
             progress(done, len(seeds))
     return tuple(pairs)
+
+
+def masks_differ(device: torch.device, precision: Precision) -> bool:
+    """Tell whether dropout draws other masks in a precision than in float32 from the same seed.
+
+    On a GPU that depends on its kernels. Where it does, the candidate has noise that its reference
+    has not, and the control must have as much: it then draws masks of its own. Dropout stays on,
+    since a training is judged as it is.
+    """
+    dtype = precision.autocast_dtype
+    if dtype is None:
+        return False
+    with torch.random.fork_rng([] if device == HOST else [device], device_type=device.type):
+        masks = []
+        for each in (torch.float32, dtype):
+            torch.manual_seed(0)
+            ones = torch.ones(128, 1024, device=device, dtype=each)
+            masks.append(nn.functional.dropout(ones) == 0)
+    return not torch.equal(*masks)
 
 
 def judge(pairs: Sequence[SeedPair], asked: ConvergenceLimits) -> tuple[Verdict, ...]:
