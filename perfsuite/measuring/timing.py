@@ -73,11 +73,16 @@ class WarmUp:
 def warm_up(arm: Timeable, clock: Clock, *, steps: int, max_blocks: int = 12) -> WarmUp:
     """Run blocks until two bring no new extreme, then restore.
 
-    An arm that never gets there is timed all the same, and says so.
+    It goes back to its state after the first step: an optimizer makes its own state in that, and
+    would make it anew in the first block that is timed. An arm that never becomes steady is timed
+    all the same, and says so.
     """
     blocks: list[Block] = []
-    steady, restore = False, arm.snapshot()
+    steady = False
     with resting_collector():
+        for batch in arm.take(1):
+            arm.step(batch)
+        restore = arm.snapshot()
         while not steady and len(blocks) < max_blocks:
             blocks.append(time_block(arm, clock, steps))
             times = [block.step_s for block in blocks]

@@ -1,7 +1,10 @@
 """A fake clock shows what lies inside the timed region: the steps, and nothing else."""
 
+from collections.abc import Callable
+
 import pytest
 from fakes import FakeArm, FakeTime
+from torch import Tensor
 
 from perfsuite.devices.simulated import Spell
 from perfsuite.measuring.timing import time_block, warm_up
@@ -31,6 +34,34 @@ def test_warm_up_lasts_until_steady_and_is_not_timed(time: FakeTime) -> None:
     assert arm.restored == 1
     timed = [arm.turn(2)() for _ in range(2)]
     assert [block.wall_s for block in timed] == [1.0, 1.0]
+
+
+def test_what_the_first_step_makes_is_not_made_anew_in_a_block_that_is_timed(
+    time: FakeTime,
+) -> None:
+    made = False
+
+    class Lazy(FakeArm):
+        """Takes long for the first step, and again once what that made is gone."""
+
+        def step(self, batch: Tensor) -> Tensor:
+            nonlocal made
+            self.time.launch(0.0 if made else 9.0)
+            made = True
+            return super().step(batch)
+
+        def snapshot(self) -> Callable[[], None]:
+            then = made
+
+            def restore() -> None:
+                nonlocal made
+                made = then
+
+            return restore
+
+    arm = Lazy(time)
+    warm_up(arm, time.clock(), steps=2)
+    assert [arm.turn(2)().wall_s for _ in range(2)] == [1.0, 1.0]
 
 
 def test_warm_up_gives_up_on_an_arm_that_never_settles(time: FakeTime) -> None:
