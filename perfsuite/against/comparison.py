@@ -19,6 +19,7 @@ from perfsuite.against.controllers import ServerController
 from perfsuite.against.import_paths import Trees, installed_folders
 from perfsuite.against.messages import Collected, Setup
 from perfsuite.against.worktree import add_worktree, overlay, remove_worktree
+from perfsuite.devices.choice import environment_of
 from perfsuite.judging.hardware import current_key
 from perfsuite.records.git import Ref, resolve
 from perfsuite.records.wording import software_changes
@@ -142,6 +143,7 @@ def _start(
         python=sys.executable if python is None else str(folder / Path(python).expanduser()),
         folder=_existing(moved(folder)),
         log=home / f"{side}.log",
+        environment=environment_of(config.option.perf_device),
     )
 
 

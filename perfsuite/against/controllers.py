@@ -4,13 +4,13 @@ import os
 import signal
 import socket
 import subprocess
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Self, TypeVar
 
 from perfsuite.against import messages
 from perfsuite.against.messages import Answer, Line, LineClosedError, MessageError, Request
-from perfsuite.devices.choice import FORK_ENVIRONMENT
 from perfsuite.judging.blocks import Block
 from perfsuite.judging.stopping import Progress
 
@@ -76,23 +76,33 @@ class _Controller:
 
 
 class ServerController(_Controller):
-    """Starts and ends the server of one side, a process group of its own that prints to `log`."""
+    """Starts and ends the server of one side, a process group of its own that prints to `log`.
 
-    def __init__(self, setup: messages.Setup, *, python: str, folder: Path, log: Path) -> None:
+    Its `environment` is laid over this process's.
+    """
+
+    def __init__(
+        self,
+        setup: messages.Setup,
+        *,
+        python: str,
+        folder: Path,
+        log: Path,
+        environment: Mapping[str, str],
+    ) -> None:
         self._log = log
         self._workers: set[int] = set()
         ours, theirs = socket.socketpair()
-        environment = {k: v for k, v in os.environ.items() if k not in _NOT_INHERITED}
+        inherited = {k: v for k, v in os.environ.items() if k not in _NOT_INHERITED}
         # Neither tree is to be written to, and both sides are to compile alike.
-        environment["PYTHONDONTWRITEBYTECODE"] = "1"
-        environment.setdefault("PYTHONHASHSEED", "0")
-        environment |= FORK_ENVIRONMENT
+        inherited["PYTHONDONTWRITEBYTECODE"] = "1"
+        inherited.setdefault("PYTHONHASHSEED", "0")
         try:
             with log.open("wb") as output:
                 self._process = subprocess.Popen(
                     [python, "-P", str(_BOOTSTRAP), str(theirs.fileno())],
                     cwd=folder,
-                    env=environment,
+                    env={**inherited, **environment},
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,
                     stdout=output,

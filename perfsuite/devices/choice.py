@@ -17,6 +17,14 @@ KINDS = {
 # For a process that is forked before it uses a device: to ask whether there is a GPU must not
 # start CUDA, or no fork could use it.
 FORK_ENVIRONMENT = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
+# For a process that computes on the CPU, on a machine with a GPU too: an optimizer asks whether a
+# CUDA graph is being captured, and for that CUDA is started, and takes memory of the GPU.
+WITHOUT_GPU = {"CUDA_VISIBLE_DEVICES": ""}
+
+
+def environment_of(wanted: str) -> dict[str, str]:
+    """Return what the environment of a process that forks has to say of the device it is to use."""
+    return FORK_ENVIRONMENT | (WITHOUT_GPU if wanted == "cpu" else {})
 
 
 def choose_device(wanted: str) -> "Device":

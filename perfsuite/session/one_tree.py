@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 import pytest
 
+from perfsuite.devices.choice import WITHOUT_GPU
 from perfsuite.devices.device import DeviceError
 from perfsuite.judging.confirmation import suspects
 from perfsuite.judging.contamination import Contamination
@@ -77,6 +78,12 @@ def start_session(
             cannot be used.
     """
     config = session.config
+    if config.getoption("perf_device") == "cpu" and len(ours) == len(items):
+        # Nobody else here may want a GPU.
+        for name, value in WITHOUT_GPU.items():
+            patch = pytest.MonkeyPatch()
+            patch.setenv(name, value)
+            config.add_cleanup(patch.undo)
     refuse_what_switches_gates_off(config, items, compare)
     machine = machine_of(config)
     try:

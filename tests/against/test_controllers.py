@@ -1,8 +1,9 @@
 """What the coordinator makes of servers and workers that answer, hang, end, or talk nonsense."""
 
 import json
+import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import psutil
@@ -24,6 +25,7 @@ SETUP = Setup(
     arguments=[],
 )
 Serve = Callable[..., ServerController]
+NOTHING: Mapping[str, str] = {}
 
 
 @pytest.fixture
@@ -32,10 +34,16 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     started: list[ServerController] = []
 
-    def serve(python: str = sys.executable, **says: object) -> ServerController:
+    def serve(
+        python: str = sys.executable, environment: Mapping[str, str] = NOTHING, **says: object
+    ) -> ServerController:
         monkeypatch.setenv("STUB", json.dumps({"items": {}, **says}))
         log = tmp_path / "log"
-        started.append(ServerController(SETUP, python=python, folder=tmp_path, log=log))
+        started.append(
+            ServerController(
+                SETUP, python=python, folder=tmp_path, log=log, environment=environment
+            )
+        )
         return started[-1]
 
     yield serve
@@ -45,6 +53,17 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
 
 def quiet(done: int, of: int) -> None:
     pass
+
+
+def test_a_sides_environment_is_laid_over_that_of_the_session(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    server = serve(environment={"CUDA_VISIBLE_DEVICES": ""})
+    server.collected()
+    environment = psutil.Process(server._process.pid).environ()
+    assert environment["CUDA_VISIBLE_DEVICES"] == ""
+    assert environment["PATH"] == os.environ["PATH"]
 
 
 def test_a_worker_runs_a_benchmark_and_shows_progress(serve: Serve) -> None:

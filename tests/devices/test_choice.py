@@ -8,7 +8,13 @@ import pytest
 import torch
 
 from perfsuite.devices import choice, cuda
-from perfsuite.devices.choice import KINDS, choose_device, device_of, started_devices
+from perfsuite.devices.choice import (
+    KINDS,
+    choose_device,
+    device_of,
+    environment_of,
+    started_devices,
+)
 from perfsuite.devices.cpu import Cpu
 from perfsuite.devices.cuda import Cuda
 from perfsuite.devices.device import Device, DeviceError
@@ -122,6 +128,13 @@ def test_every_kind_is_a_file_and_a_line(two_gpus: None) -> None:
     devices = [choose_device(kind) for kind in KINDS]
     assert [device.kind for device in devices] == list(KINDS)
     assert all(isinstance(device, Device) for device in devices)
+
+
+@pytest.mark.parametrize(("wanted", "seen"), [("cpu", ""), ("cuda", None), ("auto", None)])
+def test_a_side_on_the_cpu_sees_no_gpu(wanted: str, seen: str | None) -> None:
+    environment = environment_of(wanted)
+    assert environment.get("CUDA_VISIBLE_DEVICES") == seen
+    assert environment["PYTORCH_NVML_BASED_CUDA_CHECK"] == "1"
 
 
 def test_a_device_that_no_fork_can_use_any_more_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """What a session leaves in pytest-benchmark's statistics and in the run's JSON."""
 
+import os
 import re
 import subprocess
 import sys
@@ -149,10 +150,33 @@ def test_the_header_says_where_throttling_cannot_be_seen(
     suite: Suite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     suite.write("test_steps.py", timed("test_a"))
-    assert "throttling" not in suite.run().stdout.str()
+    assert "throttling cannot" not in suite.run().stdout.str()
     why = "cannot be seen: NVML: Insufficient Permissions"
     monkeypatch.setattr(Cpu, "versions", lambda _: {"throttling": why})
     suite.run().stdout.fnmatch_lines([f"*({HARDWARE}), torch*", f"throttling {why}"])
+
+
+SEES = """
+def test_sees(perf):
+    import os
+    perf.timed([0.01])
+    perf.keep("visible", os.environ.get("CUDA_VISIBLE_DEVICES"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("other", "seen"),
+    [("", ""), ("\n\ndef test_other():\n    pass\n", "0")],
+    ids=["alone", "mixed"],
+)
+def test_a_session_on_the_cpu_starts_no_cuda_unless_others_may_want_it(
+    suite: Suite, monkeypatch: pytest.MonkeyPatch, other: str, seen: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    suite.write("test_steps.py", SEES + other)
+    (entry,) = load(suite.record())["benchmarks"]
+    assert entry["extra_info"]["perfsuite"]["raw"]["visible"] == seen
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
 
 
 def test_the_state_after_a_benchmark_is_that_of_its_last_block(suite: Suite) -> None:
