@@ -125,8 +125,10 @@ def digits(device: torch.device) -> Digits:
     return load_digits("mnist5k", device)
 
 
-def batches(device: torch.device, seed: int, steps: int) -> list[Batch]:
-    return list(islice(digits(device).batches(BATCH_SIZE, seed), steps))
+def batches(
+    device: torch.device, seed: int, steps: int, batch_size: int = BATCH_SIZE
+) -> list[Batch]:
+    return list(islice(digits(device).batches(batch_size, seed), steps))
 
 
 def arm_of(step: TrainStep) -> Arm:

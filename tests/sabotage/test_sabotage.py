@@ -125,3 +125,18 @@ def test_no_two_rows_share_their_name() -> None:
 def test_every_probe_is_proven_by_a_bug() -> None:
     gates = {gate for row in ROWS for gate in row.gates}
     assert {f"probe {probe.name}" for probe in PROBES} <= gates
+
+
+def test_the_search_for_an_algorithm_is_judged_on_a_network_that_keeps_a_gpu_busy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compared: list[Any] = []
+    monkeypatch.setattr(
+        speed, "compared", lambda _, first, second, __: compared.extend((first, second))
+    )
+    speed.without_search(planted=True)(torch.device("cpu"))
+    for arm in compared:
+        ((images, _),) = arm.take(1)
+        assert len(images) == 512
+        assert sum(parameter.numel() for parameter in arm.parameters()) > 10e6
+    assert len(compared) == 2
