@@ -89,7 +89,7 @@ class Bench:
         return self.workload.arm(precision, self.device, seed)
 
     def arm(self, precision: Precision, *, seed: int = 0) -> Arm:
-        """Return a fresh arm of the workload, warmed up and back at its initial state."""
+        """Return a fresh arm of the workload, warmed up and back to where it was after one step."""
         return self.warm(self.fresh(precision, seed), seed=seed)
 
     def plain(self, step: Step, batches: Iterable[Any] | None = None, *, label: str = "") -> Arm:

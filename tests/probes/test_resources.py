@@ -1,13 +1,17 @@
 """Values that are fetched and bytes that are lost are counted, each once."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
+import torch
 from probing import CPU, red
 from sabotage import environments as env
 from torch import Tensor
 
+from perfsuite.devices.accelerator import synchronizing_raises
+from perfsuite.devices.cpu import Cpu
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.gates import Outcome
 from perfsuite.probes import resources
@@ -34,6 +38,28 @@ def test_every_way_to_fetch_a_value_counts(
 
     verdict = resources.host_waits(env.factory(Reads, CPU), Precision.bf16, batch)
     assert red(verdict, "waits for the device: 1 fetched")
+
+
+class WithEvents(Cpu):
+    """A CPU that is to be looked at as a GPU is."""
+
+    def host_waits_raise(self) -> AbstractContextManager[None]:
+        return synchronizing_raises()
+
+
+def test_a_step_that_synchronizes_is_seen_where_the_device_would_be_waited_for(
+    batch: env.Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Waits(TrainStep):
+        def __call__(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+            torch.Event("cuda").synchronize()  # one that was never recorded: nothing to wait for
+            return super().__call__(batch)
+
+    made = env.factory(Waits, CPU)
+    assert resources.host_waits(made, Precision.bf16, batch).outcome is Outcome.PASS
+    monkeypatch.setattr(resources, "device_of", lambda _: WithEvents())
+    verdict = resources.host_waits(made, Precision.bf16, batch)
+    assert red(verdict, "the step waits for the device: synchronizes with an event")
 
 
 class KeepsLosses(TrainStep):
