@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from perfsuite.devices.choice import KINDS
+from perfsuite.devices.choice import NAMES
 from perfsuite.session.benchmark_adapter import PytestBenchmark, claim
 from perfsuite.session.fixtures import reaches, uses
 from perfsuite.session.stash import SESSION
@@ -29,10 +29,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("perfsuite", "performance of mixed-precision training")
     group.addoption(
         "--perf-device",
-        choices=("auto", *KINDS),
+        choices=NAMES,
         default="auto",
-        help="device to measure; auto takes an accelerator where there is one (default:"
-        " %(default)s)",
+        help="device to measure; auto takes an accelerator where there is one, and simulated:NAME"
+        " only shows what a session on such a card looks like (default: %(default)s)",
     )
     group.addoption(
         "--perf-workload",

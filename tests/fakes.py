@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from perfsuite.devices.simulated import Card, Simulated
+from perfsuite.devices.cards import Card
+from perfsuite.devices.simulated import Simulated
 from perfsuite.judging.blocks import Block, State, Turn
 from perfsuite.measuring.timing import time_block, watched
 

@@ -24,7 +24,7 @@ from perfsuite.judging.stopping import Pot
 from perfsuite.judging.thresholds import FILE_NAME, Thresholds, ThresholdsError, load_thresholds
 from perfsuite.records.git import GitError
 from perfsuite.session.collection import refuse_what_switches_gates_off, suites_asked_for
-from perfsuite.session.gating_session import GatingSession
+from perfsuite.session.gating_session import GatingSession, told_machine
 
 
 def start_comparison(session: pytest.Session) -> None:
@@ -140,9 +140,7 @@ class ComparisonSession(GatingSession):
     def header(self) -> list[str]:
         now = self._collected["after"]
         hardware = f"{now.hardware['count']} x {now.hardware['name']} ({now.hardware['key']})"
-        lines = [f"{hardware}, torch {now.software['torch']}"]
-        if "throttling" in now.software:
-            lines.append(f"throttling {now.software['throttling']}")
+        lines = told_machine(hardware, now.hardware["key"], now.software)
         return [*lines, *self._comparison.header()]
 
     def section(self) -> dict[str, Any]:

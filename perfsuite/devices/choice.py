@@ -4,6 +4,8 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from perfsuite.devices.cards import CARDS
+
 if TYPE_CHECKING:
     import torch
 
@@ -14,6 +16,10 @@ KINDS = {
     "cuda": "Cuda",
     "cpu": "Cpu",
 }
+SIMULATED = "simulated:"
+NAMES = ("auto", *KINDS, *(f"{SIMULATED}{card}" for card in CARDS))
+"""What can be asked for."""
+_simulated: list["Device"] = []  # that stands for the CPU, which computes for it
 # For a process that is forked before it uses a device: to ask whether there is a GPU must not
 # start CUDA, or no fork could use it.
 FORK_ENVIRONMENT = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
@@ -28,9 +34,16 @@ def environment_of(wanted: str) -> dict[str, str]:
 
 
 def choose_device(wanted: str) -> "Device":
-    """Return the device for `auto` or a name in KINDS; one that is not there is a DeviceError."""
+    """Return the device for one of NAMES; one that is not there is a DeviceError.
+
+    A simulated one is the device of all that lies on the CPU, until another is chosen.
+    """
     from perfsuite.devices.device import DeviceError
 
+    _simulated.clear()
+    if wanted.startswith(SIMULATED):
+        _simulated.append(_simulation(wanted.removeprefix(SIMULATED)))
+        return _simulated[0]
     if wanted != "auto":
         try:
             return _device(wanted)
@@ -50,12 +63,26 @@ def device_of(place: "torch.device") -> "Device":
         from perfsuite.devices.device import DeviceError
 
         raise DeviceError(f"{place}: only {' and '.join(KINDS)} are supported")
-    return _device(place.type, place.index)
+    return _simulated[0] if _simulated and place.type == "cpu" else _device(place.type, place.index)
+
+
+def device_again(wanted: str, place: "torch.device") -> "Device":
+    """Return what `choose_device` found at a place, without a question that would start it."""
+    return choose_device(wanted) if wanted.startswith(SIMULATED) else device_of(place)
 
 
 def started_devices() -> list[str]:
     """Return the kinds of devices that this process uses in a way that no fork of it can."""
     return [kind for kind in KINDS if _class(kind).started()]
+
+
+def _simulation(card: str) -> "Device":
+    from perfsuite.devices.device import DeviceError
+    from perfsuite.devices.simulated import Simulated
+
+    if card not in CARDS:
+        raise DeviceError(f"no card {card!r} is simulated, only {', '.join(CARDS)}")
+    return Simulated(CARDS[card])
 
 
 @cache

@@ -158,6 +158,11 @@ class Device(ABC):
         """Let a wait of the host for the device raise HostWaitError, where it can be seen."""
         return nullcontext()
 
+    @property
+    def kernels(self) -> dict[str, tuple[float, int]] | None:
+        """Seconds and calls of each operator so far; None where `torch.profiler` has to tell."""
+        return None
+
     def profiler_activities(self) -> list[ProfilerActivity]:
         """Return what `torch.profiler` has to watch."""
         return [ProfilerActivity.CPU]

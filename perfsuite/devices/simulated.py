@@ -5,19 +5,24 @@ a clock. Clocks ramp up from idle, the device is held back or shared with neighb
 of time, kernels scatter from one to the next and from one process to the next, and memory runs
 out. Everything follows from a `Card` and a number: the same twice. So what a timing, a verdict
 or a report does can be tried in milliseconds, on any machine, with the truth known.
+
+A card with rates takes real steps, too: while a clock runs, the CPU computes each operator, and
+the card is charged for it (see `charging`). What the CPU itself takes is in no figure.
 """
 
+import gc
 import math
 import random
-from collections import deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import torch
 
+from perfsuite.devices.cards import Card
+from perfsuite.devices.charging import Charging
 from perfsuite.devices.device import (
     HOST,
     Clock,
@@ -30,41 +35,17 @@ from perfsuite.devices.device import (
 )
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.blocks import State
+from perfsuite.judging.thresholds import SIMULATED_KEY
 
 _HELD_BACK = 1  # the bit of `State.clock_event_reasons` that says so
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spell:
-    """A stretch of simulated time in which the device is slower."""
-
-    start_s: float
-    end_s: float
-    speed: float  # what is left of the device's speed, above 0 and at most 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Card:
-    """An accelerator, and the host that drives it."""
-
-    name: str = "Simulated"
-    memory_bytes: int = 2**30
-    launch_s: float = 5e-6  # what a launch costs the host
-    queue_depth: int = 1024  # launches that the host may be ahead of the device
-    full_mhz: int = 1980  # speed is proportional to the clock
-    idle_mhz: int = 345
-    ramp_s: float = 0.0  # from idle to full; the clock is idle again after as long without work
-    held_back: tuple[Spell, ...] = ()  # throttling
-    neighbours: tuple[Spell, ...] = ()  # another process uses the device
-    within: float = 0.0  # scatter of kernels: the standard deviation of their time's logarithm
-    between: float = 0.0  # scatter of processes, likewise
-    seed: int = 0
 
 
 class Simulated(Device):
     """A simulated accelerator, used by the process of some number: see `Card.between`."""
 
     kind = "simulated"
+    workload = "tiny"
+    computes_on_host = True
     place = HOST  # what is computed is computed there
 
     def __init__(self, card: Card | None = None, *, process: int = 0) -> None:
@@ -78,6 +59,12 @@ class Simulated(Device):
         self._waits_raise = False
         self._draw = random.Random(f"{self.card.seed} {process}")
         self._pace = math.exp(self._draw.gauss(0.0, self.card.between))
+        self._kernel_s: defaultdict[str, float] = defaultdict(float)
+        self._calls: Counter[str] = Counter()
+        self._charging = Charging(
+            self.card, launch=self._charge, read=self.synchronize, allocate=self.allocate
+        )
+        self._charged = 0  # how many regions within each other
 
     def host(self, seconds: float) -> None:
         """Let the host compute."""
@@ -99,6 +86,36 @@ class Simulated(Device):
         self.busy_s += taken_s
         self._queue.append(self._free_s)
 
+    def _charge(self, name: str, kernel_s: float) -> None:
+        before_s = self.busy_s
+        self.launch(kernel_s)
+        self._kernel_s[name] += self.busy_s - before_s
+        self._calls[name] += 1
+
+    @property
+    def kernels(self) -> dict[str, tuple[float, int]]:
+        return {name: (self._kernel_s[name], calls) for name, calls in self._calls.items()}
+
+    def begin_charging(self) -> None:
+        """Let operators take time from now on, if the card has rates; regions may be nested."""
+        if self.card.flop_per_s and not self._charged:
+            self._charging.__enter__()  # type: ignore[no-untyped-call]  # torch's
+        self._charged += 1
+
+    def end_charging(self) -> None:
+        """End what was begun last."""
+        self._charged -= 1
+        if self.card.flop_per_s and not self._charged:
+            self._charging.__exit__(None, None, None)  # type: ignore[no-untyped-call]  # torch's
+
+    @contextmanager
+    def _charges(self) -> Iterator[None]:
+        self.begin_charging()
+        try:
+            yield
+        finally:
+            self.end_charging()
+
     def wait(self) -> None:
         """Wait as a step does that reads a value; a HostWaitError within `host_waits_raise`."""
         if self._waits_raise:
@@ -119,28 +136,35 @@ class Simulated(Device):
     def mhz(self, at_s: float) -> float:
         """Return the device's clock at a time."""
         card = self.card
+        loaded_mhz: float = card.full_mhz * card.power_cap
         if card.ramp_s == 0:
-            return card.full_mhz
+            return loaded_mhz
         if at_s - self._free_s > card.ramp_s:
             return card.idle_mhz
         risen = min(1.0, (at_s - self._active_since_s) / card.ramp_s)
-        return card.idle_mhz + risen * (card.full_mhz - card.idle_mhz)
+        return card.idle_mhz + risen * (loaded_mhz - card.idle_mhz)
 
     def _speed(self, at_s: float) -> float:
         spells = [*self.card.held_back, *self.card.neighbours]
-        left = math.prod(each.speed for each in spells if each.start_s <= at_s < each.end_s)
+        left = math.prod(each.speed for each in spells if each.at(at_s))
         return left * (self.mhz(at_s) / self.card.full_mhz)
 
     def hardware(self) -> Hardware:
         name, memory_bytes = self.card.name, self.card.memory_bytes
-        key = key_of(f"simulated-{name}-x1")
+        key = SIMULATED_KEY + key_of(f"{name}-x1")
         return Hardware(key=key, kind=self.kind, name=name, count=1, memory_bytes=memory_bytes)
 
     def versions(self) -> dict[str, Any]:
         return {"simulated": repr(self.card)}
 
-    def why_not(self, precision: Precision) -> str | None:  # noqa: ARG002  # it can do all
-        return None
+    def facts(self) -> dict[str, Any]:
+        """Return nothing: the host that computes has no influence."""
+        return {}
+
+    def why_not(self, precision: Precision) -> str | None:
+        able = self.card.flop_per_s
+        lacks = able and precision not in able
+        return f"{self.card.name}, simulated: it has no such arithmetic" if lacks else None
 
     def clock(self) -> Clock:
         return SimulatedClock(self)
@@ -164,16 +188,19 @@ class Simulated(Device):
         self._most_bytes = max(self._most_bytes, self.used_bytes)
 
     def growth_bytes(self, warm_up: Callable[[], None], measured: Callable[[], None]) -> int:
-        warm_up()
-        before = self.used_bytes
-        measured()
+        with self._charges():
+            warm_up()
+            before = self.used_bytes
+            measured()
         return self.used_bytes - before
 
     def peak_memory(self, warm_up: Callable[[], None], measured: Callable[[], None]) -> PeakMemory:
+        gc.collect()
         before = self.used_bytes
-        warm_up()
-        self._most_bytes = self.used_bytes
-        measured()
+        with self._charges():
+            warm_up()
+            self._most_bytes = self.used_bytes
+            measured()
         most = self._most_bytes - before
         return PeakMemory(allocated_bytes=most, reserved_bytes=most, alloc_retries=0)
 
@@ -184,8 +211,12 @@ class SimulatedClock:
     def __init__(self, device: Simulated) -> None:
         self._device = device
         self._marks_s = [0.0]
+        self._runs = False
 
     def start(self) -> None:
+        if not self._runs:  # a step that raised an error has left it running
+            self._device.begin_charging()
+        self._runs = True
         self._device.synchronize()
         self._marks_s = [self._device.now_s]
 
@@ -193,6 +224,9 @@ class SimulatedClock:
         self._marks_s.append(self._device.ends_s)
 
     def stop(self) -> tuple[float, float | None]:
+        if self._runs:
+            self._device.end_charging()
+        self._runs = False
         started_s, end_s = self._marks_s[0], self._device.ends_s
         self._device.synchronize()
         return self._device.now_s - started_s, end_s - started_s
@@ -211,8 +245,8 @@ class SimulatedSensor:
     def read(self) -> State:
         device, card = self._device, self._device.card
         since_s, self._read_s = self._read_s, device.now_s
-        held = any(e.start_s < device.now_s and e.end_s > since_s for e in card.held_back)
-        beside = sum(each.start_s <= device.now_s < each.end_s for each in card.neighbours)
+        held = any(each.within(since_s, device.now_s) for each in card.held_back)
+        beside = sum(each.at(device.now_s) for each in card.neighbours)
         return State(
             sm_mhz=round(device.mhz(device.now_s)),
             clock_event_reasons=_HELD_BACK * held,

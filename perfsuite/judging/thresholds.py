@@ -19,6 +19,8 @@ import msgspec
 from perfsuite.judging.hardware import current_key
 
 FILE_NAME = "thresholds.toml"
+SIMULATED_KEY = "simulated-"
+"""What keys of simulated hardware begin with."""
 _BUILT_IN = Path(__file__).with_name("defaults.toml")
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
@@ -158,12 +160,14 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 def load_thresholds(path: Path, hardware: str) -> Thresholds:
     """Read the thresholds of `hardware` (its key): built-in ones, overlaid by a file's, if any.
 
-    ``[hardware."PATTERN"]`` tables match the key as shell patterns do, and later ones win.
+    ``[hardware."PATTERN"]`` tables match the key as shell patterns do, and later ones win. What is
+    simulated is held to what the hardware is that it stands for.
 
     Raises:
         ThresholdsError: the file cannot be read or is not TOML, or any table of it, matching or
             not, has an unknown key or an impossible value.
     """
+    hardware = hardware.removeprefix(SIMULATED_KEY)
     merged: dict[str, Any] = {}
     for file in (_BUILT_IN, path):
         document = _read(file) if file is _BUILT_IN or file.exists() else {}

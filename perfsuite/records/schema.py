@@ -10,6 +10,7 @@ import msgspec
 
 from perfsuite.judging.gates import Outcome, Verdict
 from perfsuite.judging.hardware import current_key
+from perfsuite.judging.thresholds import SIMULATED_KEY
 from perfsuite.records.operators import Profile
 
 REPORT_FILES = ("report.html", "report.md")
@@ -151,8 +152,15 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     benchmarks: dict[str, Benchmark]  # by key
     facts: dict[str, Any] = {}  # what decides the machine's speed, besides its key
 
+    @property
+    def simulated(self) -> bool:
+        """Whether its device was simulated, so that nothing was measured."""
+        return self.hardware.startswith(SIMULATED_KEY)
+
     def faults(self) -> list[str]:
         """Return why this run must not become a baseline; nothing if it may."""
+        if self.simulated:
+            return [f"its device was simulated ({self.hardware}), and nothing was measured"]
         if self.against is not None:
             return ["it compares two trees (--perf-against), a baseline is of one"]
         faults = [] if self.complete else ["the session did not run to its end"]

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from perfsuite.judging.thresholds import SIMULATED_KEY
+
 
 def short_name(key: str) -> str:
     """Return a benchmark's name as it is shown: without its file, and without ``test_``."""
@@ -38,3 +40,9 @@ def software_changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[st
         for name in sorted(then.keys() | now.keys())
         if then.get(name) != now.get(name)
     ]
+
+
+def simulated_note(hardware: str) -> list[str]:
+    """Return a line that says of a hardware's key that nothing is measured there, if it is so."""
+    simulated = hardware.startswith(SIMULATED_KEY)
+    return ["SIMULATED: no figure here was measured; the device is made up"] * simulated

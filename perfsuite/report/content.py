@@ -102,7 +102,8 @@ def page_of(run: Run, past: Sequence[Path]) -> Page:
     green = run.complete and not bad and not run.unevaluated
     return Page(
         green=green,
-        headline=_headline(run, len(bad), green=green),
+        headline=_headline(run, len(bad), green=green)
+        + " (simulated: nothing was measured)" * run.simulated,
         tally=_tally(run),
         what=_what(run),
         faults=run.unevaluated,

@@ -1,7 +1,7 @@
 """What both kinds of session do: keep outcomes and verdicts, show them, and save them."""
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import pytest
 
 from perfsuite.judging.gates import Outcome, Verdict
 from perfsuite.records.schema import REPORT_FILES, SCHEMA
+from perfsuite.records.wording import simulated_note
 from perfsuite.session.benchmark_adapter import PytestBenchmark
 from perfsuite.session.saving import RUN_FILE, refuse_unwritable, save_run
 from perfsuite.session.terminal import StatusLine, write_summary
@@ -172,6 +173,14 @@ class GatingSession:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Show the table of verdicts, what comes with it, and where the run was saved."""
         write_summary(terminalreporter, self.header(), self.pages, self.rows, self._saved)
+
+
+def told_machine(shown: str, key: str, software: Mapping[str, Any]) -> list[str]:
+    """Return the first lines of a header: what was measured on, and what cannot be seen there."""
+    lines = [*simulated_note(key), f"{shown}, torch {software['torch']}"]
+    if "throttling" in software:
+        lines.append(f"throttling {software['throttling']}")
+    return lines
 
 
 def _report_on(source: Path, past: Sequence[Path], folder: Path) -> list[str]:

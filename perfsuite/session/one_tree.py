@@ -34,7 +34,7 @@ from perfsuite.session.collection import (
     refuse_what_switches_gates_off,
     removed_benchmarks,
 )
-from perfsuite.session.gating_session import GatingSession
+from perfsuite.session.gating_session import GatingSession, told_machine
 from perfsuite.session.repeating import measure_again
 from perfsuite.session.stash import MACHINE
 from perfsuite.training.batches import TrainingError
@@ -268,9 +268,7 @@ class PerfSession(GatingSession):
     def header(self) -> list[str]:
         """Return lines that say what was measured on, and compared with."""
         versions = self._machine.software
-        lines = [f"{self._machine.hardware}, torch {versions['torch']}"]
-        if "throttling" in versions:
-            lines.append(f"throttling {versions['throttling']}")
+        lines = told_machine(str(self._machine.hardware), self._machine.hardware.key, versions)
         if self._baseline is not None:
             lines += [*self._baseline.summary(versions), *self.confirms.summary()]
         return lines

@@ -7,9 +7,10 @@ from statistics import stdev
 import pytest
 import torch
 
+from perfsuite.devices.cards import Card, Spell
 from perfsuite.devices.device import HostWaitError
 from perfsuite.devices.precision import Precision
-from perfsuite.devices.simulated import Card, Simulated, Spell
+from perfsuite.devices.simulated import Simulated
 
 
 def timed(device: Simulated, kernels: int, kernel_s: float) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 from fakes import FakeArm, FakeTime
 
-from perfsuite.devices.simulated import Spell
+from perfsuite.devices.cards import Spell
 from perfsuite.measuring.machine import machine
 from perfsuite.session.stash import MACHINE
 

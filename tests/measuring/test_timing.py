@@ -6,7 +6,7 @@ import pytest
 from fakes import FakeArm, FakeTime
 from torch import Tensor
 
-from perfsuite.devices.simulated import Spell
+from perfsuite.devices.cards import Spell
 from perfsuite.measuring.timing import time_block, warm_up
 
 

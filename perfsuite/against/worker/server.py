@@ -22,7 +22,7 @@ import torch
 from perfsuite.against import messages
 from perfsuite.against.messages import REQUESTS, Line, LineClosedError
 from perfsuite.against.worker.process import Loaded, Worker, forking, reason
-from perfsuite.devices.choice import device_of, started_devices
+from perfsuite.devices.choice import device_again, started_devices
 from perfsuite.devices.device import DeviceError
 from perfsuite.measuring.machine import Machine, machine
 from perfsuite.session.collection import MARKERS_THAT_ACT, key_in, suite_of_file
@@ -60,7 +60,7 @@ class Server:
                 raise pytest.UsageError(str(error)) from None
             except Exception as error:  # whatever the driver says, if it says anything
                 raise pytest.UsageError(f"{type(error).__name__}: {error}") from None
-        self._machine = Machine(**about, device=device_of(place))
+        self._machine = Machine(**about, device=device_again(option.perf_device, place))
         if self._machine.device.computes_on_host:
             # Two teams of threads on the same cores spin against each other; and no parallel
             # region may be entered before a fork.
