@@ -29,7 +29,7 @@ from perfsuite.judging.spreads import Spread, observed_spread, or_assumed, poole
 from perfsuite.judging.stopping import sample
 
 FOLDER = Path(__file__).parent.parent / "docs" / "studies"
-NIGHTS, LIFE, SEED = 10_000, 20, 20261125
+NIGHTS, LIFE, SEED = 2_000, 20, 20261125
 PROMOTED, FIGURES, BLOCKS = 3, 10, 20
 SPREADS = (0.003, 0.01, 0.02, 0.04)
 KINDS = ("calm", "drift", "strays", "software")
