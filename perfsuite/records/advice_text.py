@@ -1,5 +1,6 @@
 """Advice in words, and as a table of thresholds.toml that keeps the comments around it."""
 
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -96,16 +97,19 @@ def write_table(path: Path, hardware: str, table: Table) -> None:
     """Put a table into a thresholds.toml, whose other keys and comments stay as they are.
 
     Raises:
-        ThresholdsError: the file cannot be read, or a later table of it overlays what is written.
+        ThresholdsError: the file cannot be read or added to, or a later table of it overlays what
+            would be written.
     """
-    import tomlkit  # late: nothing else writes TOML
-
     load_thresholds(path, hardware)  # so that whatever is wrong is said as it always is
-    document = tomlkit.parse(path.read_text(encoding="utf-8") if path.exists() else "")
-    ours = _within(_within(document, "hardware", head=False), hardware, head=False)
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    expected = tomllib.loads(text)
+    ours = expected.setdefault("hardware", {}).setdefault(hardware, {})
     for name, keys in table.items():
-        _within(ours, name).update(keys)
-    part = write_part(path, tomlkit.dumps(document).encode())
+        ours.setdefault(name, {}).update(keys)
+    added = _added(text, hardware, table)
+    if added is None or tomllib.loads(added) != expected:
+        raise ThresholdsError(f"{path}: cannot be added to as it is written: do so by hand")
+    part = write_part(path, added.encode())
     try:
         found = load_thresholds(part, hardware)
         for name, keys in table.items():
@@ -116,10 +120,25 @@ def write_table(path: Path, hardware: str, table: Table) -> None:
                         " move that of this hardware to the end"
                     )
         part.replace(path)
-    except ThresholdsError as error:
-        raise ThresholdsError(str(error).replace(str(part), str(path))) from None
     finally:
         part.unlink(missing_ok=True)
+
+
+def _added(text: str, hardware: str, table: Table) -> str | None:
+    """Return a TOML document with a table added; None where tomlkit cannot."""
+    import tomlkit  # late: nothing else writes TOML
+    from tomlkit.exceptions import TOMLKitError
+
+    try:
+        document = tomlkit.parse(text)
+        ours = _within(_within(document, "hardware", head=False), hardware, head=False)
+        for name, keys in table.items():
+            _within(ours, name).update(keys)
+        added = tomlkit.dumps(document)
+        tomllib.loads(added)
+    except (TOMLKitError, ValueError, TypeError):
+        return None
+    return added
 
 
 def _within(table: Any, name: str, *, head: bool = True) -> Any:

@@ -11,9 +11,10 @@ from typing import get_args
 import msgspec
 
 from perfsuite.judging.advice import Known, deviation, night_scatter, pair_scatter
+from perfsuite.judging.blocks import Block
 from perfsuite.judging.confirmation import compare_gate
-from perfsuite.judging.estimates import hodges_lehmann
 from perfsuite.judging.gates import Outcome
+from perfsuite.judging.interleaving import Duet, Quad
 from perfsuite.judging.spreads import Spread, observed_spread, or_assumed, pooled_spreads
 from perfsuite.judging.thresholds import FILE_NAME, Gate, Thresholds, load_thresholds
 from perfsuite.records.baseline import (
@@ -32,29 +33,17 @@ _FEW = 2.0  # degrees of freedom, as in `or_assumed`
 _MOST_RUNS = 200  # of a history, the newest: each is read whole
 
 
-class _TimedBlock(msgspec.Struct, frozen=True, kw_only=True):
-    steps: int
-    wall_s: float
-    device_s: float | None = None
-
-    @property
-    def step_s(self) -> float:
-        return self.wall_s if self.device_s is None else self.device_s
-
-
 class _TakenTurns(msgspec.Struct, frozen=True, kw_only=True):
     order: str
-    blocks: list[_TimedBlock]
+    blocks: list[Block]
 
     def ratio(self) -> float:
-        """Return B over A, as `Duet.point` does."""
-        quads: list[tuple[float, float]] = []
-        for at in range(0, len(self.blocks), 4):
-            times: dict[str, list[float]] = {"A": [], "B": []}
-            for letter, block in zip(self.order[at:], self.blocks[at : at + 4], strict=False):
-                times[letter].append(block.step_s)
-            quads.append((sum(times["B"]), sum(times["A"])))
-        return hodges_lehmann(*zip(*quads, strict=True))
+        """Return after over before, as it was judged; ValueError where there are no turns."""
+        quads = [
+            Quad(order=self.order[at : at + 4], blocks=tuple(self.blocks[at : at + 4]))
+            for at in range(0, len(self.blocks), 4)
+        ]
+        return Duet(tuple(quads)).point("B", over="A")
 
 
 class _MeasuredSide(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,9 +66,9 @@ class _PairOfProcesses(msgspec.Struct, frozen=True, kw_only=True):
         return found | {name: turns.ratio() for name, turns in self.turns.items()}
 
     def took_s(self) -> float:
-        """Return about how long it took: as long to start as to take turns."""
+        """Return about how long it took: half as long to start as to take turns."""
         blocks = [block for turns in self.turns.values() for block in turns.blocks]
-        return 2 * sum(block.steps * block.wall_s for block in blocks)
+        return 1.5 * sum(block.steps * block.wall_s for block in blocks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,6 +205,7 @@ def _values(runs: Iterable[Run], figure: Figure, like: Benchmark) -> list[float]
         each.metrics[name].value
         for each in found
         if name in each.metrics
+        and not each.contamination
         and each.config == like.config
         and each.metrics[name].unit == like.metrics[name].unit
     ]
@@ -229,7 +219,7 @@ def _within(runs: Iterable[Run], key: str) -> float | None:
             continue
         try:
             raw = run.benchmarks[key].raw.get("blocks", [])
-            times_s = [block.step_s for block in msgspec.convert(raw, list[_TimedBlock])]
+            times_s = [block.step_s for block in msgspec.convert(raw, list[Block])]
         except msgspec.ValidationError:
             continue
         if len(times_s) > 2 and min(times_s) > 0:
@@ -240,14 +230,14 @@ def _within(runs: Iterable[Run], key: str) -> float | None:
 def _guessed_s(benchmark: Benchmark) -> float | None:
     """Return what a pair of processes may take, None if nothing was warmed up.
 
-    Each side makes a model and warms up; then they take turns for about as long.
+    Each side makes a model and warms up; then they take turns for about twice as long.
     """
     try:
         warm_ups = [arm["warm_up"] for arm in benchmark.arms.values() if "warm_up" in arm]
-        blocks = [each for part in warm_ups for each in msgspec.convert(part, list[_TimedBlock])]
+        blocks = [each for part in warm_ups for each in msgspec.convert(part, list[Block])]
     except (msgspec.ValidationError, TypeError):
         return None
-    return 1.0 + 4 * sum(each.steps * each.wall_s for each in blocks) if blocks else None
+    return 1.0 + 6 * sum(each.steps * each.wall_s for each in blocks) if blocks else None
 
 
 def _pairs(runs: Iterable[Run]) -> tuple[dict[Figure, list[list[float]]], dict[str, float]]:
@@ -261,7 +251,11 @@ def _pairs(runs: Iterable[Run]) -> tuple[dict[Figure, list[list[float]]], dict[s
             try:
                 pairs = msgspec.convert((turns or {}).get("restarts", []), list[_PairOfProcesses])
                 found = [pair.ratios() for pair in pairs]
-            except (msgspec.ValidationError, ValueError, KeyError):  # of an older version
+            except (
+                msgspec.ValidationError,
+                ValueError,
+                KeyError,
+            ):  # damaged, or of another version
                 continue
             if not pairs:
                 continue
