@@ -16,7 +16,7 @@ TESTS := $(PYTEST) tests
 CORE = $(shell $(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")')
 
 .PHONY: bench test test-fast examples wheel-test check figures picture method map transcript sabotage site
-.PHONY: install clean
+.PHONY: install clean gpu-evidence
 .DEFAULT_GOAL := bench
 
 bench: $(STAMP)
@@ -68,6 +68,10 @@ transcript: $(STAMP)
 # Plants every known bug that this machine can show, and writes docs/sabotage.md.
 sabotage: $(STAMP)
 	cd tests && ../$(BIN)/python -m sabotage
+
+# All that a GPU is needed for, in ten minutes: writes docs/runs/gpu-DATE-HARDWARE, and goes on there.
+gpu-evidence: $(STAMP)
+	$(BIN)/python tools/gpu_evidence.py --device cuda
 
 # The pages of docs/ as a site, in site/; a warning is an error.
 site: $(STAMP)

@@ -1,0 +1,191 @@
+"""Five short checks of a device: ``python tools/gpu_checks.py NAME --device cuda --out FILE``.
+
+Each writes figures by name, as JSON: what `gpu_evidence` holds against what was predicted.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from perfsuite.devices.choice import choose_device
+from perfsuite.devices.device import Device
+from perfsuite.devices.precision import Precision, backend_flags
+from perfsuite.devices.simulated import Simulated
+from perfsuite.measuring.profiling import profile
+from perfsuite.measuring.timing import time_block, warm_up
+from perfsuite.training.arm import Arm
+from perfsuite.training.batches import doubled
+from perfsuite.training.tutorial import tutorial_workload
+
+Figures = dict[str, Any]
+BATCHES, STEPS, PROCESSES, READINGS = (128, 256, 512, 1024), 10, 5, 100
+
+
+def arm_on(device: Device, precision: Precision, seed: int = 0) -> Arm:
+    """Return a fresh arm of what the suite trains there, on noise."""
+    return tutorial_workload(device.workload, "synthetic").arm(precision, device.place, seed)
+
+
+def host_share(device: Device) -> Figures:
+    """How much of a block the host launches for: nearly all of it where it holds up the device."""
+    found: Figures = {}
+    now_s = _host_clock(device)
+    for precision in device.precisions:
+        arm = arm_on(device, precision)
+        (batch,) = arm.take(1)
+        for size in BATCHES:
+            for _ in range(3):
+                arm.step(batch)
+            clock = device.clock()
+            clock.start()
+            started_s = now_s()
+            for _ in range(STEPS):
+                arm.step(batch)
+            launched_s = now_s() - started_s
+            wall_s, _ = clock.stop()
+            found[f"host_share {precision} {size}"] = launched_s / wall_s
+            found[f"step_ms {precision} {size}"] = wall_s / STEPS * 1e3
+            found[f"host_ms {precision} {size}"] = launched_s / STEPS * 1e3
+            batch = doubled(batch)
+    return found
+
+
+def _host_clock(device: Device) -> Callable[[], float]:
+    return (lambda: device.now_s) if isinstance(device, Simulated) else time.perf_counter
+
+
+def kernels(device: Device) -> Figures:
+    """Kernel time and launches of a step, beside the step that is not profiled."""
+    found: Figures = {}
+    for precision in device.precisions:
+        arm, clock = arm_on(device, precision), device.clock()
+        warm_up(arm, clock, steps=2)
+        step_s = time_block(arm, clock, STEPS).step_s
+        told = profile(arm, device)
+        found |= {
+            f"kernel_ms {precision}": (told.total_s - told.outside_s) * 1e3,
+            f"launches {precision}": _launches(device, arm),
+            f"layouts {precision}": told.layouts,
+            f"casts {precision}": told.casts,
+            f"inflation {precision}": told.total_s / step_s,
+        }
+    return found
+
+
+def _launches(device: Device, arm: Arm) -> int:
+    """Return how many kernels a step launches, of a simulated device how many operators."""
+    (batch,) = arm.take(1)
+    before, clock = device.kernels, device.clock()
+    with torch.profiler.profile(activities=device.profiler_activities()) as profiler:
+        clock.start()
+        arm.step(batch)
+        clock.stop()
+    if before is not None:
+        after = device.kernels or {}
+        return sum(n for _, n in after.values()) - sum(n for _, n in before.values())
+    return sum(e.count for e in profiler.key_averages() if e.device_type.name != "CPU")
+
+
+def sensor(device: Device) -> Figures:
+    """What the device calls itself, what a reading costs, and its clock while busy and after."""
+    hardware, reader = device.hardware(), device.sensor()
+    started_s = time.perf_counter()
+    for _ in range(READINGS):
+        reader.read()
+    reading_ms = (time.perf_counter() - started_s) / READINGS * 1e3
+    values, clock = torch.randn(1024, 1024, device=device.place), device.clock()
+    before = reader.read()
+    clock.start()
+    until_s = time.perf_counter() + 2
+    while time.perf_counter() < until_s and not isinstance(device, Simulated):
+        values = (values @ values).clamp(-1, 1)
+    busy = reader.read()
+    clock.stop()
+    time.sleep(0.001)
+    after = reader.read()
+    return {
+        "key": hardware.key,
+        "memory_bytes": hardware.memory_bytes,
+        "reading_ms": reading_ms,
+        "busy_mhz": busy.sm_mhz,
+        "rested_mhz": after.sm_mhz,
+        "held_back": list(reader.held_back(before, after)),
+    }
+
+
+def steps(device: Device) -> Figures:
+    """The step time of each precision, in this process."""
+    found: Figures = {}
+    for precision in device.precisions:
+        arm, clock = arm_on(device, precision), device.clock()
+        warm_up(arm, clock, steps=2)
+        times_s = [time_block(arm, clock, STEPS).step_s for _ in range(5)]
+        found[str(precision)] = statistics.median(times_s)
+    return found
+
+
+def spread(device: Device, asked: str) -> Figures:
+    """How much fresh processes differ; whether a seed gives the same losses, a dtype the same mask.
+
+    The spread is the standard deviation of the logarithm of the step times, about.
+    """
+    told = [json.loads(_own_process("steps", asked)) for _ in range(PROCESSES)]
+    found: Figures = {}
+    for precision in device.precisions:
+        times_s = [each[str(precision)] for each in told]
+        found[f"spread {precision}"] = statistics.stdev(times_s) / statistics.fmean(times_s)
+    losses = []
+    for _ in range(2):
+        arm = arm_on(device, Precision.fp32)
+        losses.append([float(arm.step(batch)) for batch in arm.take(5)])
+    found["repeats_bit_for_bit"] = losses[0] == losses[1]
+    masks = []
+    for dtype in (torch.float32, torch.float16, torch.bfloat16):
+        torch.manual_seed(0)
+        with backend_flags(Precision.fp32):
+            dropped = nn.functional.dropout(torch.ones(4096, device=device.place, dtype=dtype))
+        masks.append(dropped != 0)
+    found["same_masks"] = all(torch.equal(masks[0], mask) for mask in masks)
+    return found
+
+
+def _own_process(check: str, device: str) -> str:
+    command = [sys.executable, __file__, check, f"--device={device}"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+CHECKS: dict[str, Callable[[Device], Figures]] = {
+    "host_share": host_share,
+    "kernels": kernels,
+    "sensor": sensor,
+    "steps": steps,
+}
+
+
+def main() -> None:
+    """Run a check, and write or print its figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("check", choices=[*CHECKS, "spread"])
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    device = choose_device(given.device)
+    found = spread(device, given.device) if given.check == "spread" else CHECKS[given.check](device)
+    text = json.dumps(found, indent=2)
+    if given.out is None:
+        print(text)
+    else:
+        given.out.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
