@@ -4,6 +4,7 @@ import gc
 from typing import TYPE_CHECKING
 
 import pytest
+from fake_nvml import gpu as gpu  # a fixture
 
 if TYPE_CHECKING:
     from sabotage import environments as env

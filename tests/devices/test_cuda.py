@@ -1,6 +1,5 @@
 """The state of a GPU: what NVML tells is kept, what it cannot tell is None."""
 
-import os
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -27,41 +26,6 @@ READINGS = {
 
 def broken(*_: object) -> None:
     raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
-
-
-@pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Answer for a GPU that is not there; return the names that it was asked for by."""
-    asked: list[str] = []
-
-    def handle(name: str) -> str:
-        asked.append(name)
-        return name
-
-    def fields(_: str, wanted: list[int]) -> list[Any]:
-        # The first is given as an unsigned int, the others as unsigned long longs.
-        value = SimpleNamespace(uiVal=5, ullVal=6)
-        return [
-            SimpleNamespace(nvmlReturn=0, valueType=1 if number == 0 else 3, value=value)
-            for number, _ in enumerate(wanted)
-        ]
-
-    processes = [SimpleNamespace(pid=pid) for pid in (os.getpid(), 1, 2)]
-    answers = {
-        "nvmlInit": lambda: None,
-        "nvmlDeviceGetHandleByUUID": handle,
-        "nvmlDeviceGetClockInfo": lambda _, kind: 1980 + kind,
-        "nvmlDeviceGetTemperature": lambda _, __: 41,
-        "nvmlDeviceGetPowerUsage": lambda _: 123_000,
-        "nvmlDeviceGetTotalEnergyConsumption": lambda _: 1_000_000,
-        "nvmlDeviceGetCurrentClocksEventReasons": lambda _: 4,
-        "nvmlDeviceGetFieldValues": fields,
-        "nvmlDeviceGetViolationStatus": lambda _, __: SimpleNamespace(violationTime=7),
-        "nvmlDeviceGetComputeRunningProcesses": lambda _: processes,
-    }
-    for name, answer in answers.items():
-        monkeypatch.setattr(pynvml, name, answer)
-    return asked
 
 
 def test_what_nvml_tells_is_kept(gpu: list[str]) -> None:
