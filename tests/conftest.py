@@ -4,7 +4,7 @@ import gc
 from typing import TYPE_CHECKING
 
 import pytest
-from fake_nvml import gpu as gpu  # a fixture
+from fake_nvml import gpu  # noqa: F401  # a fixture, for all that ask for it
 
 if TYPE_CHECKING:
     from sabotage import environments as env
