@@ -62,7 +62,7 @@ class Simulated(Device):
         self._kernel_s: defaultdict[str, float] = defaultdict(float)
         self._calls: Counter[str] = Counter()
         self._charging = Charging(
-            self.card, launch=self._charge, read=self.synchronize, allocate=self.allocate
+            self.card, launch=self._charge, read=self._settle, allocate=self.allocate
         )
         self._charged = 0  # how many regions within each other
 
@@ -125,6 +125,10 @@ class Simulated(Device):
     def synchronize(self) -> None:
         if self._waits_raise:
             raise HostWaitError("synchronizes with the device")
+        self._settle()
+
+    def _settle(self) -> None:
+        """Wait for all kernels; whoever reads a value is told by `HostReads` where it may not."""
         self.now_s = self.ends_s
         self._queue.clear()
 

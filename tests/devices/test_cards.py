@@ -88,6 +88,18 @@ def test_a_value_that_is_read_waits_for_the_kernels(h100: Simulated) -> None:
     clock.stop()
 
 
+def test_a_count_of_steps_that_lies_on_the_host_is_read_without_blame(h100: Simulated) -> None:
+    model = torch.nn.Linear(4, 4)
+    optimizer = torch.optim.Adam(model.parameters())  # neither fused nor capturable
+    clock = h100.clock()
+    clock.start()
+    for _ in range(2):
+        model(torch.ones(2, 4)).sum().backward()
+        with h100.host_waits_raise():
+            optimizer.step()
+    clock.stop()
+
+
 def test_memory_is_that_of_the_card_and_comes_back(h100: Simulated) -> None:
     trained = [arm_on(h100, Precision.fp32)]
 
