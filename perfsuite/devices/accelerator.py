@@ -117,7 +117,7 @@ class EventClock:
         self._end = device.module.Event(enable_timing=True)
         self._steps: list[Any] = []  # events, made once and used again
         self._laps = 0
-        self._started_s = 0.0
+        self._started_s = self._launched_s = 0.0
 
     def start(self) -> None:
         self._device.synchronize()
@@ -132,6 +132,7 @@ class EventClock:
         self._laps += 1
 
     def stop(self) -> tuple[float, float | None]:
+        self._launched_s = time.perf_counter()
         self._end.record()
         self._device.synchronize()
         wall_s = time.perf_counter() - self._started_s
@@ -140,3 +141,6 @@ class EventClock:
     def laps_s(self) -> list[float]:
         marks = [self._begin, *self._steps[: self._laps]]
         return [float(then.elapsed_time(now)) / 1e3 for then, now in pairwise(marks)]
+
+    def host_s(self) -> float | None:
+        return self._launched_s - self._started_s

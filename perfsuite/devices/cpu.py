@@ -96,6 +96,9 @@ class HostClock:
     def laps_s(self) -> list[float]:
         return [now - then for then, now in pairwise(self._marks_s)]
 
+    def host_s(self) -> float | None:
+        return None
+
 
 class HostSensor:
     """Reads the host; whether a CPU was held back it cannot tell."""

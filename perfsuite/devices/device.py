@@ -69,6 +69,12 @@ class Clock(Protocol):
     def laps_s(self) -> list[float]:
         """Return the seconds of each step of the region that has ended, by the device's clock."""
 
+    def host_s(self) -> float | None:
+        """Return the host's seconds in the region that has ended, until its last launch returned.
+
+        None where the host is the device.
+        """
+
 
 class Sensor(Protocol):
     """Reads the machine's state, outside of whatever is timed; it changes nothing."""

@@ -216,6 +216,7 @@ class SimulatedClock:
         self._device = device
         self._marks_s = [0.0]
         self._runs = False
+        self._launched_s = 0.0
 
     def start(self) -> None:
         if not self._runs:  # a step that raised an error has left it running
@@ -232,11 +233,15 @@ class SimulatedClock:
             self._device.end_charging()
         self._runs = False
         started_s, end_s = self._marks_s[0], self._device.ends_s
+        self._launched_s = self._device.now_s
         self._device.synchronize()
         return self._device.now_s - started_s, end_s - started_s
 
     def laps_s(self) -> list[float]:
         return [now - then for then, now in pairwise(self._marks_s)]
+
+    def host_s(self) -> float | None:
+        return self._launched_s - self._marks_s[0]
 
 
 class SimulatedSensor:

@@ -37,8 +37,10 @@ class Block:
     """The timing of one block of training steps.
 
     Attributes:
-        device_s: seconds a step between two events on the device, None on a CPU. Where wall_s is
-            much larger, the host cannot keep the device busy.
+        device_s: seconds a step between two events on the device, gaps between its kernels
+            included; None on a CPU.
+        host_s: seconds a step until the host's last launch returned, None on a CPU. Where it is
+            close to wall_s, the device may have waited for the host (see `judging.host_bound`).
         typical_s: the median of its steps, the lower of two; None where steps were not told apart.
         slow_s: those of its steps that took more than SLOW times as long as that.
     """
@@ -46,6 +48,7 @@ class Block:
     steps: int
     wall_s: float  # seconds a step by the host's clock, from idle device to idle device
     device_s: float | None = None
+    host_s: float | None = None
     state: State | None = None  # of the machine just afterwards, None where it was not read
     throttled: tuple[str, ...] = ()  # why the device was throttled meanwhile; empty if it was not
     typical_s: float | None = None

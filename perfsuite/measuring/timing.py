@@ -51,12 +51,13 @@ def block_of(clock: Clock, steps: int) -> Block:
     run files would hold little else.
     """
     wall_s, device_s = clock.stop()
-    laps_s = clock.laps_s()
+    laps_s, host_s = clock.laps_s(), clock.host_s()
     typical_s = statistics.median_low(laps_s) if laps_s else None
     return Block(
         steps=steps,
         wall_s=wall_s / steps,
         device_s=None if device_s is None else device_s / steps,
+        host_s=None if host_s is None else host_s / steps,
         typical_s=typical_s,
         slow_s=tuple(s for s in laps_s if typical_s is not None and s > SLOW * typical_s),
     )

@@ -6,7 +6,9 @@ import pytest
 from fakes import FakeArm, FakeTime
 from torch import Tensor
 
-from perfsuite.devices.cards import Spell
+from perfsuite.devices.cards import Card, Spell
+from perfsuite.devices.cpu import Cpu
+from perfsuite.devices.simulated import Simulated
 from perfsuite.measuring.timing import time_block, warm_up
 
 
@@ -79,3 +81,21 @@ def test_a_block_is_marked_that_was_throttled_in_any_of_its_time() -> None:
     assert [block.throttled for block in blocks] == [(), ("simulated slowdown",), ()]
     assert [block.wall_s for block in blocks] == [1.0, 1.25, 1.0]
     assert [block.state is not None and block.state.sm_mhz for block in blocks] == [1980] * 3
+
+
+@pytest.mark.parametrize(("launch_s", "kernel_s", "share"), [(0.02, 0.01, 1.0), (0.01, 0.04, 0.25)])
+def test_a_block_tells_until_when_the_host_launched(
+    launch_s: float, kernel_s: float, share: float
+) -> None:
+    """Device seconds hold every gap, so that they are wall seconds whoever is the limit."""
+    arm = FakeArm(Simulated(Card(launch_s=launch_s)), lambda _: kernel_s)
+    block = arm.turn(100)()
+    assert block.device_s is not None
+    assert block.host_s is not None
+    assert block.device_s / block.wall_s == pytest.approx(1.0, abs=0.01)
+    assert block.host_s / block.wall_s == pytest.approx(share, abs=0.01)
+
+
+def test_on_a_cpu_there_is_no_host_beside_the_device() -> None:
+    assert FakeArm(FakeTime()).turn()().host_s is not None
+    assert time_block(FakeArm(FakeTime()), Cpu().clock(), steps=1).host_s is None

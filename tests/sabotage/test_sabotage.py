@@ -42,6 +42,9 @@ class OperatorClock(TorchDispatchMode):
     def laps_s(self) -> list[float]:
         return [now - then for then, now in pairwise(self.marks_s)]
 
+    def host_s(self) -> float | None:
+        return None
+
     def stop(self) -> tuple[float, float | None]:
         self.counting.close()
         return self.now_s - self.started_s, None
