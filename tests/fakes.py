@@ -10,6 +10,7 @@ from torch import Tensor
 from perfsuite.devices.cards import Card
 from perfsuite.devices.simulated import Simulated
 from perfsuite.judging.blocks import Block, State, Turn
+from perfsuite.judging.host_bound import Kernels
 from perfsuite.measuring.timing import time_block, watched
 
 NOTHING = torch.empty(0)
@@ -19,10 +20,22 @@ class FakeTime(Simulated):
     """A simulated device that a host drives at no cost of its own, and its clock."""
 
     def __init__(self, **about: object) -> None:
-        super().__init__(Card(**{"launch_s": 0.0} | about))  # type: ignore[arg-type]  # Card's own
+        process = about.pop("process", 0)
+        card = Card(**{"launch_s": 0.0} | about)  # type: ignore[arg-type]  # Card's own
+        super().__init__(card, process=process)  # type: ignore[arg-type]  # a number
+        self.launches = 0
 
     def __call__(self) -> float:
         return self.now_s
+
+    def launch(self, kernel_s: float) -> None:
+        super().launch(kernel_s)
+        self.launches += 1
+
+    def kernels(self, steps: Callable[[], None]) -> Kernels | None:
+        busy_s, launches = self.busy_s, self.launches
+        steps()
+        return Kernels(kernel_s=self.busy_s - busy_s, launches=self.launches - launches)
 
 
 class FakeArm:
@@ -59,6 +72,20 @@ class FakeArm:
 
     def watched(self, steps: int = 1) -> Turn:
         return watched(self.turn(steps), self.time.sensor())
+
+
+class FakeHostBound(FakeArm):
+    """An arm whose step launches many kernels of equal length, on a device of its own."""
+
+    def __init__(self, *, launches: int, kernel_s: float, **about: object) -> None:
+        self.time: FakeTime = FakeTime(**about)
+        super().__init__(self.time, label="bf16")
+        self.launches, self.kernel_s = launches, kernel_s
+
+    def step(self, batch: Tensor) -> Tensor:  # noqa: ARG002  # as a step is called
+        for _ in range(self.launches):
+            self.time.launch(self.kernel_s)
+        return NOTHING
 
 
 def block(wall_s: float = 1.0, throttled: tuple[str, ...] = ()) -> Block:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity
 
 from perfsuite.devices.device import Clock, Device, HostWaitError, PeakMemory
+from perfsuite.judging.host_bound import Kernels
 
 
 class Accelerator(Device):
@@ -67,6 +68,24 @@ class Accelerator(Device):
 
     def _retries(self) -> int:
         return int(torch.accelerator.memory_stats(self.place).get("num_alloc_retries", 0))
+
+    def kernels(self, steps: Callable[[], None]) -> Kernels | None:
+        self.synchronize()
+        # The host's own operators are not watched, so that it is slowed down little.
+        watched = torch.profiler.profile(activities=[getattr(ProfilerActivity, self.kind.upper())])
+        with watched as profiler:
+            steps()
+            self.synchronize()
+        assert profiler.profiler is not None  # it ran
+        # A range that somebody named has a time on the device too, which is its kernels'.
+        times_ns = [
+            event.duration_ns()
+            for event in profiler.profiler.kineto_results.events()
+            if event.device_type().name == self.kind.upper() and not event.is_user_annotation()
+        ]
+        if not times_ns:  # without permission to profile, say
+            return None
+        return Kernels(kernel_s=sum(times_ns) * 1e-9, launches=len(times_ns))
 
     def profiler_activities(self) -> list[ProfilerActivity]:
         return [ProfilerActivity.CPU, getattr(ProfilerActivity, self.kind.upper())]

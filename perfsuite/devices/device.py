@@ -23,6 +23,7 @@ from torch.profiler import ProfilerActivity
 from perfsuite.devices.host import host_facts
 from perfsuite.devices.precision import Precision, PrecisionError
 from perfsuite.judging.blocks import State
+from perfsuite.judging.host_bound import Kernels
 
 HOST = torch.device("cpu")
 """Where values are that nobody has to wait for."""
@@ -150,6 +151,10 @@ class Device(ABC):
         measured: Callable[[], None],  # noqa: ARG002  # for those that override it
     ) -> PeakMemory | None:
         """Call both; return the peaks during the second, None, uncalled, where none are counted."""
+        return None
+
+    def kernels(self, steps: Callable[[], None]) -> Kernels | None:  # noqa: ARG002  # likewise
+        """Call it; return what it launched, None, perhaps uncalled, where no kernels are told."""
         return None
 
     def random_state(self) -> Tensor | None:
