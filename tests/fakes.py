@@ -10,7 +10,6 @@ from torch import Tensor
 from perfsuite.devices.cards import Card
 from perfsuite.devices.simulated import Simulated
 from perfsuite.judging.blocks import Block, State, Turn
-from perfsuite.judging.host_bound import Kernels
 from perfsuite.measuring.timing import time_block, watched
 
 NOTHING = torch.empty(0)
@@ -23,19 +22,9 @@ class FakeTime(Simulated):
         process = about.pop("process", 0)
         card = Card(**{"launch_s": 0.0} | about)  # type: ignore[arg-type]  # Card's own
         super().__init__(card, process=process)  # type: ignore[arg-type]  # a number
-        self.launches = 0
 
     def __call__(self) -> float:
         return self.now_s
-
-    def launch(self, kernel_s: float) -> None:
-        super().launch(kernel_s)
-        self.launches += 1
-
-    def kernels(self, steps: Callable[[], None]) -> Kernels | None:
-        busy_s, launches = self.busy_s, self.launches
-        steps()
-        return Kernels(kernel_s=self.busy_s - busy_s, launches=self.launches - launches)
 
 
 class FakeArm:

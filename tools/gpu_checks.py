@@ -84,13 +84,13 @@ def kernels(device: Device) -> Figures:
 def _launches(device: Device, arm: Arm) -> int:
     """Return how many kernels a step launches, of a simulated device how many operators."""
     (batch,) = arm.take(1)
-    before, clock = device.kernels, device.clock()
+    before, clock = device.charged, device.clock()
     with torch.profiler.profile(activities=device.profiler_activities()) as profiler:
         clock.start()
         arm.step(batch)
         clock.stop()
     if before is not None:
-        after = device.kernels or {}
+        after = device.charged or {}
         return sum(n for _, n in after.values()) - sum(n for _, n in before.values())
     return sum(e.count for e in profiler.key_averages() if e.device_type.name != "CPU")
 

@@ -170,7 +170,7 @@ class Device(ABC):
         return nullcontext()
 
     @property
-    def kernels(self) -> dict[str, tuple[float, int]] | None:
+    def charged(self) -> dict[str, tuple[float, int]] | None:
         """Seconds and calls of each operator so far; None where `torch.profiler` has to tell."""
         return None
 

@@ -35,6 +35,7 @@ from perfsuite.devices.device import (
 )
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.blocks import State
+from perfsuite.judging.host_bound import Kernels
 from perfsuite.judging.thresholds import SIMULATED_KEY
 
 _HELD_BACK = 1  # the bit of `State.clock_event_reasons` that says so
@@ -61,6 +62,7 @@ class Simulated(Device):
         self._pace = math.exp(self._draw.gauss(0.0, self.card.between))
         self._kernel_s: defaultdict[str, float] = defaultdict(float)
         self._calls: Counter[str] = Counter()
+        self.launches = 0
         self._charging = Charging(
             self.card, launch=self._charge, read=self._settle, allocate=self.allocate
         )
@@ -72,6 +74,7 @@ class Simulated(Device):
 
     def launch(self, kernel_s: float) -> None:
         """Let the host launch a kernel that takes so long at full speed."""
+        self.launches += 1
         self.now_s += self.card.launch_s
         while self._queue and self._queue[0] <= self.now_s:
             self._queue.popleft()
@@ -93,7 +96,7 @@ class Simulated(Device):
         self._calls[name] += 1
 
     @property
-    def kernels(self) -> dict[str, tuple[float, int]]:
+    def charged(self) -> dict[str, tuple[float, int]]:
         return {name: (self._kernel_s[name], calls) for name, calls in self._calls.items()}
 
     def begin_charging(self) -> None:
@@ -115,6 +118,12 @@ class Simulated(Device):
             yield
         finally:
             self.end_charging()
+
+    def kernels(self, steps: Callable[[], None]) -> Kernels:
+        busy_s, launches = self.busy_s, self.launches
+        with self._charges():
+            steps()
+        return Kernels(kernel_s=self.busy_s - busy_s, launches=self.launches - launches)
 
     def wait(self) -> None:
         """Wait as a step does that reads a value; a HostWaitError within `host_waits_raise`."""

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from perfsuite.devices.device import Device
-from perfsuite.measuring.timing import Timeable
+from perfsuite.measuring.timing import Timeable, time_block
 from perfsuite.records.operators import Operator, Profile, profile_of
 
 STEPS, REPEATS = 4, 5
@@ -20,7 +20,8 @@ def profile(arm: Timeable, device: Device) -> Profile:
     """Return where the time of a warm arm's step goes: medians over repeats of a few steps.
 
     On a GPU it is the time of the kernels that each operator launched, on a CPU the time in
-    the operator itself. Profiling slows a step down: the sum is not its step time.
+    the operator itself. Profiling slows the host down: on a GPU idle time is that of steps that
+    are not profiled, in between.
     """
     runs, steps_s = zip(*(_profile_once(arm, device) for _ in range(REPEATS)), strict=True)
     found, unseen = {}, Operator(self_s=0.0, calls=0.0)
@@ -32,7 +33,9 @@ def profile(arm: Timeable, device: Device) -> Profile:
 
 
 def _profile_once(arm: Timeable, device: Device) -> tuple[dict[str, Operator], float]:
-    """Return operators, and seconds by the wall clock, of a step on average over STEPS."""
+    """Return operators, and seconds, of a step on average over STEPS."""
+    by_device = device.profiled_by == "device"
+    unprofiled_s = time_block(arm, device.clock(), STEPS).step_s if by_device else 0.0
     batches, clock = arm.take(STEPS), device.clock()
 
     def take() -> float:
@@ -41,21 +44,22 @@ def _profile_once(arm: Timeable, device: Device) -> tuple[dict[str, Operator], f
             arm.step(batch)
         return clock.stop()[0]
 
-    if (before := device.kernels) is not None:
-        wall_s, sums = take(), _since(before, device.kernels or {})
+    if (before := device.charged) is not None:
+        step_s, sums = take() / STEPS, _since(before, device.charged or {})
     else:
         with torch.profiler.profile(activities=device.profiler_activities()) as profiler:
             wall_s = take()
-        if device.profiled_by == "device":
-            sums = _launched_by_operators(profiler)
+        if by_device:
+            step_s, sums = unprofiled_s, _launched_by_operators(profiler)
         else:
+            step_s = wall_s / STEPS
             assert profiler.profiler is not None  # it ran
             sums = in_operators(profiler.profiler.kineto_results.events())
     found = {
         name: Operator(self_s=self_s / STEPS, calls=calls / STEPS)
         for name, (self_s, calls) in sums.items()
     }
-    return found, wall_s / STEPS
+    return found, step_s
 
 
 def _since(

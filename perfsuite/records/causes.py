@@ -54,9 +54,12 @@ def reasons(
 
 
 def _ratio(before: Benchmark, after: Benchmark) -> float | None:
-    """Return how many times longer a step takes now, None where that was not measured."""
-    then, now = (each.metrics.get("step_s") for each in (before, after))
-    return None if then is None or now is None else now.value / then.value
+    """Return how many times longer kernels take now, or a step where those were not measured."""
+    for name in ("kernel_s", "step_s"):
+        then, now = (each.metrics.get(name) for each in (before, after))
+        if then is not None and now is not None:
+            return now.value / then.value
+    return None
 
 
 def timed_blocks(benchmark: Benchmark) -> list[Block]:

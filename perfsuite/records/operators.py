@@ -31,7 +31,9 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     clock: str  # "device" where a GPU's kernels were timed, "cpu" where the host's operators were
     operators: dict[str, Operator]  # those that take most, by name
     rest_s: float  # in all other operators
-    outside_s: float  # in none: on a CPU the host's own code and waits, on a GPU idle time
+    # In none: on a CPU the host's own code and waits, on a GPU the idle time of a step that was
+    # not profiled (in older runs: of the profiled one).
+    outside_s: float
     casts: float  # copies to another dtype
     layouts: float  # copies to another memory format
 
@@ -41,13 +43,36 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
         return "device idle" if self.clock == "device" else "outside of operators"
 
     @property
+    def inside_s(self) -> float:
+        """Seconds a step in all operators; on a GPU that is the sum of its kernels' times."""
+        return self.rest_s + sum(each.self_s for each in self.operators.values())
+
+    @property
     def total_s(self) -> float:
         """Seconds a step, as it was profiled."""
-        return self.outside_s + self.rest_s + sum(each.self_s for each in self.operators.values())
+        return self.outside_s + self.inside_s
+
+    @property
+    def compared(self) -> dict[str, Operator]:
+        """What a change is laid on: operators, and on a CPU the time outside of them.
+
+        A GPU's idle time follows from its kernels and from the host, and is told by itself.
+        """
+        if self.clock == "device":
+            return self.operators
+        return {**self.operators, self.outside: Operator(self_s=self.outside_s, calls=1.0)}
+
+    @property
+    def compared_s(self) -> float:
+        """The seconds a step of which changes are told."""
+        return self.inside_s if self.clock == "device" else self.total_s
 
 
 def profile_of(found: Mapping[str, Operator], *, step_s: float, clock: str) -> Profile:
-    """Return a profile: the largest operators by name, the rest summed; `step_s` by wall clock."""
+    """Return a profile: the largest operators by name, the rest summed.
+
+    `step_s` is by the wall clock of the profiled step on a CPU, and that of another one on a GPU.
+    """
     ranked = sorted(found.items(), key=lambda item: -item[1].self_s)
     return Profile(
         clock=clock,
@@ -66,20 +91,20 @@ def _lays_out(name: str) -> bool:
 def explain(before: Profile, after: Profile, *, ratio: float | None = None) -> list[str]:
     """Return lines that say which operators account for the change of a step's time.
 
-    None is named unless the profiles show about the change that was timed: a step now takes
-    `ratio` times longer.
+    None is named unless the profiles show about the change that was timed: a step, or on a GPU
+    the sum of its kernels' times, is now `ratio` times longer.
     """
     if before.clock != after.clock:
         return [f"operators were timed by the {before.clock} before and the {after.clock} now"]
-    change_s = after.total_s - before.total_s
-    sides = [
-        {**side.operators, side.outside: Operator(self_s=side.outside_s, calls=1.0)}
-        for side in (before, after)
-    ]
+    change_s = after.compared_s - before.compared_s
+    sides = [side.compared for side in (before, after)]
     moved = {name: (sides[0].get(name), sides[1].get(name)) for name in sides[0] | sides[1]}
     moved_s = {name: _seconds(now) - _seconds(then) for name, (then, now) in moved.items()}
     ranked = sorted(moved, key=lambda name: -moved_s[name] if change_s > 0 else moved_s[name])
-    total = f"profiled: {_ms(before.total_s)} -> {_ms(after.total_s)} a step"
+    total = f"profiled: {_ms(before.compared_s)} -> {_ms(after.compared_s)} a step"
+    if after.clock == "device":
+        total = f"kernels: {_ms(before.compared_s)} -> {_ms(after.compared_s)} a step"
+        total += f"; {after.outside}: {_ms(before.outside_s)} -> {_ms(after.outside_s)}"
     if ratio is None or _shows(before, after, ratio):
         lines = [
             f"{name}: {_moved(*moved[name])}, {share:.0%} of the change"
@@ -99,9 +124,10 @@ def explain(before: Profile, after: Profile, *, ratio: float | None = None) -> l
 
 def _shows(before: Profile, after: Profile, ratio: float) -> bool:
     """Tell whether two profiles differ by about as much as the timings do, the same way."""
-    if not (before.total_s > 0 and after.total_s > 0 and ratio > 0 and ratio != 1):
+    then_s, now_s = before.compared_s, after.compared_s
+    if not (then_s > 0 and now_s > 0 and ratio > 0 and ratio != 1):
         return False
-    share = math.log(after.total_s / before.total_s) / math.log(ratio)
+    share = math.log(now_s / then_s) / math.log(ratio)
     return LEAST_SHOWN <= share <= MOST_SHOWN
 
 

@@ -1,17 +1,20 @@
 """Profiles of real steps: they are of one step, and planted changes are named by them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import cycle
 
 import pytest
 import torch
+from fakes import FakeHostBound
 from sabotage import environments as env
 from sabotage.environments import batches
 from sabotage.speed import arm, regressed
 from torch import nn
 
 from perfsuite.devices.cpu import Cpu
+from perfsuite.measuring import profiling
 from perfsuite.measuring.profiling import STEPS, in_operators, profile
 from perfsuite.records.operators import Operator, Profile, explain, profile_of
 from perfsuite.training.arm import Arm
@@ -85,3 +88,30 @@ def test_a_lost_memory_format_is_named(channels_last: Profile) -> None:
 def test_healthy_twins_have_no_copies_to_tell(channels_last: Profile) -> None:
     twin = profile(in_channels_last(env.channels_last), Cpu())
     assert "copies" not in "".join(explain(channels_last, twin))
+
+
+def test_idle_time_of_a_gpu_is_that_of_steps_that_are_not_profiled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Profiling makes the host slower: the device idles for longer meanwhile."""
+    arm = FakeHostBound(launches=10, launch_s=1e-3, kernel_s=6e-4)
+    profiler_s, plain = [0.0], arm.step
+
+    @contextmanager
+    def profiler(**_: object) -> Iterator[None]:
+        profiler_s[0] = 0.1
+        yield
+        profiler_s[0] = 0.0
+
+    def step(batch: torch.Tensor) -> torch.Tensor:
+        arm.time.host(profiler_s[0])
+        return plain(batch)
+
+    sums = {"aten::conv": (STEPS * 6e-3, STEPS * 10)}
+    monkeypatch.setattr(arm, "step", step)
+    monkeypatch.setattr(torch.profiler, "profile", profiler)
+    monkeypatch.setattr(profiling, "_launched_by_operators", lambda _: sums)
+    found = profile(arm, arm.time)
+    assert found.clock == "device"
+    assert found.inside_s == pytest.approx(6e-3)
+    assert found.outside_s == pytest.approx(4e-3, rel=0.1)

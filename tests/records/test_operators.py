@@ -77,6 +77,26 @@ def test_no_change_and_other_clocks_are_no_reason() -> None:
     ]
 
 
+def on_gpu(idle: float, **seconds: float) -> Profile:
+    return msgspec.structs.replace(of(idle, **seconds), clock="device")
+
+
+def test_a_slower_kernel_is_named_under_a_host_bound_step() -> None:
+    """Its 5 ms are taken from the device's idle time, and the step is as long as before."""
+    before, after = on_gpu(0.010, conv=0.010, mm=0.010), on_gpu(0.005, conv=0.015, mm=0.010)
+    assert explain(before, after, ratio=1.25) == [
+        "kernels: 20 ms -> 25 ms a step; device idle: 10 ms -> 5 ms",
+        "aten::conv: 10 ms -> 15 ms, 100% of the change",
+    ]
+
+
+def test_a_slower_host_is_told_as_idle_time_and_laid_on_no_kernel() -> None:
+    before, after = on_gpu(0.010, conv=0.010), on_gpu(0.020, conv=0.0101)
+    lines = explain(before, after, ratio=1.5)
+    assert lines[0] == "kernels: 10 ms -> 10.1 ms a step; device idle: 10 ms -> 20 ms"
+    assert "no operator is named" in lines[1]
+
+
 @given(st.lists(st.floats(0, 1), max_size=60))
 def test_a_profile_is_small_and_loses_no_time(times_s: list[float]) -> None:
     seconds = {f"op{n}": time_s for n, time_s in enumerate(times_s)}
