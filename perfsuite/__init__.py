@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from perfsuite.judging.stalls import judge_speedup as judge_speedup
     from perfsuite.judging.stalls import judge_stalls as judge_stalls
     from perfsuite.measuring.bench import Bench as Bench
+    from perfsuite.measuring.busy_batch import busy_doublings as busy_doublings
     from perfsuite.measuring.convergence import SeedPair as SeedPair
     from perfsuite.measuring.convergence import TrainingRun as TrainingRun
     from perfsuite.measuring.convergence import judge_twice as judge_twice
@@ -51,6 +52,7 @@ _HOMES = {
     "judging.interleaving": "Duet",
     "judging.stalls": "judge_speedup judge_stalls",
     "measuring.bench": "Bench",
+    "measuring.busy_batch": "busy_doublings",
     "measuring.convergence": "SeedPair TrainingRun judge_twice train train_pairs",
     "measuring.memory": "activation_bytes",
     "probes.registry": "PROBES judge_probes run_probe",

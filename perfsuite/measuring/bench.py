@@ -1,8 +1,8 @@
 """What a benchmark file works with: the fixture ``perf``, an instance of `Bench`."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import KW_ONLY, asdict, dataclass, replace
+from dataclasses import KW_ONLY, asdict, dataclass, field, replace
 from functools import partial
 from itertools import repeat
 from typing import Any
@@ -15,11 +15,13 @@ from perfsuite.devices.precision import Precision, backend_flags, read_flags
 from perfsuite.judging.blocks import Block, State, Turn, resting_collector
 from perfsuite.judging.estimates import Estimate, median_s
 from perfsuite.judging.gates import Outcome, Verdict, throttling
+from perfsuite.judging.host_bound import Load, judge_host
 from perfsuite.judging.interleaving import Duet
 from perfsuite.judging.stalls import Pace, judge_speedup, pace_of
 from perfsuite.judging.thresholds import Thresholds
 from perfsuite.judging.throttling import Sifted, sift
 from perfsuite.measuring.identity import identity_of, spread_of, throughput_of
+from perfsuite.measuring.kernels import loads_of
 from perfsuite.measuring.loop import Loop
 from perfsuite.measuring.machine import Machine
 from perfsuite.measuring.memory import peak_memory
@@ -48,6 +50,7 @@ class Bench:
     workload: Workload
     thresholds: Thresholds  # of this hardware
     turns: Turns
+    promoted: Mapping[str, Any] = field(default_factory=dict)  # config of the promoted run
 
     def __post_init__(self) -> None:
         notes, device = self.notes, self.machine.device
@@ -58,6 +61,7 @@ class Bench:
         self._state_after: State | None = None
         self._cpu_before = read_cpu_use()
         self._identified = False
+        self._loads: dict[str, Any] = {}  # who was busy, by arm
         self._steps_s: dict[str, list[float]] = {}  # of each step that was timed, by arm
         self.configure(device=device.kind)
 
@@ -88,9 +92,9 @@ class Bench:
             self.flops = arm.flops
         return self.workload.arm(precision, self.device, seed)
 
-    def arm(self, precision: Precision, *, seed: int = 0) -> Arm:
+    def arm(self, precision: Precision, *, seed: int = 0, doublings: int = 0) -> Arm:
         """Return a fresh arm of the workload, warmed up and back to where it was after one step."""
-        return self.warm(self.fresh(precision, seed), seed=seed)
+        return self.warm(self.fresh(precision, seed).enlarged(doublings), seed=seed)
 
     def plain(self, step: Step, batches: Iterable[Any] | None = None, *, label: str = "") -> Arm:
         """Return an arm of any callable; without batches it is called without an argument."""
@@ -235,6 +239,17 @@ class Bench:
             self.show(f"{label} sustained: {each}")
         self.throughput(arm, pace.mean_s)
         return pace
+
+    def loads(self, *timed: tuple[Arm, Iterable[Block]]) -> list[Load]:
+        """Say of warm arms that were timed who was busy, host or device; nothing on a CPU.
+
+        Their verdict fails nothing; a HOST-BOUND one says what would help.
+        """
+        if loads := loads_of(timed, self.machine.device):
+            self._loads |= {load.label: asdict(load) for load in loads}
+            self.keep("loads", self._loads)
+            self.gate(judge_host(loads))
+        return loads
 
     def compare(
         self,

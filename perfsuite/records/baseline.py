@@ -58,6 +58,11 @@ class Baseline:
             }
         )
 
+    def config(self, key: str) -> dict[str, Any]:
+        """Return what the newest promoted run measured of a benchmark; nothing of a new one."""
+        benchmark = self.runs[-1].benchmarks.get(key)
+        return {} if benchmark is None else benchmark.config
+
     def markers(self) -> dict[str, list[str]]:
         """Return the benchmarks that a session should have, with their markers' names."""
         return {key: each.markers for run in self.runs for key, each in run.benchmarks.items()}

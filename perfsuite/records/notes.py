@@ -65,8 +65,8 @@ class Notes:
 
     def ungated(self) -> tuple[Verdict, ...]:
         """Return the figures as verdicts of their own, where no gate speaks of them."""
-        # Throttling is no figure's gate.
-        if any(verdict.gate != "throttling" for verdict in self.verdicts):
+        # Who was busy, and throttling, are no figure's gate.
+        if any(verdict.gate not in ("host_bound", "throttling") for verdict in self.verdicts):
             return ()
         return tuple(
             not_gated(name, f"{metric.value:.4g} {metric.unit}", "compared with a baseline only")

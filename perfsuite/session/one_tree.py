@@ -171,6 +171,7 @@ class PerfSession(GatingSession):
             workload=workload,
             thresholds=self._thresholds,
             turns=Alone(self.status.show, budget_s=self._config.getoption("perf_budget")),
+            promoted={} if self._baseline is None else self._baseline.config(key),
         )
         yield bench
         self.status.clear()

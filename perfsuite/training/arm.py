@@ -12,6 +12,7 @@ from perfsuite.devices.precision import Precision, backend_flags
 from perfsuite.training.batches import (
     Shapes,
     TrainingError,
+    doubled,
     endless,
     moved,
     samples_in,
@@ -91,6 +92,16 @@ class Arm:
         feed = endless(batches)
         label = f"{self.label}, fed by a loader"
         return replace(self, step=lambda _: self.step(moved(next(feed), self.device)), label=label)
+
+    def enlarged(self, doublings: int) -> "Arm":
+        """Return an arm of the same state whose batches have so often twice as many samples."""
+        if not doublings:
+            return self
+        batches, times = self.batches, 2**doublings
+        for _ in range(doublings):
+            batches = map(doubled, batches)
+        flops = None if self.flops is None else self.flops * times
+        return replace(self, batches=batches, flops=flops, label=f"{self.label}, batch x{times}")
 
     def snapshot(self) -> Callable[[], None]:
         """Copy all that a step changes, random state included; return what goes back to that."""

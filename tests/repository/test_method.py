@@ -12,11 +12,11 @@ from types import ModuleType
 import pytest
 
 from perfsuite.against import restart
-from perfsuite.judging import blocks, contamination, stalls, stopping
+from perfsuite.judging import blocks, contamination, host_bound, stalls, stopping
 from perfsuite.judging.estimates import HIDDEN, Estimate, paired_ratio, predicted_ratio
 from perfsuite.judging.spreads import observed_spread, or_assumed
 from perfsuite.judging.thresholds import load_thresholds
-from perfsuite.measuring import bench, profiling, timing, turns
+from perfsuite.measuring import bench, busy_batch, kernels, profiling, timing, turns
 from perfsuite.probes.registry import PROBES
 from perfsuite.records import history, operators
 from perfsuite.session import repeating
@@ -59,6 +59,12 @@ PHRASES = [
     f"in half as many cases: {percent((1 - CONFIDENCE) / 2)}",
     f"a chance of {percent((1 - CONFIDENCE) / 2)} at most",
     f"took more than {blocks.SLOW:g} times as long as that",
+    f"It is {kernels.STEPS} steps, {kernels.REPEATS} times",
+    f"where it is {percent(host_bound.MOST_IDLE)} or more, and the host launched for"
+    f" {percent(host_bound.LEAST_HOST)} of the step",
+    f"{busy_batch.MOST_DOUBLINGS} times at most, until in both precisions the host has launched"
+    f" {busy_batch.STEPS} steps before {percent(host_bound.EARLY_HOST)} of their time is over",
+    f"no more than {percent(host_bound.MOST_IDLE)} of it",
     f"by more than {stalls.FAR_OUT:g} interquartile ranges",
     f"a {'twelfth' if stalls.GROUPS == 12 else stalls.GROUPS} of the groups of four",
     f"stalls are {'half' if stalls.LEAST_SHARE == 0.5 else stalls.LEAST_SHARE} or more",

@@ -38,6 +38,7 @@ def test_public_names() -> None:
         "at_least",
         "at_most",
         "build_model",
+        "busy_doublings",
         "doubled",
         "finite",
         "judge_probes",
