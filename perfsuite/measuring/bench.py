@@ -35,7 +35,6 @@ from perfsuite.training.batches import TrainingError, endless
 from perfsuite.training.workload import Workload
 
 Step = Callable[..., Any]
-
 STRETCH_STEPS = 50
 """Of a stretch of `Bench.sustain`; fewer where they would take longer than `Turns.stretch_s`."""
 
@@ -79,7 +78,7 @@ class Bench:
             )
 
     def progress(self, what: str) -> Callable[[int, int], None]:
-        """Return a callback that shows how much of `what` is done."""
+        """Return what shows how much of `what` is done."""
         return partial(self.turns.show, what)
 
     def fresh(self, precision: Precision, seed: int = 0) -> Arm:
