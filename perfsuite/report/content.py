@@ -12,7 +12,13 @@ from perfsuite.records.wording import counted, gate_name, short_name
 from perfsuite.report.chart import Chart
 from perfsuite.report.environment import Environment, environment_of
 from perfsuite.report.raw_figures import timings
-from perfsuite.report.speed_charts import blocks_over_time, history, operators, step_times
+from perfsuite.report.speed_charts import (
+    blocks_over_time,
+    history,
+    host_and_device,
+    operators,
+    step_times,
+)
 from perfsuite.report.training_charts import loss_curves, loss_scales, memory_use
 
 _RUNS = 365
@@ -231,7 +237,7 @@ def _sections(run: Run, before: Run | None, series: Sequence[Series]) -> list[Pa
         PageSection(
             title="Step times",
             note=f"Seconds that a training step takes, by arm{code}.",
-            charts=list(step_times(timed)),
+            charts=[*step_times(timed), *host_and_device(benchmarks)],
         ),
         PageSection(
             title="Blocks over time",

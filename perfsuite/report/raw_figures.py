@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from perfsuite.judging.blocks import Block
+from perfsuite.judging.host_bound import Load
 from perfsuite.judging.throttling import sift
 from perfsuite.records.operators import Profile
 from perfsuite.records.schema import Benchmark
@@ -198,6 +199,12 @@ def seed_pairs(benchmark: Benchmark) -> tuple[tuple[str, str], list[LossPair]]:
 def memory(benchmark: Benchmark) -> MemoryFigures:
     """Return what memory each precision takes; empty where that was not measured."""
     return _shaped(benchmark.raw, MemoryFigures) or MemoryFigures()
+
+
+def loads(benchmark: Benchmark) -> list[Load]:
+    """Return who was busy in a step of each arm, host or device; nothing where they are one."""
+    found = _shaped(benchmark.raw.get("loads"), dict[str, Load]) or {}
+    return [load for load in found.values() if load.device_s > 0]
 
 
 def profiles(benchmark: Benchmark) -> tuple[Profile | None, Profile | None]:

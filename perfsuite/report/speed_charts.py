@@ -12,7 +12,7 @@ from perfsuite.records.schema import Benchmark
 from perfsuite.records.wording import counted, short_name
 from perfsuite.report import panels
 from perfsuite.report.chart import Cell, Chart, Number, height_of_rows_in
-from perfsuite.report.raw_figures import Timing, profiles
+from perfsuite.report.raw_figures import Timing, loads, profiles
 
 _BARS = 8
 """Operators that are drawn; the table has all."""
@@ -44,6 +44,36 @@ def step_times(timings: Sequence[Timing]) -> Iterator[Chart]:
             rows=rows,
             height_in=height_of_rows_in(len(drawn)),
         )
+
+
+def host_and_device(benchmarks: Sequence[Benchmark]) -> Iterator[Chart]:
+    """Show for how long of a step the host launched, over how long the device took for it."""
+    found = [(short_name(each.key), load) for each in benchmarks for load in loads(each)]
+    if not found:
+        return
+    rows = {
+        f"{name}: {load.label}": (
+            Number(load.host_s, "s"),
+            Number(load.device_s, "s"),
+            "unknown" if load.kernel_s is None else Number(load.kernel_s, "s"),
+            "unknown" if load.launches is None else Number(load.launches),
+            "unknown" if load.idle is None else f"{load.idle:.0%}",
+            "yes" if load.host_bound else "unknown" if load.host_bound is None else "no",
+        )
+        for name, load in found
+    }
+    drawn = {
+        f"{name}: {load.label}": [load.host_s * 1e3, load.device_s * 1e3] for name, load in found
+    }
+    yield Chart(
+        panel=partial(panels.bars, rows=drawn, kinds=["host", "device"], unit="ms a step"),
+        title="Host and device",
+        caption="Until when the host launched, and until when the device computed. Where both are"
+        " alike and kernels fill less of it, the device waits for the host.",
+        head=("arm", "host", "device", "kernels", "launches", "device idle", "host-bound"),
+        rows=[(name, *cells) for name, cells in rows.items()],
+        height_in=height_of_rows_in(2 * len(drawn)),
+    )
 
 
 def blocks_over_time(timing: Timing) -> Chart:

@@ -33,6 +33,33 @@ def test_step_times_are_those_of_the_run(tmp_path: Path) -> None:
     assert chart.row("amp_speedup[bf16-vs-fp32]: bf16")[0] == median(bf16_s)
 
 
+def load(label: str, **figures: float | None) -> dict[str, Any]:
+    return {"label": label, "host_s": 0.004, "device_s": 0.004, "kernel_s": 0.002} | figures
+
+
+def test_host_and_device_are_a_bar_each_for_every_precision(tmp_path: Path) -> None:
+    document = published(FP32, SPEEDUP)
+    record(document, FP32)["raw"]["loads"] = {"fp32": load("fp32", host_s=0.001, kernel_s=0.0039)}
+    both = {"bf16": load("bf16", launches=300), "fp32": load("fp32", kernel_s=None)}
+    record(document, SPEEDUP)["raw"]["loads"] = both
+    chart = content(tmp_path, document).charts("Step times")["Host and device"]
+    fp32 = [0.001, 0.004, 0.0039, "unknown", "3%", "no"]
+    assert chart.row("step_time[fp32]: fp32") == pytest.approx(fp32)
+    bf16 = [0.004, 0.004, 0.002, 300, "50%", "yes"]
+    assert chart.row("amp_speedup[bf16-vs-fp32]: bf16") == pytest.approx(bf16)
+    unknown = [0.004, 0.004, *["unknown"] * 4]
+    assert chart.row("amp_speedup[bf16-vs-fp32]: fp32") == pytest.approx(unknown)
+    assert {"host", "device"} <= set(chart.drawn().texts)
+
+
+@pytest.mark.parametrize("raw", [None, [1], {"fp32": {}}, {"fp32": load("fp32", device_s=0.0)}])
+def test_a_run_that_does_not_tell_has_no_such_chart(tmp_path: Path, raw: Any) -> None:
+    document = published(FP32)
+    assert "loads" not in record(document, FP32)["raw"]
+    record(document, FP32)["raw"]["loads"] = raw
+    assert "Host and device" not in content(tmp_path, document).charts("Step times")
+
+
 def test_few_values_carry_no_interval(tmp_path: Path) -> None:
     document = published(FP32)
     record(document, FP32)["raw"]["blocks"] = [BLOCK] * 3
