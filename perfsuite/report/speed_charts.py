@@ -127,11 +127,12 @@ def operators(benchmark: Benchmark, past: Mapping[str, Benchmark]) -> Iterator[C
         name: [side[name].self_s * 1e3 if name in side else None for side in sides.values()]
         for name in names[:_BARS]
     }
+    idle = "; idle is a GPU that is not profiled" if now.clock == "device" else ""
     yield Chart(
         panel=partial(panels.bars, rows=drawn, kinds=list(sides), unit="ms a step"),
         title=f"{short_name(benchmark.key)}: operators",
         caption=f"Time of the {'GPU' if now.clock == 'device' else 'CPU'} in each operator"
-        " itself, in a few profiled steps, which take longer than timed ones.",
+        f" itself, in a few profiled steps, which take longer than timed ones{idle}.",
         head=("operator", *(f"{side} {what}" for what in ("time", "calls") for side in sides)),
         rows=[(name, *_operator_cells(name, sides)) for name in names],
         height_in=height_of_rows_in(len(drawn) * len(sides)),
