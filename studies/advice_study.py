@@ -24,7 +24,7 @@ from perfsuite.judging.estimates import predicted_ratio
 from perfsuite.judging.spreads import Spread, observed_spread, or_assumed, pooled_spreads
 
 FOLDER = Path(__file__).parent.parent / "docs" / "studies"
-SEED, SERIES = 20261126, 8_000
+SEED, SERIES, DRAWN = 20261126, 8_000, 4_000  # samplings: for the widths, and for nights
 FALSE_ALARMS, MISSED = 0.001, 0.01
 HISTORIES, EACH = 100, 100
 SPREADS = (0.003, 0.01, 0.02, 0.04)
@@ -191,7 +191,7 @@ def _confirmed(
     return np.stack([same, worse])
 
 
-def cases(series: int = SERIES, histories: int = HISTORIES) -> list[AdviceCase]:
+def cases(series: int = DRAWN, histories: int = HISTORIES) -> list[AdviceCase]:
     """Return what came of every kind of machine."""
     pools = {kind: draw_intervals(series, kind=kind, seed=SEED + 1) for kind in ("calm", "strays")}
     pools["days"] = pools["calm"]
