@@ -7,11 +7,12 @@ from perfsuite.benchmarks.amp_speedup import test_amp_speedup
 from perfsuite.benchmarks.step_time import test_step_time
 from perfsuite.benchmarks.sustained import test_sustained
 
-__all__ = [
-    "test_amp_convergence",
+# In the order in which they run: what takes long comes last, and a first verdict within seconds.
+__all__ = [  # noqa: RUF022  # not by the alphabet
     "test_amp_memory",
     "test_amp_probes",
-    "test_amp_speedup",
     "test_step_time",
+    "test_amp_speedup",
     "test_sustained",
+    "test_amp_convergence",
 ]
