@@ -25,7 +25,7 @@ def busy_doublings(perf: "Bench", *precisions: Precision) -> int:
     It is part of what was measured. Where runs were promoted, it is as it was for them.
     """
     device = perf.machine.device
-    if device.computes_on_host:
+    if device.profiled_by == "cpu":  # it has no kernels, and nobody to wait for
         return 0
     found: int | None = perf.promoted.get("doublings")
     if found is None:

@@ -34,8 +34,10 @@ def profile(arm: Timeable, device: Device) -> Profile:
 
 def _profile_once(arm: Timeable, device: Device) -> tuple[dict[str, Operator], float]:
     """Return operators, and seconds, of a step on average over STEPS."""
-    by_device = device.profiled_by == "device"
-    unprofiled_s = time_block(arm, device.clock(), STEPS).step_s if by_device else 0.0
+    before, by_device = device.charged, device.profiled_by == "device"
+    unprofiled_s = 0.0
+    if by_device and before is None:
+        unprofiled_s = time_block(arm, device.clock(), STEPS).step_s
     batches, clock = arm.take(STEPS), device.clock()
 
     def take() -> float:
@@ -44,7 +46,7 @@ def _profile_once(arm: Timeable, device: Device) -> tuple[dict[str, Operator], f
             arm.step(batch)
         return clock.stop()[0]
 
-    if (before := device.charged) is not None:
+    if before is not None:
         step_s, sums = take() / STEPS, _since(before, device.charged or {})
     else:
         with torch.profiler.profile(activities=device.profiler_activities()) as profiler:
