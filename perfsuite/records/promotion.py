@@ -53,6 +53,7 @@ def promote(
         old = [run for run in there if run.commit not in commits]
         replaced += [*unreadable, *(run.path for run in old)]
         kept = [run for run in there if run.commit in commits]
+        _refuse_other_batches([*kept, *mine])
         chains[folder / CHAIN_FILE] = encode_chain(_chain(folder, old, [*kept, *mine]))
     targets = {_target(run, suite): run for run in runs}
     # The name holds a digest of the content: if it is taken, this very run was promoted before.
@@ -73,6 +74,21 @@ def promote(
     for path in replaced:
         path.unlink(missing_ok=True)
     return list(targets)
+
+
+def _refuse_other_batches(runs: Sequence[Run]) -> None:
+    """Raise BaselineError where runs found other batches to keep the device busy."""
+    found: dict[str, int] = {}
+    for run in runs:
+        for key, benchmark in run.benchmarks.items():
+            if (doublings := benchmark.config.get("doublings")) is None:
+                continue
+            if found.setdefault(key, doublings) != doublings:
+                raise BaselineError(
+                    f"{run.path}: refused: {key} took a batch x{2**doublings}, and another run one"
+                    f" x{2 ** found[key]}: promote one run, and measure the others with"
+                    " --benchmark-compare, so that they take its batch"
+                )
 
 
 def _promoted(folder: Path, commits: set[str], *, replace: bool) -> tuple[list[Run], list[Path]]:

@@ -62,6 +62,23 @@ def test_runs_are_copied_to_their_hardwares_folder(suite: Suite, make: Callable[
     assert len(load_baseline(suite.folder, HARDWARE).runs) == 2
 
 
+@pytest.mark.parametrize("together", [True, False], ids=["together", "one after the other"])
+def test_runs_that_kept_the_device_busy_by_other_batches_are_refused(
+    suite: Suite, make: Callable[..., Path], together: bool
+) -> None:
+    """Compared with both, no night would be measured as they were."""
+    runs = [make("one.json"), make("two.json")]
+    place: list[str | int] = ["benchmarks", 0, "extra_info", "perfsuite", "config", "doublings"]
+    for path, doublings in zip(runs, (2, 3), strict=True):
+        edit(path, place, doublings)
+    if not together:
+        suite.promote(runs.pop(0))
+    before = promoted(suite)
+    with pytest.raises(BaselineError, match=r"batch x8, and another run one x4: promote one run"):
+        suite.promote(*runs)
+    assert promoted(suite) == before
+
+
 def test_promoting_again_changes_nothing(suite: Suite, make: Callable[..., Path]) -> None:
     one, two = make("one.json"), make("two.json")
     first = suite.promote(one)
