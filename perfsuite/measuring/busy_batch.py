@@ -13,7 +13,7 @@ from perfsuite.training.arm import Arm
 if TYPE_CHECKING:
     from perfsuite.measuring.bench import Bench
 
-MOST_DOUBLINGS = 6
+MOST_DOUBLINGS = 4
 STEPS = 3
 """Few, so that their launches find a place in the device's queue: the host does not wait for it."""
 WARM_UP = 2  # blocks
@@ -49,14 +49,15 @@ def doublings_until_busy(arms: Callable[[int], Sequence[Arm]], device: Device) -
     doublings = 0
     while True:
         try:
-            # All of them at once, as they will be when they take turns.
-            busy = [_is_busy(arm, device) for arm in arms(doublings)]
+            # All are there at once, as they will be when they take turns; the first that is not
+            # busy settles it.
+            busy = all(_is_busy(arm, device) for arm in arms(doublings))
         except RuntimeError as error:
             if not doublings:
                 raise
             why = str(error).partition("\n")[0] or type(error).__name__
             return doublings - 1, f"a batch x{2**doublings} failed: {why}"
-        if all(busy):
+        if busy:
             return doublings, ""
         if doublings == MOST_DOUBLINGS:
             return doublings, "no larger batch is tried"
@@ -71,5 +72,5 @@ def _is_busy(arm: Arm, device: Device) -> bool:
     load = load_of(arm.label, blocks, None)
     if load is None or load.keeps_busy:
         return True
-    load = load_of(arm.label, blocks, kernels_of(arm, device))
+    load = load_of(arm.label, blocks, kernels_of(arm, device, repeats=1))
     return load is not None and load.keeps_busy

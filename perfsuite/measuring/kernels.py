@@ -11,10 +11,10 @@ from perfsuite.measuring.timing import Timeable
 STEPS, REPEATS = 4, 5
 
 
-def kernels_of(arm: Timeable, device: Device) -> Kernels | None:
+def kernels_of(arm: Timeable, device: Device, *, repeats: int = REPEATS) -> Kernels | None:
     """Return the kernels of a warm arm's step, medians over repeats; None where none are told."""
     found = []
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         batches = arm.take(STEPS)
 
         def steps() -> None:
