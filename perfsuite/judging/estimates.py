@@ -192,7 +192,7 @@ def _dependence(series: Floats, hidden: float) -> Floats:
     n = series.shape[1]
     if n <= 3:
         return np.ones(len(series))
-    ranks = np.apply_along_axis(_ranks, 1, series)
+    ranks = np.array([_ranks(row) for row in series]).reshape(series.shape)
     ranks -= n / 2
     total = np.sum(ranks**2, axis=1)
     biased = np.sum(ranks[:, 1:] * ranks[:, :-1], axis=1) / np.where(total > 0, total, 1)

@@ -11,8 +11,10 @@ import torch
 import torchvision
 from suites import HEAD, THRESHOLDS, Suite, load, timed, usage_error
 
+from perfsuite.devices.choice import NAMES
+
 OPTIONS = {
-    "--perf-device": ("auto", "cuda", "cpu"),
+    "--perf-device": NAMES,
     "--perf-workload": ("tutorial", "tiny"),
     "--perf-data": ("mnist5k", "mnist", "synthetic"),
 }
@@ -26,7 +28,7 @@ def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Suite:
 
 def test_the_options_and_their_choices(suite: Suite) -> None:
     text = suite.run("--help").stdout.str()
-    described = dict(re.findall(r"^ +(--perf-[a-z-]+)=\{([a-z0-9,]+)\}", text, re.MULTILINE))
+    described = dict(re.findall(r"^ +(--perf-[a-z-]+)=\{([a-z0-9,:-]+)\}", text, re.MULTILINE))
     assert {name: tuple(choices.split(",")) for name, choices in described.items()} == OPTIONS
     assert set(re.findall(r"--perf-[a-z-]+", text)) == OPTIONS.keys() | {
         "--perf-against",
