@@ -37,6 +37,7 @@ max_scale = 16777216.0
 [defaults.compare]
 margin = 0.05
 assumed_spread = 0.01
+environment = "fail"
 """
 
 HEAD = """
