@@ -199,11 +199,10 @@ class PerfSession(GatingSession):
             pytest.fail(f"{notes.key} measured nothing: {fault}", pytrace=False)
         if self._baseline is None:
             notes.gate(*notes.ungated())
-        if self._baseline is None:
             record = bench.record()
         else:
-            bench, record, found = self._undisturbed(self._baseline, item, bench)
-            notes, record = bench.notes, self._compared(self._baseline, record, found)
+            bench, record, screened = self._undisturbed(self._baseline, item, bench)
+            notes, record = bench.notes, self._compared(self._baseline, record, screened)
         document = msgspec.to_builtins(record, enc_hook=repr)
         self.benchmark.record(item, notes.times_s, document)
         self.pages += notes.pages
@@ -211,27 +210,35 @@ class PerfSession(GatingSession):
 
     def _undisturbed(
         self, baseline: Baseline, item: pytest.Item, bench: Bench
-    ) -> tuple[Bench, Benchmark, Contamination]:
-        """Measure once more what other work disturbed, if it is not clearly green all the same."""
-        about = self._machine.software, self._machine.facts
+    ) -> tuple[Bench, Benchmark, tuple["Verdict", ...]]:
+        """Return what was measured and what the screen says of it.
+
+        What other work disturbed is measured once more, if it is not clearly green all the same.
+        """
+
+        def screen(record: Benchmark) -> tuple[Contamination, tuple["Verdict", ...]]:
+            about = self._machine.software, self._machine.facts
+            found = baseline.contamination(record, *about)
+            return found, compare(baseline, record, self._thresholds.compare, found)
+
         record = bench.record()
-        found = baseline.contamination(record, *about)
-        screened = compare(baseline, record, self._thresholds.compare, found)
+        found, screened = screen(record)
         # A pause makes no other machine.
         if suspects(screened) and found.disturbed and not found.elsewhere:
             again = measure_again(item, bench, lambda: self.bench(item, bench.workload))
             why = "; ".join(found.disturbed)
             if again is not None:
                 bench, record = again, again.record()
-                found = baseline.contamination(record, *about)
+                found, screened = screen(record)
             how = "could not be" if again is None else "was"
             self.pages.append(f"{bench.notes.key} {how} measured again: {why}")
-        return bench, msgspec.structs.replace(record, contamination=found.reasons), found
+        return bench, msgspec.structs.replace(record, contamination=found.reasons), screened
 
-    def _compared(self, baseline: Baseline, record: Benchmark, found: Contamination) -> Benchmark:
+    def _compared(
+        self, baseline: Baseline, record: Benchmark, screened: Sequence["Verdict"]
+    ) -> Benchmark:
         """Return a record with what the baseline says of it, confirmed where that can be."""
         software = self._machine.software
-        screened = compare(baseline, record, self._thresholds.compare, found)
         changes = baseline.environment(record, software)
         settled, confirmation, why = self.confirms.confirm(record, screened, changes)
         if not why and any(verdict.outcome is Outcome.FAIL for verdict in settled):
