@@ -71,28 +71,34 @@ def kernels(device: Device) -> Figures:
         warm_up(arm, clock, steps=2)
         step_s = time_block(arm, clock, STEPS).step_s
         told = profile(arm, device)
+        launches, profiled_s = _launches(device, arm)
         found |= {
             f"kernel_ms {precision}": (told.total_s - told.outside_s) * 1e3,
-            f"launches {precision}": _launches(device, arm),
+            f"launches {precision}": launches,
             f"layouts {precision}": told.layouts,
             f"casts {precision}": told.casts,
-            f"inflation {precision}": told.total_s / step_s,
+            f"inflation {precision}": profiled_s / step_s,
         }
     return found
 
 
-def _launches(device: Device, arm: Arm) -> int:
-    """Return how many kernels a step launches, of a simulated device how many operators."""
+def _launches(device: Device, arm: Arm) -> tuple[int, float]:
+    """Return how many kernels a profiled step launches, and how long it takes.
+
+    Of a simulated device it is how many operators.
+    """
     (batch,) = arm.take(1)
     before, clock = device.charged, device.clock()
     with torch.profiler.profile(activities=device.profiler_activities()) as profiler:
         clock.start()
         arm.step(batch)
-        clock.stop()
+        profiled_s, _ = clock.stop()
     if before is not None:
         after = device.charged or {}
-        return sum(n for _, n in after.values()) - sum(n for _, n in before.values())
-    return sum(e.count for e in profiler.key_averages() if e.device_type.name != "CPU")
+        calls = [sum(n for _, n in each.values()) for each in (before, after)]
+        return calls[1] - calls[0], profiled_s
+    launched = sum(e.count for e in profiler.key_averages() if e.device_type.name != "CPU")
+    return launched, profiled_s
 
 
 def sensor(device: Device) -> Figures:
