@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from perfsuite.measuring.convergence import train as train
     from perfsuite.measuring.convergence import train_pairs as train_pairs
     from perfsuite.measuring.memory import activation_bytes as activation_bytes
+    from perfsuite.measuring.step_counts import count_step as count_step
     from perfsuite.probes.registry import PROBES as PROBES
     from perfsuite.probes.registry import judge_probes as judge_probes
     from perfsuite.probes.registry import run_probe as run_probe
@@ -55,6 +56,7 @@ _HOMES = {
     "measuring.busy_batch": "busy_doublings",
     "measuring.convergence": "SeedPair TrainingRun judge_twice train train_pairs",
     "measuring.memory": "activation_bytes",
+    "measuring.step_counts": "count_step",
     "probes.registry": "PROBES judge_probes run_probe",
     "session.declaring": "workload",
     "training.arm": "Arm CheckedStep",

@@ -1,15 +1,18 @@
-"""The command ``perfsuite``: start a suite, promote runs, show their history, advise, or report."""
+"""The command ``perfsuite``: start a suite, promote or accept, show history, advise, report."""
 
 import argparse
 import math
+import subprocess
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from perfsuite.judging.thresholds import FILE_NAME, ThresholdsError
 from perfsuite.records.baseline import BaselineError
 from perfsuite.records.files import write_new
+from perfsuite.records.ledgers import LedgerError, accept
 from perfsuite.records.promotion import promote
 from perfsuite.records.schema import RunError
 
@@ -30,12 +33,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         commands = {
             "init": _init,
             "promote": _promote,
+            "accept": _accept,
             "history": _history,
             "report": _report,
             "advise": _advise,
         }
         return commands[given.command](given)
-    except (BaselineError, RunError, ThresholdsError, OSError) as error:
+    except (BaselineError, RunError, LedgerError, ThresholdsError, OSError) as error:
         print(f"perfsuite: {error}", file=sys.stderr)
         return 1
 
@@ -70,6 +74,23 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--allow-dirty",
         action="store_true",
         help="accept runs of a tree with uncommitted changes, or without version control",
+    )
+    accepting = commands.add_parser(
+        "accept", help="make what a step is counted to do its ledger, which the next runs must keep"
+    )
+    accepting.add_argument(
+        "runs",
+        nargs="*",
+        type=Path,
+        metavar="RUN.json",
+        help="with a ledger (default: count now, by `pytest DIR -k ledger`)",
+    )
+    accepting.add_argument(
+        "--suite",
+        type=Path,
+        default=Path("benchmarks"),
+        metavar="DIR",
+        help="folder of the benchmarks (default: %(default)s)",
     )
     telling = commands.add_parser("history", help="show the lasting changes of figures over runs")
     telling.add_argument(
@@ -161,6 +182,27 @@ def _promote(given: argparse.Namespace) -> int:
     for path in written:
         print(f"promoted {path}")
     return 0
+
+
+def _accept(given: argparse.Namespace) -> int:
+    if not given.suite.is_dir():
+        raise LedgerError(f"{given.suite}: no folder of benchmarks; name it with --suite")
+    with TemporaryDirectory(prefix="perfsuite-") as folder:
+        runs = given.runs or [_count(given.suite, Path(folder) / "run.json")]
+        for path in accept(runs, given.suite):
+            print(f"accepted {path}")
+    return 0
+
+
+def _count(suite: Path, path: Path) -> Path:
+    """Run the benchmarks that count; return the path of their run."""
+    command = [sys.executable, "-m", "pytest", str(suite), "-k", "ledger", "-q"]
+    done = subprocess.run(  # it is red wherever there is something to be accepted
+        [*command, f"--benchmark-json={path}"], check=False, capture_output=True, text=True
+    )
+    if not path.exists():
+        raise LedgerError(f"nothing was counted:\n{done.stdout}{done.stderr}".rstrip())
+    return path
 
 
 def _history(given: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ import msgspec
 from perfsuite.against.comparison import Comparison, ComparisonError
 from perfsuite.against.controllers import SideError
 from perfsuite.against.restart import Restart, Show, run_alone, run_restart
-from perfsuite.against.verdicts import could_not_run, is_counted, stalls_of
+from perfsuite.against.verdicts import could_not_run, counts_of, is_counted, stalls_of
 from perfsuite.judging.gates import Outcome, Verdict
 from perfsuite.judging.stopping import LOOKS, Pot, sample
 from perfsuite.records.causes import reasons
@@ -59,7 +59,9 @@ class Pairs:
             paired.verdicts = (self._could_not_run(key, error),)
         red = any(verdict.outcome is Outcome.FAIL for verdict in paired.verdicts)
         if paired.restarts and red:
-            paired.reasons, paired.profiles = self._explain(key, paired.restarts)
+            _, paired.reasons = counts_of(paired.restarts[0])
+            if not paired.reasons:  # which the counts are by themselves
+                paired.reasons, paired.profiles = self._explain(key, paired.restarts)
         paired.took_s = time.monotonic() - started_s
         return paired
 

@@ -2,17 +2,20 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
 from perfsuite.judging.blocks import Block
+from perfsuite.judging.counts import judge
 from perfsuite.judging.estimates import Estimate, SampleError, mean_ratio
 from perfsuite.judging.gates import Outcome, Verdict, missing
 from perfsuite.judging.interleaving import Duet, pooled_ratio
 from perfsuite.judging.stalls import mean_s, told, with_mean
 from perfsuite.judging.thresholds import Thresholds
 from perfsuite.judging.throttling import sift
+from perfsuite.records.ledgers import ledger_in
 from perfsuite.records.wording import quantity
 
 if TYPE_CHECKING:
@@ -68,6 +71,7 @@ def verdicts(restarts: Sequence["Restart"], asked: Thresholds) -> tuple[Verdict,
         ]
         found.append(_metric(name, measured, asked))
     found += _losses(first, asked)
+    found += counts_of(first)[0]
     if not found:
         remedy = "use perf.time or perf.metric, or mark the benchmark one_tree"
         found = [missing("against", "nothing was measured on both sides", remedy)]
@@ -176,6 +180,19 @@ def _losses(restart: "Restart", asked: Thresholds) -> list[Verdict]:
         )
         found.append(verdict)
     return found
+
+
+def counts_of(restart: "Restart") -> tuple[list[Verdict], list[str]]:
+    """Return the verdict on what a step is counted to do, and what changed, a line each."""
+    before, after = (ledger_in(side.get("raw", {})) for side in (restart.before, restart.after))
+    if before is None and after is None:
+        return [], []
+    if before is None or after is None:
+        remedy = "both sides must count for it to be compared"
+        side = "before" if before is None else "after"
+        return [missing("against ledger", f"nothing was counted {side}", remedy)], []
+    verdict, lines = judge(before, after, as_in="as before")
+    return [replace(verdict, gate=f"against {verdict.gate}")], lines
 
 
 def _mean(losses: Sequence[float | None]) -> float:

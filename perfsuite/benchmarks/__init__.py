@@ -4,11 +4,13 @@ from perfsuite.benchmarks.amp_convergence import test_amp_convergence
 from perfsuite.benchmarks.amp_memory import test_amp_memory
 from perfsuite.benchmarks.amp_probes import test_amp_probes
 from perfsuite.benchmarks.amp_speedup import test_amp_speedup
+from perfsuite.benchmarks.step_ledger import test_ledger
 from perfsuite.benchmarks.step_time import test_step_time
 from perfsuite.benchmarks.sustained import test_sustained
 
 # In the order in which they run: what takes long comes last, and a first verdict within seconds.
 __all__ = [  # noqa: RUF022  # not by the alphabet
+    "test_ledger",
     "test_amp_memory",
     "test_amp_probes",
     "test_step_time",

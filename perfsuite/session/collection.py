@@ -172,7 +172,10 @@ class Removed(pytest.Item):
         from perfsuite.judging.gates import missing
 
         what = f"{self.key} is in the baseline and was not collected"
-        remedy = "removed, renamed, or in a file left out; restore it, or promote runs without it"
+        remedy = (
+            "removed, renamed, or in a file left out; restore it, or promote runs without it, and"
+            " take it out of ledgers/"
+        )
         pytest.fail(str(missing("compare", what, remedy)), pytrace=False)
 
     def reportinfo(self) -> tuple[Path, None, str]:

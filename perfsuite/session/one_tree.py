@@ -25,6 +25,7 @@ from perfsuite.measuring.machine import Machine, machine
 from perfsuite.measuring.turns import Alone
 from perfsuite.records.baseline import Baseline, BaselineError, compare, load_baseline, with_nights
 from perfsuite.records.chain import Promotion, accepted_since, creep
+from perfsuite.records.ledgers import AcceptedLedgers, LedgerError, read_ledgers
 from perfsuite.records.notes import Notes
 from perfsuite.records.schema import Benchmark, Confirmation
 from perfsuite.session.collection import (
@@ -92,12 +93,14 @@ def start_session(
         if baseline is not None and (folder := config.getoption("perf_history")) is not None:
             baseline = with_nights(baseline, config.invocation_params.dir / folder)
         chain = accepted_since(baseline, thresholds.creep.since) if baseline is not None else []
-    except (ThresholdsError, BaselineError) as error:
+        torch, kind = str(machine.software["torch"]), machine.device.kind
+        ledgers = read_ledgers(suite, torch=torch, device=kind)
+    except (ThresholdsError, BaselineError, LedgerError) as error:
         raise pytest.UsageError(str(error)) from None
     perf_session = PerfSession(
         config, suite=suite, machine=machine, thresholds=thresholds, baseline=baseline
     )
-    perf_session.chain = chain
+    perf_session.chain, perf_session.ledgers = chain, ledgers
     if baseline is not None:
         perf_session.confirms = confirmer(
             config=config,
@@ -110,10 +113,12 @@ def start_session(
         )
     for item in ours:
         perf_session.adopt(item)
+    found = set(perf_session.keys.values())
+    known = {key: list[str]() for key in ledgers.gone(sorted(found))}
     if baseline is not None:
-        found = set(perf_session.keys.values())
-        gone = {k: names for k, names in baseline.markers().items() if k not in found}
-        items += removed_benchmarks(session, suite, gone)
+        known |= baseline.markers()
+    gone = {key: names for key, names in known.items() if key not in found}
+    items += removed_benchmarks(session, suite, gone)
     config.pluginmanager.register(perf_session, "perfsuite-session")
     return perf_session
 
@@ -135,6 +140,7 @@ class PerfSession(GatingSession):
 
     confirms: Confirms
     chain: list[Promotion]  # that ends with the baseline
+    ledgers: AcceptedLedgers
 
     def __init__(
         self,
@@ -203,6 +209,9 @@ class PerfSession(GatingSession):
         else:
             bench, record, screened = self._undisturbed(self._baseline, item, bench)
             notes, record = bench.notes, self._compared(self._baseline, record, screened)
+        counted, changed = self.ledgers.judge(record)
+        verdicts, why = [*record.verdicts, *counted], [*changed, *record.reasons]
+        record = msgspec.structs.replace(record, verdicts=verdicts, reasons=why)
         document = msgspec.to_builtins(record, enc_hook=repr)
         self.benchmark.record(item, notes.times_s, document)
         self.pages += notes.pages

@@ -14,6 +14,7 @@ from perfsuite.training.batches import (
     TrainingError,
     doubled,
     endless,
+    first_samples,
     moved,
     samples_in,
     shapes_of,
@@ -102,6 +103,11 @@ class Arm:
             batches = map(doubled, batches)
         flops = None if self.flops is None else self.flops * times
         return replace(self, batches=batches, flops=flops, label=f"{self.label}, batch x{times}")
+
+    def cut_to(self, samples: int) -> "Arm":
+        """Return an arm of the same state whose batches are the first few samples of its own."""
+        batches = (first_samples(batch, samples) for batch in self.batches)
+        return replace(self, batches=batches, flops=None)
 
     def snapshot(self) -> Callable[[], None]:
         """Copy all that a step changes, random state included; return what goes back to that."""

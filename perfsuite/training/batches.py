@@ -73,6 +73,16 @@ def doubled(batch: Any) -> Any:
     return map_tensors(twice, batch)
 
 
+def first_samples(batch: Any, number: int) -> Any:
+    """Return a batch of the first samples of another, as far as `samples_in` tells them."""
+    many = samples_in(batch)
+
+    def cut(tensor: Tensor) -> Tensor:
+        return tensor[:number] if tensor.dim() > 0 and len(tensor) == many else tensor
+
+    return map_tensors(cut, batch)
+
+
 def samples_in(batch: Any) -> int:
     """Return how many samples a batch has, by the first dimension of its first tensor."""
     for _, tensor in named_tensors(batch):

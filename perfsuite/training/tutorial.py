@@ -47,4 +47,8 @@ def tutorial_workload(name: str, data: str = "mnist5k") -> Workload:
         return Training(step=step, batches=batches, state=[model, step.optimizer, step.scaler])
 
     learnable = data != SYNTHETIC
-    return Workload(name=name, make=make, data=data, learnable=learnable, **portions)
+    # Of two samples, the smallest number that can be normalised over, or bfloat16 that a CPU
+    # emulates would take minutes.
+    return Workload(
+        name=name, make=make, data=data, learnable=learnable, ledger_samples=2, **portions
+    )

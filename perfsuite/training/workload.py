@@ -59,6 +59,8 @@ class Workload:
         block_steps: steps in one timed block.
         convergence_steps: steps in each run that convergence is judged by.
         convergence_seeds: pairs of such runs, at least two.
+        ledger_samples: of a batch, for the ledger, of which all but FLOPs and bytes are the same
+            for few; None: all of them.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Workload:
     block_steps: int = 5
     convergence_steps: int = 40
     convergence_seeds: int = 6
+    ledger_samples: int | None = None
 
     def arm(self, precision: Precision, device: torch.device, seed: int = 0) -> Arm:
         """Return a fresh training; whatever draws random numbers does so from `seed`.

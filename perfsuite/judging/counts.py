@@ -1,0 +1,163 @@
+"""Counts of a step, which are exact: what changed between two ledgers, and where. Pure functions.
+
+A count has a name such as ``forward: cast float32 -> bfloat16``. It does not depend on how anything
+in the source is called, nor on where it stands, so that moving or renaming code changes nothing.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from perfsuite.judging.gates import Outcome, Verdict
+
+GATE = "ledger"
+PEAK = "bytes alive at the peak"
+PEAK_TOLERANCE = 0.01
+"""Of the peak, which depends on how long a variable of some name is alive, too."""
+PLACES = 3
+"""At so many places is a change told to have happened."""
+
+# Totals of what other counts tell one by one: a step that casts more allocates more.
+_TOTALS = re.compile(r"bytes |FLOPs |parameters|launches")
+_HINTS = (
+    (
+        r"cast float32 -> (bfloat16|float16)",
+        1,
+        "are weights cast anew, autocast's cache being off?",
+    ),
+    (r"cast (bfloat16|float16) -> float32", 1, "does something leave autocast's region?"),
+    (r"host reads", 1, "the host waits for the device at each, as for .item() or print(loss)"),
+    (r"copy \w+ -> \w+", 1, "is something made on another device, and moved in each step?"),
+    (r"layout to ", 1, "do the memory formats of two neighbours differ?"),
+    (r"FLOPs float32", 1, "has a product escaped autocast?"),
+    (r"optimizer steps", -1, "is a step skipped, or taken for another?"),
+    (r"random numbers", -1, "is a dropout gone, or in evaluation mode?"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ledger:
+    """What a step was counted to do.
+
+    Attributes:
+        about: what was counted, such as the workload and the shapes of its batch.
+        counts: by name.
+        sites: where each count comes from: a module, and a line of source; not judged.
+        unsteady: names of counts that differed between two steps, and are not judged.
+    """
+
+    about: dict[str, str] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    sites: dict[str, dict[str, int]] = field(default_factory=dict)
+    unsteady: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountChange:
+    """A count that is another one than before."""
+
+    name: str
+    before: int
+    after: int
+    places: tuple[str, ...] = ()  # where it became more, or was more before
+
+    def __str__(self) -> str:
+        told = f"{self.after - self.before:+,} {self.name} ({self.before:,} -> {self.after:,})"
+        if self.places:
+            were = "" if self.after > self.before else "was "
+            more = len(self.places) - PLACES
+            listed = "; ".join(self.places[:PLACES])
+            told += f": {were}{listed}" + (f"; and {more} more places" if more > 0 else "")
+        hint = _hint(self)
+        return f"{told} ({hint})" if hint else told
+
+
+def changes(before: Ledger, after: Ledger) -> list[CountChange]:
+    """Return what differs: what the code does first, and the totals that follow from it last."""
+    skipped = {*before.unsteady, *after.unsteady}
+    found = [
+        CountChange(
+            name=name,
+            before=then,
+            after=now,
+            places=tuple(
+                _places(before.sites.get(name, {}), after.sites.get(name, {}), now - then)
+            ),
+        )
+        for name in sorted({*before.counts, *after.counts} - skipped)
+        if (then := before.counts.get(name, 0)) != (now := after.counts.get(name, 0))
+        and not (name == PEAK and abs(now - then) <= PEAK_TOLERANCE * then)
+    ]
+    return sorted(found, key=lambda each: bool(_TOTALS.match(each.name)))
+
+
+def judge(before: Ledger, after: Ledger, *, as_in: str) -> tuple[Verdict, list[str]]:
+    """Judge counts that must be as they were; return what changed too, a line each.
+
+    Better is red too, until it is accepted: or else the next loss would hide behind it.
+    """
+    lines = [
+        f"{name} is {after.about.get(name, 'missing')!r}, and was {then!r}"
+        for name, then in before.about.items()
+        if after.about.get(name) != then
+    ]
+    if not lines:  # counts of something else say nothing
+        new = sorted(set(after.unsteady) - set(before.unsteady))
+        lines = [f"{name} differs from one step to the next, and did not before" for name in new]
+        lines += [str(change) for change in changes(before, after)]
+    judged = len({*before.counts, *after.counts})
+    figure = f"{len(lines)} differ" if lines else f"all {judged} counts are the same"
+    verdict = Verdict(
+        gate=GATE,
+        outcome=Outcome.FAIL if lines else Outcome.PASS,
+        figure=figure,
+        threshold=as_in,
+        reason=f"not judged, since they are unsteady: {', '.join(after.unsteady)}"
+        * bool(after.unsteady),
+        word="CHANGED" * bool(lines),
+    )
+    return verdict, lines
+
+
+def _places(before: Mapping[str, int], after: Mapping[str, int], difference: int) -> list[str]:
+    """Return where a count became more, or was more, the most first; lines may have moved."""
+    sides = [Counter[str](), Counter[str]()]
+    shown: dict[str, str] = {}
+    for side, sites in zip(sides, (before, after), strict=True):
+        for site, number in sites.items():
+            known = without_line(site)
+            side[known] += number
+            shown[known] = site
+    moved = sides[1] - sides[0] if difference > 0 else sides[0] - sides[1]
+    return [shown[known] for known, _ in moved.most_common()]
+
+
+def without_line(site: str) -> str:
+    """Return a site without the number of its line, which moves whenever a line is added above."""
+    return re.sub(r"(\.\w+):\d+", r"\1", site)
+
+
+def _hint(change: CountChange) -> str:
+    more = change.after > change.before
+    return next(
+        (
+            hint
+            for pattern, sign, hint in _HINTS
+            if re.search(pattern, change.name) and (sign > 0) == more
+        ),
+        "",
+    )
+
+
+def merged(ledgers: Sequence[Ledger]) -> Ledger:
+    """Return the ledger of several steps: what differs between them is unsteady."""
+    first = ledgers[0]
+    names = {name for each in ledgers for name in each.counts}
+    unsteady = {name for name in names if len({each.counts.get(name, 0) for each in ledgers}) > 1}
+    return Ledger(
+        about=first.about,
+        counts={name: n for name, n in first.counts.items() if name not in unsteady},
+        sites={name: sites for name, sites in first.sites.items() if name not in unsteady},
+        unsteady=sorted(unsteady),
+    )

@@ -1,0 +1,278 @@
+"""Tracing a step: each operator that it runs, in which phase, and where in the source it began.
+
+A dispatch mode sees products that are functions as well as those of layers. What it needs of
+torch's private parts is in here, and a site is "unknown" where one is gone.
+"""
+
+import linecache
+import sys
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry, sdpa_flop_count
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+_TORCH = str(Path(torch.__file__).parent)
+_ENGINE = str(Path(torch.autograd.__file__).parent)
+_ATTENTION_ON_CPU = "_scaled_dot_product_flash_attention_for_cpu"
+_FREE = ("aten::detach", "aten::lift_fresh")  # views that do not say that they are
+UNKNOWN = "unknown place"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """An operator that was called, other than a view.
+
+    Attributes:
+        phase: forward, backward, optimizer, or between: what is done to gradients and weights
+            outside of them.
+        name: of the operator, without its overload.
+        inputs: tensors among its arguments, as they were before it.
+        outputs: tensors that it returned.
+        site: the module and the line of source; in backward those of the forward pass.
+        flops: of a product, 0 for anything else.
+        fresh_bytes: of storages that it made.
+        drawn: random numbers.
+    """
+
+    phase: str
+    name: str
+    inputs: tuple["Seen", ...]
+    outputs: tuple["Seen", ...]
+    site: str
+    flops: int = 0
+    fresh_bytes: int = 0
+    drawn: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What is to be known of a tensor once it may be gone."""
+
+    dtype: str
+    device: str
+    layout: str  # contiguous, channels_last, or other
+    elements: int
+
+
+@dataclass(eq=False)
+class Trace:
+    """What a step did, as far as operators tell."""
+
+    calls: list[Call] = field(default_factory=list)
+    optimizer_steps: int = 0
+    live_bytes: int = 0  # of storages that the step made, and that are alive
+    peak_bytes: int = 0
+
+    def made(self, nbytes: int) -> None:
+        """Note a storage that was made."""
+        self.live_bytes += nbytes
+        self.peak_bytes = max(self.peak_bytes, self.live_bytes)
+
+    def freed(self, nbytes: int) -> None:
+        """Note that a storage is gone."""
+        self.live_bytes -= nbytes
+
+
+@contextmanager
+def traced(models: Sequence[nn.Module] = ()) -> Iterator[Trace]:
+    """Trace what runs within; modules are told by their names in `models`.
+
+    What is compiled runs uncompiled meanwhile.
+    """
+    linecache.checkcache()
+    mode = _Tracing(models)
+    with ExitStack() as stack:
+        for handle in (
+            register_module_forward_pre_hook(mode.enter_module),
+            register_module_forward_hook(mode.leave_module, always_call=True),
+            register_optimizer_step_pre_hook(mode.enter_optimizer),
+            register_optimizer_step_post_hook(mode.leave_optimizer),
+        ):
+            stack.callback(handle.remove)
+        stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.enter_context(mode)
+        yield mode.trace
+
+
+class _Tracing(TorchDispatchMode):
+    def __init__(self, models: Sequence[nn.Module]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch gives it no types
+        self.trace = Trace()
+        self._names = {
+            module: name
+            for model in models
+            for name, module in model.named_modules(remove_duplicate=False)
+        }
+        self._parameters = {
+            id(parameter): name for model in models for name, parameter in model.named_parameters()
+        }
+        self._within: list[str] = []  # modules whose forward is running, the innermost last
+        self._optimizing = False
+        self._sites: dict[int, str] = {}  # of nodes of the autograd graph, by their number
+
+    def enter_module(self, module: nn.Module, _: Any) -> None:
+        name, kind = self._names.get(module, ""), type(module).__name__
+        self._within.append(f"{name} ({kind})" if name else kind)
+
+    def leave_module(self, *_: Any) -> None:
+        if self._within:
+            self._within.pop()
+
+    def enter_optimizer(self, *_: Any) -> None:
+        self._optimizing = True
+
+    def leave_optimizer(self, *_: Any) -> None:
+        self._optimizing = False
+        self.trace.optimizer_steps += 1
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        site = self._site()
+        given = _tensors((args, kwargs))
+        inputs = tuple(map(_seen, given))  # before: an operator in place changes them
+        drawing = torch.Tag.nondeterministic_seeded in func.tags
+        state = _random_state(given) if drawing else None
+        result = func(*args, **kwargs)
+        if func.is_view or func.namespace == "profiler" or func.name() in _FREE:
+            return result
+        returned = _tensors(result)
+        drawn = 0
+        if state is not None and not torch.equal(state, _random_state(given)):
+            drawn = sum(tensor.numel() for tensor in returned[:1])
+        call = Call(
+            phase=self._phase(),
+            name=func.name().partition("::")[2].partition(".")[0],
+            inputs=inputs,
+            outputs=tuple(map(_seen, returned)),
+            site=site,
+            flops=_flops(func, args, kwargs, result),
+            fresh_bytes=self._note_storages(given, returned),
+            drawn=drawn,
+        )
+        self.trace.calls.append(call)
+        return result
+
+    def _phase(self) -> str:
+        if self._optimizing:
+            return "optimizer"
+        if in_backward():
+            return "backward"
+        return "forward" if torch.is_grad_enabled() else "between"
+
+    def _site(self) -> str:
+        line = _line_of_source()
+        if line is None:  # called by autograd's engine
+            return self._site_of_node()
+        site = f"{self._within[-1]}, {line}" if self._within else line
+        if not in_backward() and (number := _next_number()) is not None:
+            # The node that this operator is the forward of was made a moment ago; whatever
+            # else runs before the next one is made is a part of it.
+            self._sites.setdefault(number - 1, site)
+        return site
+
+    def _site_of_node(self) -> str:
+        node = _current_node()
+        if node is None:
+            return UNKNOWN
+        if (parameter := getattr(node, "variable", None)) is not None:
+            return f"the gradient of {self._parameters.get(id(parameter), 'a leaf')}"
+        return self._sites.get(node._sequence_nr(), UNKNOWN)
+
+    def _note_storages(self, given: Sequence[Tensor], returned: Sequence[Tensor]) -> int:
+        known = {tensor.untyped_storage().data_ptr() for tensor in given}
+        fresh_bytes = 0
+        for tensor in returned:
+            storage = tensor.untyped_storage()
+            address, nbytes = storage.data_ptr(), storage.nbytes()
+            if nbytes and address not in known:
+                known.add(address)
+                fresh_bytes += nbytes
+                self.trace.made(nbytes)
+                weakref.finalize(storage, self.trace.freed, nbytes).atexit = False
+        return fresh_bytes
+
+
+def in_backward() -> bool:
+    """Tell whether autograd's engine runs the code that asks."""
+    return bool(torch._C._current_graph_task_id() != -1)
+
+
+def _current_node() -> Any:
+    ask = getattr(torch._C, "_current_autograd_node", None)
+    node = ask() if ask is not None else None
+    return node if hasattr(node, "_sequence_nr") or hasattr(node, "variable") else None
+
+
+def _next_number() -> int | None:
+    ask = getattr(torch._C._autograd, "_get_sequence_nr", None)
+    return int(ask()) if ask is not None else None
+
+
+def _line_of_source() -> str | None:
+    """Return the innermost line that is not torch's; None where autograd's engine called."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if file.startswith(_ENGINE) and in_backward():
+            return None
+        if not file.startswith((_TORCH, __file__)) and not file.startswith("<"):
+            text = linecache.getline(file, frame.f_lineno).strip()
+            return f"{_shortened(file)}:{frame.f_lineno}: {text}"
+        frame = frame.f_back
+    return None if in_backward() else UNKNOWN
+
+
+def _shortened(file: str) -> str:
+    """Return a file's path as an import would find it."""
+    below = [len(entry) for entry in sys.path if entry and file.startswith(f"{entry}/")]
+    return file[max(below) + 1 :] if below else Path(file).name
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
+
+
+def _seen(tensor: Tensor) -> Seen:
+    layout = "other"
+    if tensor.layout is not torch.strided or tensor.is_contiguous():
+        layout = "contiguous"
+    elif tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
+        layout = "channels_last"
+    return Seen(str(tensor.dtype)[6:], tensor.device.type, layout, tensor.numel())
+
+
+def _random_state(tensors: Sequence[Tensor]) -> Tensor:
+    device = next((each.device for each in tensors if each.device.type != "cpu"), None)
+    if device is None:
+        return torch.get_rng_state()
+    state: Tensor = torch.get_device_module(device).get_rng_state(device)
+    return state
+
+
+def _flops(func: Any, args: Any, kwargs: dict[str, Any], result: Any) -> int:
+    if (formula := flop_registry.get(func.overloadpacket)) is not None:
+        return int(formula(*args, **kwargs, out_val=result))
+    if func.overloadpacket.__name__ == _ATTENTION_ON_CPU:  # which torch has no formula for
+        return int(sdpa_flop_count(*(tensor.shape for tensor in args[:3])))
+    return 0
