@@ -5,7 +5,7 @@ in the source is called, nor on where it stands, so that moving or renaming code
 """
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -62,15 +62,32 @@ class CountChange:
     after: int
     places: tuple[str, ...] = ()  # where it became more, or was more before
 
+    @property
+    def grew(self) -> int:
+        """By how much it became more."""
+        return self.after - self.before
+
+    @property
+    def where(self) -> str:
+        """Where, in words that follow what changed."""
+        if not self.places:
+            return ""
+        were = "" if self.grew > 0 else "was "
+        more = len(self.places) - PLACES
+        listed = "; ".join(self.places[:PLACES])
+        return f": {were}{listed}" + (f"; and {more} more places" if more > 0 else "")
+
+    @property
+    def hint(self) -> str:
+        """What is likely to be the cause, in words that follow all else."""
+        for pattern, sign, hint in _HINTS:
+            if self.grew * sign > 0 and re.search(pattern, self.name):
+                return f" ({hint})"
+        return ""
+
     def __str__(self) -> str:
-        told = f"{self.after - self.before:+,} {self.name} ({self.before:,} -> {self.after:,})"
-        if self.places:
-            were = "" if self.after > self.before else "was "
-            more = len(self.places) - PLACES
-            listed = "; ".join(self.places[:PLACES])
-            told += f": {were}{listed}" + (f"; and {more} more places" if more > 0 else "")
-        hint = _hint(self)
-        return f"{told} ({hint})" if hint else told
+        counts = f"{self.grew:+,} {self.name} ({self.before:,} -> {self.after:,})"
+        return f"{counts}{self.where}{self.hint}"
 
 
 def changes(before: Ledger, after: Ledger) -> list[CountChange]:
@@ -89,7 +106,26 @@ def changes(before: Ledger, after: Ledger) -> list[CountChange]:
         if (then := before.counts.get(name, 0)) != (now := after.counts.get(name, 0))
         and not (name == PEAK and abs(now - then) <= PEAK_TOLERANCE * then)
     ]
-    return sorted(found, key=lambda each: bool(_TOTALS.match(each.name)))
+    return sorted(found, key=lambda each: (_rank(each.name), each.name))
+
+
+def told(found: Sequence[CountChange]) -> list[str]:
+    """Return changes, a line each; an operator that changed its dtype is one."""
+    lines, by_operator = [], defaultdict(list)
+    for change in found:
+        phase, _, did = change.name.partition(": ")
+        by_operator[phase, did.partition(" ")[0]].append(change)
+    for (phase, operator), group in by_operator.items():
+        less, more = (
+            [each for each in group if (each.after > each.before) == up] for up in (False, True)
+        )
+        if len(less) == len(more) == 1 and more[0].grew == -less[0].grew:
+            was, now = (each.name.partition(f"{operator} ")[2] for each in (less[0], more[0]))
+            what = f"{more[0].grew} {phase}: {operator} {now}, and no more {was}"
+            lines.append(f"{what}{more[0].where}{more[0].hint}")
+        else:
+            lines += map(str, group)
+    return lines
 
 
 def judge(before: Ledger, after: Ledger, *, as_in: str) -> tuple[Verdict, list[str]]:
@@ -105,7 +141,7 @@ def judge(before: Ledger, after: Ledger, *, as_in: str) -> tuple[Verdict, list[s
     if not lines:  # counts of something else say nothing
         new = sorted(set(after.unsteady) - set(before.unsteady))
         lines = [f"{name} differs from one step to the next, and did not before" for name in new]
-        lines += [str(change) for change in changes(before, after)]
+        lines += told(changes(before, after))
     judged = len({*before.counts, *after.counts})
     figure = f"{len(lines)} differ" if lines else f"all {judged} counts are the same"
     verdict = Verdict(
@@ -138,15 +174,12 @@ def without_line(site: str) -> str:
     return re.sub(r"(\.\w+):\d+", r"\1", site)
 
 
-def _hint(change: CountChange) -> str:
-    more = change.after > change.before
+def _rank(name: str) -> int:
+    """Return where a count stands in a list: what the others follow from first."""
+    phases = ("forward: ", "between: ", "optimizer: ", "backward: ")
     return next(
-        (
-            hint
-            for pattern, sign, hint in _HINTS
-            if re.search(pattern, change.name) and (sign > 0) == more
-        ),
-        "",
+        (rank for rank, phase in enumerate(phases) if name.startswith(phase)),
+        len(phases) + bool(_TOTALS.match(name)),
     )
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from perfsuite.judging.counts import PEAK, Ledger, changes, judge, merged
+from perfsuite.judging.counts import PEAK, Ledger, changes, judge, merged, told
 from perfsuite.judging.gates import Outcome
 
 CAST = "forward: cast float32 -> bfloat16"
@@ -89,3 +89,15 @@ def test_what_differs_between_steps_is_unsteady() -> None:
 @pytest.mark.parametrize(("now", "told"), [(1009, 0), (991, 0), (1011, 1), (989, 1)])
 def test_a_peak_may_move_a_little(now: int, told: int) -> None:
     assert len(changes(Ledger(counts={PEAK: 1000}), Ledger(counts={PEAK: now}))) == told
+
+
+def test_an_operator_in_another_dtype_is_one_line() -> None:
+    before = Ledger(counts={"forward: mm bfloat16": 2, "forward: cos float32": 1})
+    after = Ledger(
+        counts={"forward: mm float32": 2, "forward: cos float32": 2},
+        sites={"forward: mm float32": {NEW: 2}},
+    )
+    assert told(changes(before, after)) == [
+        "+1 forward: cos float32 (1 -> 2)",
+        f"2 forward: mm float32, and no more bfloat16: {NEW}",
+    ]
