@@ -10,6 +10,7 @@ from typing import Any
 
 import pynvml
 import torch
+from torch import Tensor
 
 from perfsuite.devices.accelerator import Accelerator, synchronizing_raises
 from perfsuite.devices.device import (
@@ -55,6 +56,7 @@ class Cuda(Accelerator):
     """A GPU of NVIDIA; a DeviceError where there is none."""
 
     kind = "cuda"
+    has_graphs = True
 
     def __init__(self, index: int | None = None) -> None:
         if not torch.cuda.is_available():
@@ -100,6 +102,25 @@ class Cuda(Accelerator):
 
     def _sensor(self) -> "NvmlSensor":
         return NvmlSensor(str(torch.cuda.get_device_properties(self.place).uuid))
+
+    @contextmanager
+    def beside_capture(self) -> Iterator[None]:
+        current, side = torch.cuda.current_stream(self.place), torch.cuda.Stream(self.place)
+        side.wait_stream(current)
+        with torch.cuda.stream(side):
+            yield
+        current.wait_stream(side)
+
+    def capture(self, step: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.device(self.place), torch.cuda.graph(graph):
+            result = step()
+
+        def replay() -> Tensor:
+            graph.replay()
+            return result
+
+        return replay
 
     @contextmanager
     def host_waits_raise(self) -> Iterator[None]:

@@ -106,6 +106,7 @@ class Device(ABC):
     workload: ClassVar[Literal["tutorial", "tiny"]] = "tutorial"  # trained where none is chosen
     profiled_by: ClassVar[Literal["device", "cpu"]] = "device"  # whose time a profile tells
     computes_on_host: ClassVar[bool] = False  # shares cores and memory with its process
+    has_graphs: ClassVar[bool] = False  # so that a step can be captured, and launched at once
     place: torch.device  # where tensors lie
 
     @staticmethod
@@ -164,6 +165,18 @@ class Device(ABC):
     def set_random_state(self, state: Tensor) -> None:
         """Go back to what `random_state` returned."""
         raise NotImplementedError(f"{self.kind} has no random numbers of its own")
+
+    def beside_capture(self) -> AbstractContextManager[None]:
+        """Return where the plain steps belong that are taken before one is captured."""
+        return nullcontext()
+
+    def capture(self, step: Callable[[], Tensor]) -> Callable[[], Tensor]:  # noqa: ARG002  # likewise
+        """Return what launches all at once that `step` launches on the device.
+
+        `step` is called, and nothing of it computed yet. Each result lies where the last one lay.
+        A DeviceError where there are no graphs.
+        """
+        raise DeviceError(f"{self.kind}: it has no graphs; leave out graph=True of the training")
 
     def host_waits_raise(self) -> AbstractContextManager[None]:
         """Let a wait of the host for the device raise HostWaitError, where it can be seen."""

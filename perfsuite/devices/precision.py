@@ -47,9 +47,13 @@ class Precision(StrEnum):
         """Whether this is automatic mixed precision."""
         return self.autocast_dtype is not None
 
-    def autocast(self, device: torch.device) -> torch.autocast:
-        """Return autocast to its dtype on a device; one that does nothing without autocast."""
-        return torch.autocast(device.type, dtype=self.autocast_dtype, enabled=self.is_amp)
+    def autocast(self, device: torch.device, *, cache: bool | None = None) -> torch.autocast:
+        """Return autocast to its dtype on a device; one that does nothing without autocast.
+
+        Without a cache it casts a weight at each of its uses, as a step has to that is captured.
+        """
+        dtype, enabled = self.autocast_dtype, self.is_amp
+        return torch.autocast(device.type, dtype=dtype, enabled=enabled, cache_enabled=cache)
 
     def scaler(self, device: torch.device) -> torch.amp.GradScaler:
         """Return a gradient scaler, a disabled one where gradients are not scaled."""

@@ -20,6 +20,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from perfsuite.devices.cards import Card
 from perfsuite.devices.charging import Charging
@@ -34,6 +35,7 @@ from perfsuite.devices.device import (
     key_of,
 )
 from perfsuite.devices.precision import Precision
+from perfsuite.devices.tape import recorded
 from perfsuite.judging.blocks import State
 from perfsuite.judging.host_bound import Kernels
 from perfsuite.judging.thresholds import SIMULATED_KEY
@@ -46,7 +48,7 @@ class Simulated(Device):
 
     kind = "simulated"
     workload = "tiny"
-    computes_on_host = True
+    computes_on_host = has_graphs = True
     place = HOST  # what is computed is computed there
 
     def __init__(self, card: Card | None = None, *, process: int = 0) -> None:
@@ -62,7 +64,7 @@ class Simulated(Device):
         self._pace = math.exp(self._draw.gauss(0.0, self.card.between))
         self._kernel_s: defaultdict[str, float] = defaultdict(float)
         self._calls: Counter[str] = Counter()
-        self.launches = 0
+        self.launches, self._in_graph = 0, False
         self._charging = Charging(
             self.card, launch=self._charge, read=self._settle, allocate=self.allocate
         )
@@ -75,11 +77,8 @@ class Simulated(Device):
     def launch(self, kernel_s: float) -> None:
         """Let the host launch a kernel that takes so long at full speed."""
         self.launches += 1
-        self.now_s += self.card.launch_s
-        while self._queue and self._queue[0] <= self.now_s:
-            self._queue.popleft()
-        if len(self._queue) >= self.card.queue_depth:
-            self.now_s = self._queue.popleft()
+        if not self._in_graph:
+            self._begin_launch()
         start_s = max(self.now_s, self._free_s)
         if start_s - self._free_s > self.card.ramp_s:
             self._active_since_s = start_s
@@ -87,6 +86,27 @@ class Simulated(Device):
         taken_s = kernel_s * self._pace * scatter / self._speed(start_s)
         self._free_s = start_s + taken_s
         self.busy_s += taken_s
+        if not self._in_graph:
+            self._queue.append(self._free_s)
+
+    def _begin_launch(self) -> None:
+        self.now_s += self.card.launch_s
+        while self._queue and self._queue[0] <= self.now_s:
+            self._queue.popleft()
+        if len(self._queue) >= self.card.queue_depth:
+            self.now_s = self._queue.popleft()
+
+    def capture(self, step: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        return recorded(step, self._one_launch)
+
+    @contextmanager
+    def _one_launch(self) -> Iterator[None]:
+        self._begin_launch()
+        self._in_graph = True
+        try:
+            yield
+        finally:
+            self._in_graph = False
         self._queue.append(self._free_s)
 
     def _charge(self, name: str, kernel_s: float) -> None:
@@ -165,9 +185,9 @@ class Simulated(Device):
         return left * (self.mhz(at_s) / self.card.full_mhz)
 
     def hardware(self) -> Hardware:
-        name, memory_bytes = self.card.name, self.card.memory_bytes
+        name, size = self.card.name, self.card.memory_bytes
         key = SIMULATED_KEY + key_of(f"{name}-x1")
-        return Hardware(key=key, kind=self.kind, name=name, count=1, memory_bytes=memory_bytes)
+        return Hardware(key=key, kind=self.kind, name=name, count=1, memory_bytes=size)
 
     def versions(self) -> dict[str, Any]:
         return {"simulated": repr(self.card)}

@@ -19,7 +19,7 @@ LEAST_HOST = 0.5
 """Share of a step for which the host launches, at least, if it is the host that was waited for."""
 EARLY_HOST = 0.7
 """A host that has launched everything by this share of the time was well ahead of the device."""
-_HELP = "a larger batch, CUDA graphs or torch.compile would help"
+_HELP = "a larger batch, CUDA graphs (graph=True of the training) or torch.compile would help"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,6 +41,8 @@ def identity_of(arm: Arm) -> dict[str, Any]:
         "batch": [[name, *shape, str(dtype)] for name, shape, dtype in arm.shapes or ()],
         "flops": arm.flops,
     }
+    if arm.written is not None:
+        found["graph"] = True
     with suppress(NotShownError):
         parameters = arm.named_parameters()
         found["parameters"] = sum(parameter.numel() for parameter in parameters.values())

@@ -40,6 +40,7 @@ class Probe:
     look: Callable[[Make, Precision, Any], Found]
     wanted: str
     remedy: str
+    captured: bool = False  # whether it looks at a step as captured, and not as written
 
     @property
     def name(self) -> str:
@@ -54,7 +55,8 @@ class Probe:
         def noted(precision: Precision) -> Arm:
             arm = make(precision)
             accepted.update(arm.accepts)
-            return arm
+            # A graph that is replayed calls no hook.
+            return arm if self.captured else arm.as_written()
 
         try:
             found = self.look(noted, precision, batch)
@@ -74,10 +76,10 @@ class Probe:
 
 
 def probe(
-    *, wanted: str, remedy: str
+    *, wanted: str, remedy: str, captured: bool = False
 ) -> Callable[[Callable[[Make, Precision, Any], Found]], Probe]:
     """Make a probe of a function, by whose name it goes."""
-    return lambda look: Probe(look, wanted, remedy)
+    return lambda look: Probe(look, wanted, remedy, captured)
 
 
 def without_dropout(arm: Arm) -> Arm:

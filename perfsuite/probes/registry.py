@@ -15,6 +15,7 @@ import torch
 
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.gates import Outcome, Verdict
+from perfsuite.probes.captured import graphed_step
 from perfsuite.probes.dtypes import (
     arithmetic,
     autocast_in_backward,
@@ -43,6 +44,7 @@ PROBES: tuple[Probe, ...] = (
     memory_slope,
     equal_seeds,
     restored_state,
+    graphed_step,
 )
 """All probes, in the order in which they are asked."""
 _OF_PROBES = Path(__file__).parent

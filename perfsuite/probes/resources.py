@@ -138,6 +138,7 @@ def equal_seeds(make: Make, precision: Precision, batch: Any) -> Found:
     wanted="two runs from one state that agree",
     remedy="add what is missing to `state` of perfsuite.Training, or give it a state_dict that"
     " holds all it changes",
+    captured=True,
 )
 def restored_state(make: Make, precision: Precision, batch: Any) -> Found:
     """What is copied before a timing and put back after it must be all that a step changes."""

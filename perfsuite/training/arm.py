@@ -65,6 +65,7 @@ class Arm:
     flops: float | None = None  # of a step
     move: bool = True  # whether batches are moved to the device before they are timed
     accepts: Mapping[str, str] = field(default_factory=dict)  # see Training
+    written: Callable[[Any], Any] | None = None  # the step itself, where `step` captures it
     label: str = ""  # what it is called beside others; its precision unless given
 
     shapes: Shapes | None = field(default=None, init=False)  # of its batches, once one was taken
@@ -108,6 +109,10 @@ class Arm:
         """Return an arm of the same state whose batches are the first few samples of its own."""
         batches = (first_samples(batch, samples) for batch in self.batches)
         return replace(self, batches=batches, flops=None)
+
+    def as_written(self) -> "Arm":
+        """Return an arm of the same state whose step is captured as no graph."""
+        return self if self.written is None else replace(self, step=self.written, written=None)
 
     def snapshot(self) -> Callable[[], None]:
         """Copy all that a step changes, random state included; return what goes back to that."""

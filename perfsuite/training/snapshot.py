@@ -45,7 +45,7 @@ def snapshot(parts: Mapping[str, Any], device: torch.device) -> Callable[[], Non
     def restore() -> None:
         for name, part in parts.items():
             # A deep copy, since an optimizer keeps tensors that the next step would change.
-            part.load_state_dict(copy.deepcopy(saved[name]))
+            _load(part, copy.deepcopy(saved[name]))
             if hasattr(part, "zero_grad"):
                 part.zero_grad(set_to_none=True)
         with torch.no_grad():
@@ -58,6 +58,32 @@ def snapshot(parts: Mapping[str, Any], device: torch.device) -> Callable[[], Non
             generator.set_random_state(device_random)
 
     return restore
+
+
+def _load(part: Any, state: Any) -> None:
+    """Load a state; an optimizer's tensors stay where they are, since a graph may use them."""
+    held = {(way, name): value for way, name, value, _ in _optimizer_tensors(part)}
+    part.load_state_dict(state)
+    with torch.no_grad():
+        for way, name, value, where in list(_optimizer_tensors(part)):
+            kept = held.get((way, name))
+            if kept is not None and (kept.shape, kept.dtype, kept.device) == (
+                value.shape,
+                value.dtype,
+                value.device,
+            ):
+                where[name] = kept.copy_(value)
+
+
+def _optimizer_tensors(part: Any) -> Iterator[tuple[int, str, Tensor, dict[str, Any]]]:
+    """Yield an optimizer's tensors by their place: its state's, and learning rates."""
+    if not isinstance(part, torch.optim.Optimizer):
+        return
+    states = [(id(parameter), state) for parameter, state in part.state.items()]
+    for way, where in [*states, *enumerate(part.param_groups)]:
+        for name, value in where.items():
+            if isinstance(value, Tensor):
+                yield way, name, value, where
 
 
 def _unsaved_buffers(parts: Mapping[str, Any]) -> Iterator[Tensor]:

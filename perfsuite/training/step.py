@@ -18,6 +18,9 @@ class TrainStep:
     GPU. That holds for float16 too if the optimizer is a fused one; any other makes
     ``GradScaler`` read its overflow flag on the host every step.
 
+    With `graph` it is captured as a graph, once it is the step of a `Training`; a fused optimizer
+    has to be capturable for that.
+
     Raises ValueError if not all parameters are on one device, DeviceError if nothing is known
     of it, PrecisionError if it cannot do the precision.
     """
@@ -29,6 +32,7 @@ class TrainStep:
         *,
         precision: Precision = Precision.fp32,
         criterion: Criterion = nn.functional.cross_entropy,
+        graph: bool = False,
     ) -> None:
         devices = {parameter.device for parameter in model.parameters()}
         if len(devices) != 1:
@@ -43,7 +47,8 @@ class TrainStep:
         self.scaler = self.precision.scaler(self.device)
         # Made once: entering them is all that they cost a step.
         self._flags = backend_flags(self.precision)
-        self._autocast = self.precision.autocast(self.device)
+        self.graph = graph
+        self._autocast = self.precision.autocast(self.device, cache=False if graph else None)
 
     def __call__(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         """Take one step and return its loss."""

@@ -28,21 +28,27 @@ digits_on = cache(load_digits)
 """Read once by a process, for whatever is forked from it too."""
 
 
-def fused_adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+def fused_adam(
+    parameters: Iterable[nn.Parameter], *, capturable: bool = False
+) -> torch.optim.Optimizer:
     """Return Adam, fused, so that a gradient scaler need not wait for it."""
     # Over 40 steps of 16 images a doubled step, a fault that has to be seen, moves the mean
     # loss several times as far at this learning rate as at the default of 1e-3.
-    return torch.optim.Adam(parameters, lr=5e-4, fused=True)
+    return torch.optim.Adam(parameters, lr=5e-4, fused=True, capturable=capturable)
 
 
-def tutorial_workload(name: str, data: str = "mnist5k") -> Workload:
-    """Return the workload "tutorial" or "tiny" on digits of a source; see `load_digits`."""
+def tutorial_workload(name: str, data: str = "mnist5k", *, graph: bool = False) -> Workload:
+    """Return the workload "tutorial" or "tiny" on digits of a source; see `load_digits`.
+
+    With `graph` its step is captured, and launched at once: see `Training`.
+    """
     cfg, batch_size, portions = _KINDS[name]
 
     def make(precision: Precision, device: torch.device, seed: int) -> Training:
         # channels_last and the like are the model's own business: it is moved, nothing more.
         model = build_model(cfg).to(device).train()
-        step = TrainStep(model, fused_adam(model.parameters()), precision=precision)
+        optimizer = fused_adam(model.parameters(), capturable=graph)
+        step = TrainStep(model, optimizer, precision=precision, graph=graph)
         batches = digits_on(data, device).batches(batch_size, seed)
         return Training(step=step, batches=batches, state=[model, step.optimizer, step.scaler])
 

@@ -11,6 +11,7 @@ import torch
 from perfsuite.devices.precision import Precision
 from perfsuite.training.arm import Arm, CheckedStep
 from perfsuite.training.batches import TrainingError, endless, samples_in
+from perfsuite.training.graphed import GraphedStep
 from perfsuite.training.snapshot import parts_of
 
 
@@ -31,6 +32,9 @@ class Training:
         move: whether batches are moved to the device outside of what is timed, or by the step.
         accepts: what a probe would blame, word for word, and why it is meant to be so here; it is
             shown, and NOT GATED.
+        graph: whether the step is captured, on a device that has graphs, and then launched at
+            once; by default as the step itself says. The first steps are plain ones. A fused
+            optimizer has to be capturable, a learning rate that changes a tensor.
     """
 
     step: Callable[[Any], Any]
@@ -41,6 +45,7 @@ class Training:
     flops: float | None = None
     move: bool = True
     accepts: Mapping[str, str] = field(default_factory=dict)
+    graph: bool | None = None
 
 
 Make = Callable[[Precision, torch.device, int], Training]
@@ -77,6 +82,7 @@ class Workload:
 
         Raises:
             TrainingError: what was made is no training.
+            DeviceError: it is to be captured, and the device has no graphs.
         """
         precision = Precision(precision)
         random.seed(seed)
@@ -87,12 +93,17 @@ class Workload:
             raise TrainingError(
                 f"workload {self.name!r} made a {type(made).__name__}: return a perfsuite.Training"
             )
+        parts = parts_of(made.state)
+        step = CheckedStep(made.step, precision)
+        wanted = getattr(made.step, "graph", False) if made.graph is None else made.graph
+        captured = GraphedStep(made.step, parts, device) if wanted else None
         return Arm(
             precision=precision,
             device=device,
-            step=CheckedStep(made.step, precision),
+            step=step if captured is None else CheckedStep(captured, precision),
+            written=None if captured is None else step,
             batches=endless(made.batches),
-            parts=parts_of(made.state),
+            parts=parts,
             samples=made.samples,
             tokens=made.tokens,
             flops=made.flops,

@@ -112,7 +112,7 @@ def test_the_verdict_says_in_which_precision_and_what_would_help() -> None:
         "HOST-BOUND host_bound: fp32 idle 1% of a step, host 3 ms, kernels 7.9 ms of 8 ms; bf16"
         " idle 50% of a step, host 4 ms, kernels 2 ms of 4 ms (in bf16 the device waits for the"
         " host: a step's time is the host's, and a slower kernel does not show in it; a larger"
-        " batch, CUDA graphs or torch.compile would help)"
+        " batch, CUDA graphs (graph=True of the training) or torch.compile would help)"
     )
 
 

@@ -160,7 +160,10 @@ def test_a_speedup_is_gated_where_the_device_is_busy_and_kernels_are_a_figure(
     metrics = {name: metric["value"] for name, metric in speedup["metrics"].items()}
     assert metrics["speedup_own_batch"] == pytest.approx(1.0, abs=0.05)
     assert metrics["speedup"] == pytest.approx(2.0, abs=0.05)
-    assert "a larger batch, CUDA graphs or torch.compile" in speedup["verdicts"][1]["reason"]
+    assert (
+        "a larger batch, CUDA graphs (graph=True of the training)"
+        in speedup["verdicts"][1]["reason"]
+    )
     result.stdout.fnmatch_lines(["HOST-BOUND*speedup host_bound*"])
 
     assert "doublings" not in step["config"]

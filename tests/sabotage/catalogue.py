@@ -292,4 +292,5 @@ ROWS: tuple[CatalogueRow, ...] = (
         healthy=speed.stalling(every=None),
         planted=speed.stalling(every=10),
     ),
+    graphs.CAPTURED_RATE,
 )
