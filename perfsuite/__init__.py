@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from perfsuite.measuring.convergence import train_pairs as train_pairs
     from perfsuite.measuring.memory import activation_bytes as activation_bytes
     from perfsuite.measuring.step_counts import count_step as count_step
+    from perfsuite.probes.on_cuda import cuda_dtypes as cuda_dtypes
     from perfsuite.probes.registry import PROBES as PROBES
     from perfsuite.probes.registry import judge_probes as judge_probes
     from perfsuite.probes.registry import run_probe as run_probe
@@ -57,6 +58,7 @@ _HOMES = {
     "measuring.convergence": "SeedPair TrainingRun judge_twice train train_pairs",
     "measuring.memory": "activation_bytes",
     "measuring.step_counts": "count_step",
+    "probes.on_cuda": "cuda_dtypes",
     "probes.registry": "PROBES judge_probes run_probe",
     "session.declaring": "workload",
     "training.arm": "Arm CheckedStep",

@@ -102,9 +102,7 @@ def test_a_benchmark_that_is_gone_is_red(suite: Suite) -> None:
     result = suite.run()
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(
-        [
-            "FAIL compare: test_counted.py::test_ledger is in the baseline*ledgers/*"
-        ]
+        ["FAIL compare: test_counted.py::test_ledger is in the baseline*ledgers/*"]
     )
 
 

@@ -40,6 +40,7 @@ def test_public_names() -> None:
         "build_model",
         "busy_doublings",
         "count_step",
+        "cuda_dtypes",
         "doubled",
         "finite",
         "judge_probes",
