@@ -11,6 +11,7 @@ from accelerate.scheduler import AcceleratedScheduler
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import GradientAccumulationPlugin
 
+from perfsuite.adapters.asked_precision import require_asked
 from perfsuite.devices.precision import Precision
 from perfsuite.training.batches import MicroBatches
 from perfsuite.training.snapshot import parts_of
@@ -43,6 +44,21 @@ def unwrapped(state: Any, scaler: torch.amp.GradScaler | None) -> dict[str, Any]
     return parts | ({} if scaler is None else {"scaler": scaler})
 
 
+def require_mixed(accelerator: Accelerator, precision: Precision) -> None:
+    """Raise TrainingError where it computes in another precision, as for fp16 on a CPU."""
+    found = accelerator.mixed_precision if accelerator.native_amp else "no"
+    if found == "fp16" and accelerator.scaler is None:
+        found = "fp16 without a gradient scaler"
+    wanted = str(precision) if precision.is_amp else "no"
+    names = {"no": "fp32"}
+    require_asked(
+        precision,
+        accelerator.device,
+        found=names.get(found, found),
+        wanted=names.get(wanted, wanted),
+    )
+
+
 def of_accelerator(make: Callable[[Accelerator, int], Training], *, accumulate: int = 1) -> Make:
     """Return how to make a training, from a function of an Accelerator and a seed.
 
@@ -61,6 +77,7 @@ def of_accelerator(make: Callable[[Accelerator, int], Training], *, accumulate: 
             ),
         )
         made = make(accelerator, seed)
+        require_mixed(accelerator, precision)
         tokens = made.tokens
 
         def step(batches: list[Any]) -> torch.Tensor:

@@ -9,11 +9,13 @@ from lightning.pytorch.loops.fetchers import _DataFetcher
 from lightning.pytorch.trainer import call
 from lightning.pytorch.trainer.states import RunningStage, TrainerFn
 
+from perfsuite.adapters.asked_precision import require_asked
 from perfsuite.devices.precision import Precision
 from perfsuite.training.batches import MicroBatches, TrainingError, samples_in_all
 from perfsuite.training.workload import Make, Training
 
 _NAMES = {Precision.fp16: "16-mixed", Precision.bf16: "bf16-mixed"}
+_LEFT_OUT = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
 # What Lightning does on its own account, in the words of the probes that would blame it.
 _AUTOMATIC = {"gradients are held in the forward pass": "Lightning clears them after it"}
 _MANUAL = {"autocast is on in it": "Lightning keeps it on during manual optimization"}
@@ -47,21 +49,19 @@ class _Losses(Callback):
 def of_lightning(make: Callable[..., tuple[Trainer, LightningModule, Iterable[Any]]]) -> Make:
     """Return how to make a training, from a function that makes a Trainer, a module and a loader.
 
-    The function is given by name the arguments that its Trainer has to have, precision and device
-    among them. With manual optimization, too, `training_step` has to return the loss, and one call
-    of it has to be one step of each optimizer.
+    It is given by name the arguments that its Trainer has to have, such as precision and device.
+    `training_step` returns the loss, by hand too, and one call is one step of each optimizer.
     """
 
     def training(precision: Precision, device: torch.device, _: int) -> Training:
+        wanted = _NAMES.get(precision, "32-true")
         trainer, module, loader = make(
-            precision=_NAMES.get(precision, "32-true"),
+            precision=wanted,
             accelerator=device.type,
             devices=1 if device.index is None else [device.index],
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
+            **dict.fromkeys(_LEFT_OUT, False),
         )
+        require_asked(precision, device, found=str(trainer.precision), wanted=wanted)
         losses, fetcher = _Losses(), _Given()
         trainer.callbacks.append(losses)  # type: ignore[attr-defined]  # made at run time
         _set_up(trainer, module, loader)
@@ -74,11 +74,10 @@ def of_lightning(make: Callable[..., tuple[Trainer, LightningModule, Iterable[An
             return loss
 
         state = [module, *trainer.optimizers, *(c.scheduler for c in trainer.lr_scheduler_configs)]
-        scaler = getattr(trainer.precision_plugin, "scaler", None)
         return Training(
             step=step,
             batches=MicroBatches(loader, trainer.accumulate_grad_batches),
-            state=state if scaler is None else [*state, scaler],
+            state=[*state, trainer.scaler] if trainer.scaler else state,
             samples=samples_in_all,
             accepts=_AUTOMATIC if module.automatic_optimization else _MANUAL,
         )

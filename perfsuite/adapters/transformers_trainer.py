@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import Trainer
 
-from perfsuite.adapters.accelerate_loop import own_state, unwrapped
+from perfsuite.adapters.accelerate_loop import own_state, require_mixed, unwrapped
 from perfsuite.devices.precision import Precision
 from perfsuite.training.batches import MicroBatches, samples_in_all
 from perfsuite.training.workload import Make, Training
@@ -31,6 +31,7 @@ def of_trainer(make: Callable[..., Trainer]) -> Make:
             data_seed=seed,
             report_to="none",
         )
+        require_mixed(trainer.accelerator, precision)
         args, accelerator, loader = (
             trainer.args,
             trainer.accelerator,

@@ -57,7 +57,7 @@ def loader() -> Any:
     return DataLoader(data, batch_size=4, shuffle=True, drop_last=True)
 
 
-def scaled(precision: Any, **others: Any) -> dict[str, Any]:
+def scaled_on_cpu(precision: Any, **others: Any) -> dict[str, Any]:
     """Let a Trainer scale gradients of float16 on a CPU, where it would take bfloat16 instead."""
     if precision != "16-mixed":
         return {"precision": precision, **others}
@@ -65,9 +65,10 @@ def scaled(precision: Any, **others: Any) -> dict[str, Any]:
     return {"plugins": [MixedPrecision(precision, "cpu", scaler)], **others}
 
 
-def made_by(kind: type[Automatic], **own: Any) -> Make:
+def made_by(kind: type[Automatic], *, scaled: bool = True, **own: Any) -> Make:
+    change: Any = scaled_on_cpu if scaled else dict
     return of_lightning(
-        lambda **arguments: (Trainer(**scaled(**arguments), **own), kind(), loader())
+        lambda **arguments: (Trainer(**change(**arguments | own)), kind(), loader())
     )
 
 
@@ -75,7 +76,7 @@ def trained_alone(kind: type[Automatic], batches: Any, precision: str, **own: An
     """Return a module that a Trainer fitted to these batches by itself."""
     quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False}
     quiet |= {"enable_progress_bar": False, "enable_model_summary": False}
-    alone = Trainer(accelerator="cpu", max_epochs=1, **scaled(precision), **quiet, **own)
+    alone = Trainer(accelerator="cpu", max_epochs=1, **scaled_on_cpu(precision), **quiet, **own)
     module = kind()
     same: Any = [each for some in batches for each in some]
     alone.fit(module, DataLoader(same, batch_size=None))

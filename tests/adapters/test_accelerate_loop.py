@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from perfsuite.adapters.accelerate_loop import of_accelerator, own_state
 from perfsuite.devices.precision import Precision
+from perfsuite.training.batches import TrainingError
 from perfsuite.training.workload import Training, Workload
 
 
@@ -48,7 +49,8 @@ def test_probes_pass(accumulate: int) -> None:
 
 
 def scaled(accelerator: Accelerator, seed: int) -> Training:
-    """Scale gradients as on a GPU: on a CPU Accelerate has no scaler by itself."""
+    """Train in float16 as on a GPU: on a CPU Accelerate trains in float32, without a scaler."""
+    accelerator.native_amp = True
     accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**8, growth_interval=2)
     return finetuning(accelerator, seed)
 
@@ -56,8 +58,8 @@ def scaled(accelerator: Accelerator, seed: int) -> Training:
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize(
     ("make", "precision"),
-    [(finetuning, Precision.fp32), (finetuning, Precision.bf16), (scaled, Precision.fp32)],
-    ids=["fp32", "bf16", "scaled"],
+    [(finetuning, Precision.fp32), (finetuning, Precision.bf16), (scaled, Precision.fp16)],
+    ids=["fp32", "bf16", "fp16"],
 )
 def test_it_learns_what_a_loop_learns(
     make: Callable[[Accelerator, int], Training], precision: Precision, accumulate: int
@@ -83,6 +85,25 @@ def test_it_learns_what_a_loop_learns(
         torch.testing.assert_close(found, wanted)
     if make is scaled:
         assert arm.scaler.get_scale() == accelerator.scaler.get_scale() == 2.0**10
+
+
+def unscaled(accelerator: Accelerator, seed: int) -> Training:
+    accelerator.native_amp = True
+    return finetuning(accelerator, seed)
+
+
+@pytest.mark.parametrize(
+    ("make", "found"),
+    [(finetuning, "fp32"), (unscaled, "fp16 without a gradient scaler")],
+    ids=["fp32-instead", "no-scaler"],
+)
+def test_another_precision_than_was_asked_for_is_refused(
+    make: Callable[[Accelerator, int], Training], found: str
+) -> None:
+    workload = Workload(name="loop", make=of_accelerator(make))
+    told = rf"^fp16 was asked for on cpu, and this trains in {found}, not in fp16: .*on a device"
+    with pytest.raises(TrainingError, match=told):
+        workload.arm(Precision.fp16, CPU)
 
 
 def test_a_call_is_a_step_of_the_optimizer_whatever_is_accumulated() -> None:

@@ -66,6 +66,20 @@ def test_it_learns_what_the_trainer_learns(
         assert 1 < arm.scaler.get_scale() < 2.0**20
 
 
+def test_the_precision_that_lightning_takes_instead_is_refused(trainings: Any) -> None:
+    """On a CPU it warns, and trains in bfloat16."""
+    made = trainings.made_by(trainings.Automatic, scaled=False)
+    with pytest.raises(TrainingError, match=r"^fp16 was .* trains in bf16-mixed, not in 16-mixed"):
+        Workload(name="module", make=made).arm(Precision.fp16, CPU)
+
+
+def test_a_trainer_that_is_built_without_what_is_handed_to_it_is_refused(trainings: Any) -> None:
+    made = trainings.made_by(trainings.Automatic, precision="32-true")
+    Workload(name="module", make=made).arm(Precision.fp32, CPU)
+    with pytest.raises(TrainingError, match=r"32-true, not in bf16-mixed: build it with the arg"):
+        Workload(name="module", make=made).arm(Precision.bf16, CPU)
+
+
 def test_a_training_step_without_a_loss_is_told(trainings: Any) -> None:
     made = trainings.made_by(trainings.Silent)
     arm = Workload(name="silent", make=made).arm(Precision.fp32, CPU)

@@ -34,5 +34,17 @@ def trainer(folder: Path, **arguments: Any) -> Trainer:
     return Trainer(tiny_bert(), args, train_dataset=sentences())
 
 
+def scaled(made: Trainer) -> Trainer:
+    """Let a Trainer train in float16 as on a GPU, if it is to: on a CPU it has no scaler."""
+    if made.args.fp16:
+        made.accelerator.native_amp = True
+        made.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**20)
+    return made
+
+
 def made_by(folder: Path, **own: Any) -> Make:
-    return of_trainer(lambda **arguments: trainer(folder, **arguments, **own))
+    return of_trainer(lambda **arguments: scaled(trainer(folder, **arguments, **own)))
+
+
+def made_unscaled(folder: Path) -> Make:
+    return of_trainer(lambda **arguments: trainer(folder, **arguments))
