@@ -16,7 +16,7 @@ TESTS := $(PYTEST) tests
 CORE = $(shell $(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")')
 
 .PHONY: bench test test-fast examples wheel-test check figures picture method map transcript sabotage site
-.PHONY: install clean gpu-evidence
+.PHONY: install clean gpu-evidence first-table
 .DEFAULT_GOAL := bench
 
 bench: $(STAMP)
@@ -56,6 +56,10 @@ picture: $(STAMP)
 # The error rates that docs/method.md shows, from the studies.
 method: $(STAMP)
 	$(BIN)/python tools/error_rates.py docs/studies docs/method.md
+
+# The verdicts of a new user's first session, which docs/start.md shows.
+first-table: $(STAMP)
+	$(BIN)/python tools/first_table.py docs/start.md
 
 # The list of modules that docs/architecture.md shows, from their docstrings.
 map: $(STAMP)

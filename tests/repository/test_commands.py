@@ -6,9 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import first_table
 import projects
 import pytest
-from documents import PAGES, ROOT, blocks
+from documents import DOCS, PAGES, ROOT, blocks, text_of
 
 BY_CI = ("make bench", "make test")
 BY_A_NEW_USER = "pip install"  # .ci/wheel-test does, with the wheel
@@ -84,7 +85,7 @@ IN_A_SUITE, IN_A_NEW_PROJECT = shells()
 BEFORE = {"nightly": IN_A_SUITE["baselines"][:4]}
 
 
-def run(commands: list[str], project: projects.Project) -> None:
+def run(commands: list[str], project: projects.Project) -> str:
     (project.folder / ".venv").symlink_to(sys.prefix)
     # The baseline that they promote is a CPU's, whatever else the machine has.
     given = [re.sub("-device[ =]cuda", "-device cpu", each) for each in commands]
@@ -101,6 +102,7 @@ def run(commands: list[str], project: projects.Project) -> None:
     )
     assert done.returncode == 0, done.stdout
     assert done.stdout.endswith("all ran\n")
+    return done.stdout
 
 
 @pytest.mark.slow
@@ -123,7 +125,12 @@ def test_every_command_runs(page: str, tmp_path: Path) -> None:
 def test_a_new_user_gets_as_far_as_a_verdict(tmp_path: Path) -> None:
     project = projects.Project(tmp_path)
     shutil.rmtree(project.folder / "benchmarks")
-    run(IN_A_NEW_PROJECT["start"], project)
+    printed = run(IN_A_NEW_PROJECT["start"], project)
+    # The page's table is of such a session: the same gates of each benchmark that ran here.
+    shown = text_of(DOCS / "start.md").partition(first_table.BEGIN)[2].partition(first_table.END)[0]
+    rows = re.findall(r"^[A-Z ]+ +(\w+\[fp32\] \w+)", shown, re.MULTILINE)
+    assert len(rows) > 1
+    assert [row for row in rows if row not in printed] == [], printed
 
 
 def test_the_commands_are_found() -> None:

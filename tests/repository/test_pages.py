@@ -1,11 +1,13 @@
 """What the pages say of names, words, defaults and messages is what the code says."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
 from html import unescape
 from pathlib import Path
 from typing import Any, get_args
 
+import first_table
 import msgspec
 import pytest
 import torch
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 from transcript import BEGIN, END
 
 import perfsuite
+import perfsuite.benchmarks
 from perfsuite.against import verdicts
 from perfsuite.judging import host_bound
 from perfsuite.judging.confirmation import ENVIRONMENT
@@ -72,6 +75,16 @@ def test_every_word_of_a_verdict_is_explained() -> None:
 def test_the_verdict_that_is_taken_apart_is_one_that_was_given() -> None:
     shown, *_ = blocks(DOCS / "verdicts.md", "text")
     assert shown.strip() in unescape(text_of(DOCS / "sabotage.md"))
+
+
+def test_the_first_table_has_the_standard_benchmarks_and_nothing_else() -> None:
+    """Their figures are a machine's; `test_commands` holds the rows against a session."""
+    shown = text_of(DOCS / "start.md").partition(first_table.BEGIN)[2].partition(first_table.END)[0]
+    named = set(re.findall(r"(\w+)\[[\w-]+\]", shown))
+    assert named == {name.removeprefix("test_") for name in perfsuite.benchmarks.__all__}, (
+        "run `make first-table`"
+    )
+    assert shown.count(f"{len(perfsuite.PROBES)} probes passed") == 2
 
 
 def test_both_pages_show_the_same_comparison() -> None:
