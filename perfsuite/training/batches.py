@@ -5,7 +5,10 @@ some. What is none of these is handed through.
 """
 
 import dataclasses
+import pickle
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import torch
@@ -127,7 +130,7 @@ def endless(batches: Iterable[Any]) -> Iterator[Any]:
     epoch = 0
     while True:
         empty = True
-        for batch in batches:
+        for batch in _epoch(batches):
             empty = False
             yield batch
         if empty:
@@ -138,3 +141,32 @@ def endless(batches: Iterable[Any]) -> Iterator[Any]:
                 else "there are no batches: the data set is empty, or smaller than one batch"
             )
         epoch += 1
+
+
+_UNPICKLABLE = (pickle.PicklingError, TypeError, AttributeError)  # by Python's version
+
+
+def _epoch(batches: Iterable[Any]) -> Iterator[Any]:
+    """Begin an epoch; TrainingError where worker processes cannot be handed what a loader holds."""
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Got pickle error", UserWarning)  # told below
+            return iter(batches)
+    except _UNPICKLABLE as error:
+        handed = ("dataset", "collate_fn", "worker_init_fn", "generator")
+        held = [name for name in handed if not _can_be_pickled(getattr(batches, name, None))]
+        if not held:
+            raise
+        raise TrainingError(
+            f"the DataLoader's {' and '.join(held)} cannot be pickled for its worker processes:"
+            " build it of classes and functions at the top level of a module, without open files,"
+            " locks and generators; or take num_workers=0"
+        ) from error
+
+
+def _can_be_pickled(held: Any) -> bool:
+    try:
+        ForkingPickler.dumps(held)
+    except _UNPICKLABLE:
+        return False
+    return True

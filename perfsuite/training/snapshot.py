@@ -35,8 +35,12 @@ def parts_of(state: Any, name: str = "state") -> dict[str, Any]:
 
 
 def snapshot(parts: Mapping[str, Any], device: torch.device) -> Callable[[], None]:
-    """Copy all that a step changes, random state included; return what goes back to that."""
-    saved = {name: copy.deepcopy(part.state_dict()) for name, part in parts.items()}
+    """Copy all that a step changes, random state included; return what goes back to that.
+
+    Raises:
+        TrainingError: something cannot be copied.
+    """
+    saved = states_of(parts)
     buffers = [(buffer, buffer.clone()) for buffer in _unsaved_buffers(parts)]
     generator = device_of(device)
     host_random = random.getstate(), np.random.get_state(), torch.get_rng_state()
@@ -95,8 +99,21 @@ def _unsaved_buffers(parts: Mapping[str, Any]) -> Iterator[Tensor]:
 
 
 def states_of(parts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of the state of all parts."""
-    return {name: copy.deepcopy(part.state_dict()) for name, part in parts.items()}
+    """Return a copy of the state of all parts; TrainingError where something cannot be copied."""
+    return {name: _copy(part.state_dict(), f"{name}.state_dict()") for name, part in parts.items()}
+
+
+def _copy(value: Any, name: str) -> Any:
+    try:
+        return copy.deepcopy(value)
+    except Exception as error:
+        for way, each in (fields_of(value) or {}).items():
+            _copy(each, name + way)  # to name the one that is to blame
+        why = str(error).partition("\n")[0]
+        raise TrainingError(
+            f"{name} is a {type(value).__name__} that cannot be copied ({why}): let state_dict"
+            " return detached tensors, numbers, and lists and mappings of them"
+        ) from error
 
 
 def state_difference(first: Mapping[str, Any], second: Mapping[str, Any]) -> str | None:

@@ -14,6 +14,7 @@ import torch
 from documents import DOCS, ROOT, blocks, rows, section, text_of
 from sequence import draw
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from transcript import BEGIN, END
 
 import perfsuite
@@ -131,6 +132,24 @@ def only_once() -> Iterator[Tensor]:
     yield from ONE
 
 
+class Holds:
+    """Something whose state holds a generator, as a loader that could go on might."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"epoch": 0, "batches": only_once()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+def unpicklable() -> perfsuite.Training:
+    """Ask for worker processes that are handed a generator, and a function in a function."""
+    data: Any = [only_once()]
+    loader: Any = DataLoader(
+        data, num_workers=1, multiprocessing_context="spawn", collate_fn=lambda _: ONE[0]
+    )
+    return training(batches=loader)
+
+
 def a_tuple() -> Any:
     return (1, 2)
 
@@ -144,6 +163,8 @@ WRONG: dict[str, Callable[[], perfsuite.Training]] = {
     "the last batch is smaller": lambda: training(batches=[*ONE, torch.ones(5, 3)]),
     "a batch holds no tensor": lambda: training(lambda _: torch.ones(()), batches=[{"n": 1}]),
     "something in `state` cannot be copied": lambda: training(state=[nn.Linear(3, 1), 7]),
+    "a `state_dict` holds a generator": lambda: training(state=[Holds()]),
+    "a loader's processes cannot be given its data": unpicklable,
     "a step moves its model": moving,
 }
 
@@ -155,6 +176,7 @@ def test_the_message_that_is_shown_is_the_one_that_comes(wrong: str, message: st
         arm = workload.arm(perfsuite.Precision.fp32, CPU)
         identity_of(arm)
         arm.take(3)
+        arm.snapshot()
     assert str(caught.value) == message
 
 

@@ -1,5 +1,6 @@
 """Batches of any form are measured, moved and fed; what cannot be is told in one line."""
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from perfsuite.training.batches import (
     TrainingError,
@@ -113,3 +115,31 @@ def once() -> Iterator[int]:
 def test_batches_that_run_out_are_told(make: Callable[[], Any], told: str) -> None:
     with pytest.raises(TrainingError, match=told):
         list(islice(endless(make()), 3))
+
+
+class Held(list[int]):
+    """A data set, in which whatever is given is held as well."""
+
+    def __init__(self, held: object = None) -> None:
+        super().__init__([1, 2])
+        self.held = held
+
+
+def test_what_cannot_be_handed_to_a_loaders_processes_is_told() -> None:
+    def loader(held: object, start: str | None) -> Any:
+        data: Any = Held(held)
+        return DataLoader(data, num_workers=1, multiprocessing_context=start)
+
+    with pytest.raises(TrainingError, match=r"^the DataLoader's dataset cannot be pickled for its"):
+        next(endless(loader(threading.Lock(), "spawn")))
+    # Where processes are forks nothing is handed over.
+    assert next(endless(loader(threading.Lock(), "fork"))).tolist() == [1]
+
+
+def test_an_error_of_the_batches_own_is_not_taken_for_that() -> None:
+    class Faulty:
+        def __iter__(self) -> Iterator[int]:
+            raise TypeError("cannot pickle it, says the user's own code")
+
+    with pytest.raises(TypeError, match="the user's own code"):
+        next(endless(Faulty()))

@@ -1,6 +1,7 @@
 """What a step changes is copied and put back: all of it, as often as it is asked for."""
 
 import random
+import threading
 from typing import Any
 
 import numpy as np
@@ -73,9 +74,10 @@ class Counts:
 
     def __init__(self) -> None:
         self.count = 0
+        self.more: dict[str, Any] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"count": self.count}
+        return {"count": self.count, **({"more": self.more} if self.more else {})}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.count = state["count"]
@@ -101,6 +103,27 @@ def test_what_has_a_state_is_found_in_lists_and_mappings_by_name() -> None:
 def test_what_has_no_state_is_named() -> None:
     with pytest.raises(TrainingError, match=r"^state\[1\] is a int, which has no state_dict"):
         parts_of([Counts(), 3])
+
+
+@pytest.mark.parametrize(
+    ("held", "what"),
+    [
+        ((n for n in range(3)), "generator"),
+        (threading.Lock(), "lock"),
+        (torch.ones(1, requires_grad=True) * 2, "Tensor"),
+    ],
+    ids=["generator", "lock", "graph"],
+)
+def test_what_cannot_be_copied_is_told_with_the_way_to_it(held: object, what: str) -> None:
+    counts = Counts()
+    counts.more = {"ok": 1, "seen": [torch.ones(1), held]}
+    told = rf"^state\[1\]\.state_dict\(\)\['more'\]\['seen'\]\[1\] is a {what} that cannot be cop"
+    for copied in (lambda parts: snapshot(parts, CPU), states_of):
+        with pytest.raises(TrainingError, match=told) as caught:
+            copied(parts_of([Unsaved(), counts]))
+        assert "\n" not in str(caught.value)
+    counts.more = {"ok": 1}
+    assert states_of(parts_of(counts)) == {"state": {"count": 0, "more": {"ok": 1}}}
 
 
 def test_state_buffers_and_random_numbers_are_put_back() -> None:
