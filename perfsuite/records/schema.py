@@ -172,6 +172,13 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
             for verdict in benchmark.verdicts
             if verdict.outcome is Outcome.FAIL
         ]
+        faults += [
+            f"{benchmark.key} was contaminated: {'; '.join(benchmark.contamination)}: run it again"
+            " on a quiet machine, or, if the machine is to be like this now, without"
+            " --benchmark-compare"
+            for benchmark in self.benchmarks.values()
+            if benchmark.contamination
+        ]
         absent = sorted(self.items.keys() - self.benchmarks.keys())
         faults += [f"{key} left no figures" for key in absent]
         return faults

@@ -13,6 +13,8 @@ from perfsuite.records.schema import RunError
 
 CLEAN = "0123456789abcdef0123456789abcdef01234567"
 OTHER = "fedcba9876543210fedcba9876543210fedcba98"
+RECORD: list[str | int] = ["benchmarks", 0, "extra_info", "perfsuite"]
+CONTAMINATION = [*RECORD, "contamination"]
 
 
 @pytest.fixture
@@ -68,9 +70,8 @@ def test_runs_that_kept_the_device_busy_by_other_batches_are_refused(
 ) -> None:
     """Compared with both, no night would be measured as they were."""
     runs = [make("one.json"), make("two.json")]
-    place: list[str | int] = ["benchmarks", 0, "extra_info", "perfsuite", "config", "doublings"]
     for path, doublings in zip(runs, (2, 3), strict=True):
-        edit(path, place, doublings)
+        edit(path, [*RECORD, "config", "doublings"], doublings)
     if not together:
         suite.promote(runs.pop(0))
     before = promoted(suite)
@@ -103,6 +104,11 @@ def test_promoting_again_changes_nothing(suite: Suite, make: Callable[..., Path]
             r"refused: test_steps\.py::test_a failed",
         ),
         (
+            lambda path: edit(path, CONTAMINATION, ["other processes used 50% of the cores"]),
+            BaselineError,
+            r"test_a was contaminated: other processes used 50% of the cores: run it again on a",
+        ),
+        (
             lambda path: edit(path, ["commit_info", "id"], OTHER),
             BaselineError,
             r"runs of several commits \(0123456789ab, fedcba987654\)",
@@ -113,7 +119,7 @@ def test_promoting_again_changes_nothing(suite: Suite, make: Callable[..., Path]
             "its tree had uncommitted changes; commit and run again, or --allow-dirty",
         ),
     ],
-    ids=["cut-short", "gone", "failed", "other-commit", "dirty"],
+    ids=["cut-short", "gone", "failed", "contaminated", "other-commit", "dirty"],
 )
 def test_one_that_is_refused_keeps_all_out(
     suite: Suite,
