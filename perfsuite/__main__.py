@@ -1,7 +1,9 @@
 """The command ``perfsuite``: start a suite, promote or accept, show history, advise, report."""
+# PYTHON_ARGCOMPLETE_OK  # by which argcomplete knows that a shell may ask this command
 
 import argparse
 import math
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -153,6 +155,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     reporting.add_argument(
         "-o", "--output", type=Path, required=True, metavar="DIR", help="to write the page in"
     )
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks, by way of argcomplete, what may follow
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
     return parser.parse_args(arguments)
 
 

@@ -3,12 +3,15 @@
 What each command does is tested beside its module in perfsuite/records and perfsuite/report.
 """
 
+import argparse
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
 
+import perfsuite.__main__
 from perfsuite.__main__ import main
 
 
@@ -18,6 +21,27 @@ def test_the_command_used_wrongly(arguments: list[str], capsys: pytest.CaptureFi
         main(arguments)
     assert caught.value.code == 2
     assert "usage: perfsuite" in capsys.readouterr().err
+
+
+def test_a_shell_that_asks_what_may_follow_is_told_by_argcomplete(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[str] = []
+
+    def autocomplete(parser: argparse.ArgumentParser) -> None:
+        told.append(parser.format_usage())
+        raise SystemExit(0)
+
+    argcomplete = types.SimpleNamespace(autocomplete=autocomplete)
+    monkeypatch.setitem(sys.modules, "argcomplete", argcomplete)
+    assert main(["history", "/nowhere"]) == 1
+    assert told == []
+    monkeypatch.setenv("_ARGCOMPLETE", "1")
+    with pytest.raises(SystemExit):
+        main(["history", "/nowhere"])
+    assert "{init,promote,history,advise,report}" in told[0]
+    # argcomplete looks for this in the first 1024 bytes of the module.
+    assert b"PYTHON_ARGCOMPLETE_OK" in Path(perfsuite.__main__.__file__).read_bytes()[:1024]
 
 
 @pytest.mark.slow
