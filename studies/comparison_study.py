@@ -27,7 +27,7 @@ from scipy.stats import binomtest
 from perfsuite.devices.choice import choose_device
 from perfsuite.devices.device import DeviceError
 from perfsuite.judging.blocks import Block
-from perfsuite.judging.interleaving import Duet, Quad
+from perfsuite.judging.interleaving import Duet
 from perfsuite.records.wording import software_changes
 
 FOLDER = Path(__file__).parent.parent / "docs" / "studies"
@@ -120,14 +120,10 @@ def run_session(share: float, arguments: Sequence[str]) -> ComparedSession:
 
 def _ratio(turns: Mapping[str, Any]) -> float:
     (only,) = turns.values()
-    order = only["order"]
     blocks = msgspec.convert(
         [{"device_s": None} | block for block in only["blocks"]], tuple[Block, ...]
     )
-    quads = tuple(
-        Quad(order=order[at : at + 4], blocks=blocks[at : at + 4]) for at in range(0, len(order), 4)
-    )
-    return round(Duet(quads).point("B", over="A"), 6)
+    return round(Duet.of_turns(only["order"], blocks).point("B", over="A"), 6)
 
 
 def report(study: ComparisonStudy) -> str:

@@ -89,8 +89,8 @@ _WITH_PLUGINS = [
 # Plugins of pytest that no suite here uses; each has dozens of names that are looked through.
 _UNUSED = ("cacheprovider", "doctest", "legacypath", "nose", "pastebin", "stepwise", "unittest")
 
-# The promoted files of suites that were run before, by all that they consist of.
-_BASELINES: dict[object, tuple[Path, bytes]] = {}
+# Runs of suites that were run before, by all that they consist of.
+_RECORDED: dict[object, bytes] = {}
 
 
 class Suite:
@@ -160,23 +160,24 @@ class Suite:
         """Make runs the baseline."""
         return promote(paths, self.folder, **{"allow_dirty": True} | options)
 
-    def baseline(self) -> Path:
-        """Make a run of the suite as it is the baseline; return the promoted file.
-
-        A suite of the same files, outside of git, is run once only.
-        """
+    def recorded(self) -> bytes:
+        """Return a run of the suite as it is; outside of git, one of the same files is run once."""
         files = [path for end in ("py", "toml", "ini") for path in self.folder.rglob(f"*.{end}")]
         sources = {path.relative_to(self.folder): path.read_text("utf-8") for path in files}
         known = (frozenset(sources.items()), os.environ.get("STEP_S"))
-        if known not in _BASELINES or (self.folder / ".git").exists():
-            path = self.record(name="baseline.json")
-            (promoted,) = self.promote(path)
+        if known not in _RECORDED or (self.folder / ".git").exists():
+            path = self.record(name="recorded.json")
+            _RECORDED[known] = path.read_bytes()
             path.unlink()
-            _BASELINES[known] = promoted.relative_to(self.folder), promoted.read_bytes()
-        name, content = _BASELINES[known]
-        promoted = self.folder / name
-        promoted.parent.mkdir(parents=True, exist_ok=True)
-        promoted.write_bytes(content)
+        return _RECORDED[known]
+
+    def baseline(self) -> Path:
+        """Make a run of the suite as it is the baseline; return the promoted file."""
+        path = self.folder / "runs" / "baseline.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(self.recorded())
+        (promoted,) = self.promote(path)
+        path.unlink()
         return promoted
 
     def compare(self, *arguments: str | Path) -> pytest.RunResult:

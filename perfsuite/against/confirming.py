@@ -25,7 +25,7 @@ from perfsuite.judging.gates import JUDGEABLE, Verdict
 from perfsuite.judging.stopping import Pot
 from perfsuite.judging.thresholds import Thresholds
 from perfsuite.records.baseline import Baseline, compare
-from perfsuite.records.git import HASH, GitError, is_shallow
+from perfsuite.records.git import HASH, GitError, why_shallow
 from perfsuite.records.schema import Benchmark, Confirmation
 from perfsuite.session.terminal import StatusLine
 
@@ -150,13 +150,9 @@ class Confirmer:
         return str(old_python(changed)) if changed else None
 
     def _remedy(self, error: Exception) -> str:
-        if isinstance(error, GitError) and is_shallow(self.suite):
-            return (
-                "; the clone is shallow: fetch it whole (fetch-depth: 0, or git fetch --unshallow)"
-            )
-        if isinstance(error, GitError):
-            return "; promote runs of a commit that this repository has"
-        return ""
+        if not isinstance(error, GitError):
+            return ""
+        return f"; {why_shallow(self.suite) or 'promote runs of a commit that this repository has'}"
 
     def summary(self) -> list[str]:
         """Return what confirming has cost, in a line, if anything was suspected."""

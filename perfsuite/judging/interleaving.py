@@ -57,6 +57,12 @@ class Duet:
 
     quads: tuple[Quad, ...]
 
+    @classmethod
+    def of_turns(cls, order: str, blocks: Sequence[Block]) -> "Duet":
+        """Return the duet of which these are `order` and `blocks`."""
+        fours = [slice(at, at + 4) for at in range(0, len(blocks), 4)]
+        return cls(tuple(Quad(order=order[each], blocks=tuple(blocks[each])) for each in fours))
+
     @property
     def blocks(self) -> tuple[Block, ...]:
         """All blocks, those set aside too, in the order in which they were timed."""

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,16 @@ from perfsuite.judging.spreads import Spread, observed_spread, or_assumed, poole
 from perfsuite.judging.thresholds import CompareLimits
 from perfsuite.records.causes import reasons
 from perfsuite.records.git import commits_since
-from perfsuite.records.schema import NO_BENCHMARK, Benchmark, Head, Run, RunError, read_as, read_run
+from perfsuite.records.schema import (
+    NO_BENCHMARK,
+    Benchmark,
+    Head,
+    Metric,
+    Run,
+    RunError,
+    read_as,
+    read_run,
+)
 from perfsuite.records.wording import counted, software_changes
 
 _COMPARABLE = Contamination()
@@ -169,19 +178,25 @@ def with_nights(baseline: Baseline, folder: Path) -> Baseline:
     return dataclasses.replace(baseline, nights=tuple(nights[-_MOST_NIGHTS:]))
 
 
+def sampled(runs: Iterable[Run]) -> Iterator[tuple[Figure, Benchmark, Metric]]:
+    """Yield all figures of runs but those in bytes, which are counted and do not scatter."""
+    for run in runs:
+        for key, benchmark in run.benchmarks.items():
+            for name, metric in benchmark.metrics.items():
+                if metric.unit != "B":
+                    yield (key, name), benchmark, metric
+
+
 def _values(runs: Iterable[Run], *, unchanged: bool = False) -> dict[Figure, list[float]]:
     """Return the sampled figures of runs; of `unchanged` nights those that were found to be so."""
     values: dict[Figure, list[float]] = {}
-    for run in runs:
-        for key, each in run.benchmarks.items():
-            gates = {verdict.gate: verdict.outcome for verdict in each.verdicts}
-            for name, metric in each.metrics.items():
-                passed = gates.get(compare_gate(name)) is Outcome.PASS
-                # A slower or busy machine would teach that such nights are nothing special.
-                slower = environment_gate(name) in gates or each.contamination
-                taught = passed and not slower
-                if metric.unit != "B" and (taught or not unchanged):
-                    values.setdefault((key, name), []).append(metric.value)
+    for figure, each, metric in sampled(runs):
+        gates = {verdict.gate: verdict.outcome for verdict in each.verdicts}
+        passed = gates.get(compare_gate(figure[1])) is Outcome.PASS
+        # A slower or busy machine would teach that such nights are nothing special.
+        slower = environment_gate(figure[1]) in gates or each.contamination
+        if (passed and not slower) or not unchanged:
+            values.setdefault(figure, []).append(metric.value)
     return values
 
 

@@ -20,7 +20,7 @@ from perfsuite.judging.gates import Verdict
 from perfsuite.judging.spreads import Spread, or_assumed
 from perfsuite.judging.thresholds import Thresholds
 from perfsuite.records.baseline import Baseline, BaselineError
-from perfsuite.records.git import HASH, GitError, git, is_shallow, resolve
+from perfsuite.records.git import HASH, GitError, git, resolve, why_shallow
 from perfsuite.records.schema import Benchmark, Run
 
 CHAIN_FILE = "chain.toml"
@@ -162,11 +162,8 @@ def _is_in(commit: str, since: str, folder: Path) -> bool:
     try:
         git(folder, "merge-base", "--is-ancestor", commit, start.commit)
     except GitError:  # or the commit is unknown
-        if is_shallow(folder):
-            raise BaselineError(
-                f"[creep] since = {since!r}: the clone is shallow: fetch it whole (fetch-depth: 0,"
-                " or git fetch --unshallow)"
-            ) from None
+        if why := why_shallow(folder):
+            raise BaselineError(f"[creep] since = {since!r}: {why}") from None
         return False
     return True
 

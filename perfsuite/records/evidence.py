@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -14,7 +14,7 @@ from perfsuite.judging.advice import Known, deviation, night_scatter, pair_scatt
 from perfsuite.judging.blocks import Block
 from perfsuite.judging.confirmation import compare_gate
 from perfsuite.judging.gates import Outcome
-from perfsuite.judging.interleaving import Duet, Quad
+from perfsuite.judging.interleaving import Duet
 from perfsuite.judging.spreads import Spread, observed_spread, or_assumed, pooled_spreads
 from perfsuite.judging.thresholds import FILE_NAME, Gate, Thresholds, load_thresholds
 from perfsuite.records.baseline import (
@@ -23,6 +23,7 @@ from perfsuite.records.baseline import (
     Figure,
     baseline_folder,
     load_baseline,
+    sampled,
     with_nights,
 )
 from perfsuite.records.history import change_points
@@ -39,11 +40,7 @@ class _TakenTurns(msgspec.Struct, frozen=True, kw_only=True):
 
     def ratio(self) -> float:
         """Return after over before, as it was judged; ValueError where there are no turns."""
-        quads = [
-            Quad(order=self.order[at : at + 4], blocks=tuple(self.blocks[at : at + 4]))
-            for at in range(0, len(self.blocks), 4)
-        ]
-        return Duet(tuple(quads)).point("B", over="A")
+        return Duet.of_turns(self.order, self.blocks).point("B", over="A")
 
 
 class _MeasuredSide(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,15 +150,8 @@ def _figures(
     baseline: Baseline | None, nights: Sequence[Run], past: Sequence[Run], asked: Thresholds
 ) -> list[Known]:
     promoted = [] if baseline is None else list(baseline.runs)
-    newest: dict[Figure, Benchmark] = {
-        (key, name): benchmark
-        for run in [*nights, *promoted]
-        for key, benchmark in run.benchmarks.items()
-        for name, metric in benchmark.metrics.items()
-        if metric.unit != "B"
-    }
-    values = {figure: _values(promoted, figure, like) for figure, like in newest.items()}
-    by_night = {figure: _values(nights, figure, like) for figure, like in newest.items()}
+    newest = {figure: benchmark for figure, benchmark, _ in sampled([*nights, *promoted])}
+    values, by_night = (_values(runs, newest) for runs in (promoted, nights))
     between = pooled_spreads(
         {figure: observed_spread(runs) for figure, runs in values.items() if runs}
     )
@@ -197,18 +187,15 @@ def _figures(
     return found
 
 
-def _values(runs: Iterable[Run], figure: Figure, like: Benchmark) -> list[float]:
-    """Return a figure of the runs that measured it as `like` was measured."""
-    key, name = figure
-    found = [run.benchmarks[key] for run in runs if key in run.benchmarks]
-    return [
-        each.metrics[name].value
-        for each in found
-        if name in each.metrics
-        and not each.contamination
-        and each.config == like.config
-        and each.metrics[name].unit == like.metrics[name].unit
-    ]
+def _values(runs: Iterable[Run], newest: Mapping[Figure, Benchmark]) -> dict[Figure, list[float]]:
+    """Return each figure of the runs that measured it as the newest did, on a quiet machine."""
+    values: dict[Figure, list[float]] = {figure: [] for figure in newest}
+    for figure, each, metric in sampled(runs):
+        like = newest[figure]
+        alike = each.config == like.config and metric.unit == like.metrics[figure[1]].unit
+        if alike and not each.contamination:
+            values[figure].append(metric.value)
+    return values
 
 
 def _within(runs: Iterable[Run], key: str) -> float | None:

@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,12 +58,12 @@ def commits_since(commit: str, folder: Path) -> list[str]:
         return []
 
 
-def is_shallow(folder: Path) -> bool:
-    """Tell whether the repository around a folder lacks commits that its clone left out."""
-    try:
-        return git(folder, "rev-parse", "--is-shallow-repository") == "true"
-    except GitError:
-        return False
+def why_shallow(folder: Path) -> str:
+    """Return what to do where the repository lacks commits that its clone left out, or nothing."""
+    with suppress(GitError):
+        if git(folder, "rev-parse", "--is-shallow-repository") == "true":
+            return "the clone is shallow: fetch it whole (fetch-depth: 0, or git fetch --unshallow)"
+    return ""
 
 
 def git(folder: Path, *arguments: str) -> str:

@@ -29,22 +29,15 @@ def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Suite:
     return suite
 
 
-@pytest.fixture(scope="module")
-def recorded() -> list[bytes]:
-    """Hold the run that the first test recorded, so that each need not run a session."""
-    return []
-
-
 @pytest.fixture
-def make(suite: Suite, recorded: list[bytes]) -> Make:
+def make(suite: Suite) -> Make:
     """Return a function that makes a run of a commit, one a day, with a figure."""
-    if not recorded:
-        recorded.append(suite.record(name="template.json").read_bytes())
+    content = suite.recorded()
 
     def make_run(number: int, step_s: float = 0.01, *, run: int = 0, torch: str = "2.14.1") -> Path:
         path = suite.folder / "runs" / f"{number}-{run}.json"
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(recorded[0])
+        path.write_bytes(content)
         edit(path, ["commit_info"], {"id": commit(number), "dirty": False})
         edit(path, ["perfsuite", "started"], f"2026-01-{number + 1:02}T02:0{run}:00+00:00")
         edit(path, ["perfsuite", "software", "torch"], torch)

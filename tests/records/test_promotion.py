@@ -24,19 +24,11 @@ def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Suite:
     return suite
 
 
-@pytest.fixture(scope="module")
-def recorded() -> list[bytes]:
-    """Hold the run that the first test recorded, so that each need not run a session."""
-    return []
-
-
 @pytest.fixture
-def make(suite: Suite, recorded: list[bytes]) -> Callable[..., Path]:
+def make(suite: Suite) -> Callable[..., Path]:
     """Return a function that makes a run, of a clean commit unless it is told otherwise."""
-    if not recorded:
-        recorded.append(suite.record(name="template.json").read_bytes())
+    content = suite.recorded()
     (suite.folder / "runs").mkdir(exist_ok=True)
-    (content,) = recorded
 
     def make_run(name: str, commit: str = CLEAN, *, dirty: bool = False) -> Path:
         path = suite.folder / "runs" / name
