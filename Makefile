@@ -15,12 +15,16 @@ TESTS := $(PYTEST) tests
 # Python 3.12 and newer count lines at next to no cost.
 CORE = $(shell $(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")')
 
-.PHONY: bench test test-fast examples wheel-test check figures picture method map transcript sabotage site
+.PHONY: bench ledger test test-fast examples wheel-test check figures picture method map transcript sabotage site
 .PHONY: install clean gpu-evidence first-table
 .DEFAULT_GOAL := bench
 
 bench: $(STAMP)
 	$(BIN)/python -m pytest benchmarks --benchmark-save=bench
+
+# What a step does, counted: for a pull request, in seconds, without a GPU.
+ledger: $(STAMP)
+	$(BIN)/python -m pytest benchmarks -k ledger
 
 # The fast tests first, so that a plain mistake is told soon. Coverage is theirs alone: in the
 # processes of the slow ones it would take a third longer, most of it while they import torch.

@@ -3,6 +3,7 @@
 from projects import MYNET
 
 BENCHMARKS = """
+import dataclasses
 import itertools
 import os
 import signal
@@ -69,6 +70,17 @@ class TestNested:
     def test_figure(self, perf, unit):
         perf.timed([1.0])
         perf.metric("figure", mynet.FIGURE, unit=unit, better="lower")
+
+
+def test_counted(perf):
+    def step(batch):
+        for _ in range(mynet.PRODUCTS):
+            batch = batch @ batch
+        return batch.sum()
+
+    perf.timed([1.0])
+    counted = perfsuite.count_step(perf.plain(step, [torch.ones(2, 2)]))
+    perf.keep("ledger", dataclasses.asdict(counted))
 
 
 def test_that_prints(timed):

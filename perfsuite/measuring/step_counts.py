@@ -29,6 +29,7 @@ def count_step(arm: Arm, **about: str) -> Ledger:
     Counts are named ``PHASE: OPERATOR DTYPES``; copies ``PHASE: cast A -> B``, ``copy A -> B``
     (devices) or ``layout to A``. Views cost nothing and are left out.
     """
+    arm = arm.as_written()  # a graph that was captured is one launch, whatever is in it
     _settle(arm)
     models = arm.models if _shows_models(arm) else []
     totals = {}

@@ -59,6 +59,7 @@ def result(project: Project) -> Result:
         ("slower_operator step_s", ["SLOWER", "(200 ms -> 800 ms)"]),
         ("figure[B]", ["MORE", "2.000x (100 B -> 200 B)"]),
         ("figure[x]", ["WORSE", "2.000x [2.000, 2.000] (100 x -> 200 x)"]),
+        ("counted ledger", ["CHANGED", "3 differ", "as before"]),
         ("that_prints step_s", ["SAME"]),
         ("that_is_killed", ["FAIL", "after could not run it"]),
         ("that_exits", ["FAIL", "after could not run it"]),
