@@ -15,10 +15,14 @@ import pytest_benchmark.plugin
 import torch._dynamo  # noqa: F401  # see perfsuite.session.one_tree
 from pytest_benchmark.utils import get_machine_id
 
+# pytester forgets what is first imported inside a run, and the next one would import it anew.
+import perfsuite.against.comparison_session
+import perfsuite.against.confirming
 import perfsuite.measuring.bench
-import perfsuite.report.render  # pytester forgets what is first imported inside a run
+import perfsuite.report.render
 import perfsuite.session.one_tree
 import perfsuite.training.data
+import perfsuite.training.tutorial
 from perfsuite.devices.cpu import Cpu
 from perfsuite.records.promotion import promote
 
