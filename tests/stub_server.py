@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-from perfsuite.against import controllers, messages
+from perfsuite.against import messages
 from perfsuite.against.messages import REQUESTS, Line, LineClosedError, Request, Setup, Start, Wait
 
 PLACE = Path(__file__)
@@ -22,6 +22,9 @@ FIGURE = {"figure": {"value": 100.0, "unit": "B", "better": "lower"}}
 
 def pytest_configure() -> None:
     """Put this file in the place of the bootstrap."""
+    # Late: it imports scipy, for which a stub would take two seconds to start.
+    from perfsuite.against import controllers
+
     controllers._BOOTSTRAP = PLACE
 
 
