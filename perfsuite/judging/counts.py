@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from perfsuite.judging.gates import Outcome, Verdict
 
-GATE = "ledger"
+GATE, WORD = "ledger", "CHANGED"
 PEAK = "bytes alive at the peak"
 PEAK_TOLERANCE = 0.01
 """Of the peak, which depends on how long a variable of some name is alive, too."""
@@ -151,7 +151,7 @@ def judge(before: Ledger, after: Ledger, *, as_in: str) -> tuple[Verdict, list[s
         threshold=as_in,
         reason=f"not judged, since they are unsteady: {', '.join(after.unsteady)}"
         * bool(after.unsteady),
-        word="CHANGED" * bool(lines),
+        word=WORD * bool(lines),
     )
     return verdict, lines
 

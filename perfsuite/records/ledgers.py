@@ -65,8 +65,7 @@ class AcceptedLedgers:
             return [], []
         accepted = self.ledgers.get(record.key)
         if accepted is None:
-            of = "it" if self.ledgers else f"torch {self.torch} on this kind of device"
-            reason = f"no ledger of {of} was accepted in {self.shown}; `{ACCEPT}` adds it"
+            reason = f"none accepted for torch {self.torch} on {self.device}: `{ACCEPT}`"
             return [not_gated(GATE, f"{len(counted.counts)} counts", reason)], []
         verdict, lines = judge(accepted, counted, as_in=f"as accepted in {self.shown}")
         if lines:

@@ -85,7 +85,7 @@ def test_nothing_was_accepted_yet(suite: Suite) -> None:
     result.assert_outcomes(passed=1)
     text = " ".join(result.stdout.str().split())
     assert "NOT GATED" in text
-    assert "`perfsuite accept` adds it" in text
+    assert "on cpu: `perfsuite accept`" in text
 
 
 def test_another_torch_is_said_and_not_red(suite: Suite) -> None:
@@ -93,7 +93,7 @@ def test_another_torch_is_said_and_not_red(suite: Suite) -> None:
     path.rename(path.with_name("cpu-torch-1.99.toml"))
     result = suite.run()
     result.assert_outcomes(passed=1)
-    assert "no ledger of torch " in " ".join(result.stdout.str().split())
+    assert "none accepted for torch " in " ".join(result.stdout.str().split())
 
 
 def test_a_benchmark_that_is_gone_is_red(suite: Suite) -> None:

@@ -20,7 +20,7 @@ from transcript import BEGIN, END
 import perfsuite
 import perfsuite.benchmarks
 from perfsuite.against import verdicts
-from perfsuite.judging import host_bound
+from perfsuite.judging import counts, host_bound
 from perfsuite.judging.confirmation import ENVIRONMENT
 from perfsuite.judging.gates import Outcome
 from perfsuite.judging.thresholds import Gate, Pair, Thresholds, load_thresholds
@@ -62,7 +62,11 @@ def test_every_gate_and_pair_is_told() -> None:
 
 def test_every_word_of_a_verdict_is_explained() -> None:
     one = {cells[0] for cells in rows(section(DOCS / "verdicts.md", "One tree"))}
-    assert one == {outcome.value for outcome in Outcome} | {host_bound.WORD, ENVIRONMENT}
+    assert one == {outcome.value for outcome in Outcome} | {
+        counts.WORD,
+        host_bound.WORD,
+        ENVIRONMENT,
+    }
     two = {
         word
         for cells in rows(section(DOCS / "verdicts.md", "Two trees"))
@@ -70,7 +74,7 @@ def test_every_word_of_a_verdict_is_explained() -> None:
     }
     kinds = "_TIME", "_BYTES", "_LOSS", "_LOWER", "_HIGHER"
     words = {word for kind in kinds for word in getattr(verdicts, kind)}
-    assert two == words | {"SAME", "INCONCLUSIVE", "FAIL"}
+    assert two == words | {counts.WORD, "SAME", "INCONCLUSIVE", "FAIL"}
 
 
 def test_the_verdict_that_is_taken_apart_is_one_that_was_given() -> None:

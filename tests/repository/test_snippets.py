@@ -63,6 +63,7 @@ def test_every_snippet_is_seen() -> None:
     assert {name_of(page) for page, _ in PYTHON} == {
         "README.md",
         "docs/before-after.md",
+        "docs/ledger.md",
         "docs/own-training.md",
     }
     assert {name_of(page) for page, _ in TOML} == {"docs/thresholds.md"}
