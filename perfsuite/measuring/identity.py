@@ -1,15 +1,14 @@
 """What was measured, in figures: by these two runs are told to be of the same workload."""
 
 import statistics
-import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from perfsuite.judging.blocks import Block
+from perfsuite.measuring.tracing import uncompiled
 from perfsuite.training.arm import Arm, NotShownError
 from perfsuite.training.batches import TrainingError
 
@@ -25,14 +24,7 @@ def identity_of(arm: Arm) -> dict[str, Any]:
         TrainingError: it did not.
     """
     (batch,) = arm.take(1)
-    # What is compiled cannot be counted; the same code, not compiled, can.
-    with (
-        torch.compiler.set_stance("force_eager"),
-        warnings.catch_warnings(),
-        FlopCounterMode(display=False) as counter,
-    ):
-        # The counter hooks into all modules, of which a compiled one warns.
-        warnings.filterwarnings("ignore", "Using `torch.compile", UserWarning)
+    with uncompiled(), FlopCounterMode(display=False) as counter:
         arm.step(batch)
     if arm.flops is None and counter.get_total_flops():
         arm.flops = float(counter.get_total_flops())

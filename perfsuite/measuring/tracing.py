@@ -6,6 +6,7 @@ torch's private parts is in here, and a site is "unknown" where one is gone.
 
 import linecache
 import sys
+import warnings
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -108,9 +109,18 @@ def traced(models: Sequence[nn.Module] = ()) -> Iterator[Trace]:
             register_optimizer_step_post_hook(mode.leave_optimizer),
         ):
             stack.callback(handle.remove)
-        stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.enter_context(uncompiled())
         stack.enter_context(mode)
         yield mode.trace
+
+
+@contextmanager
+def uncompiled() -> Iterator[None]:
+    """Run what is compiled as it is written: operators within a graph cannot be seen."""
+    with torch.compiler.set_stance("force_eager"), warnings.catch_warnings():
+        # What looks on hooks into all modules, of which a compiled one warns.
+        warnings.filterwarnings("ignore", "Using `torch.compile", UserWarning)
+        yield
 
 
 class _Tracing(TorchDispatchMode):
@@ -200,10 +210,9 @@ class _Tracing(TorchDispatchMode):
         return self._sites.get(node._sequence_nr(), UNKNOWN)
 
     def _note_storages(self, given: Sequence[Tensor], returned: Sequence[Tensor]) -> int:
-        known = {tensor.untyped_storage().data_ptr() for tensor in given}
+        known = {storage.data_ptr() for storage in _storages(given)}
         fresh_bytes = 0
-        for tensor in returned:
-            storage = tensor.untyped_storage()
+        for storage in _storages(returned):
             address, nbytes = storage.data_ptr(), storage.nbytes()
             if nbytes and address not in known:
                 known.add(address)
@@ -251,6 +260,11 @@ def _shortened(file: str) -> str:
 
 def _tensors(value: Any) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
+
+
+def _storages(tensors: Sequence[Tensor]) -> Iterator[torch.UntypedStorage]:
+    # A sparse tensor has none: its indices and values are tensors of their own.
+    return (each.untyped_storage() for each in tensors if each.layout is torch.strided)
 
 
 def _seen(tensor: Tensor) -> Seen:

@@ -172,3 +172,33 @@ def test_the_path_of_a_source_is_as_an_import_would_find_it(
     monkeypatch.syspath_prepend(tmp_path)
     (site,) = count(SOURCE).sites["forward: relu bfloat16"]
     assert site == "Net, 0/program.py:32: x = F.relu(x)"
+
+
+def test_a_compiled_step_is_counted_as_it_is_written() -> None:
+    plain = nn.Linear(3, 2)
+
+    def count(model: Any) -> Ledger:
+        def step(batch: torch.Tensor) -> torch.Tensor:
+            loss: torch.Tensor = model(batch).sum()
+            loss.backward()
+            return loss.detach()
+
+        return count_step(arm_of(step, torch.ones(2, 3), [plain]))
+
+    assert changes(count(plain), count(torch.compile(plain))) == []
+
+
+def test_sparse_gradients_are_counted() -> None:
+    table = nn.Embedding(10, 4, sparse=True)
+    optimizer = torch.optim.SparseAdam(table.parameters())
+
+    def step(batch: torch.Tensor) -> torch.Tensor:
+        optimizer.zero_grad()
+        loss: torch.Tensor = table(batch).sum()
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    counts = count_step(arm_of(step, torch.tensor([1, 2]), [table, optimizer])).counts
+    assert counts["optimizer steps"] == 1
+    assert counts["bytes allocated"] > 0
