@@ -67,23 +67,22 @@ def moved(batch: Any, device: torch.device) -> Any:
 
 def doubled(batch: Any) -> Any:
     """Return a batch of twice as many samples; TrainingError where that cannot be made of it."""
-    many = samples_in(batch)
-
-    def twice(tensor: Tensor) -> Tensor:
-        alike = tensor.dim() > 0 and len(tensor) == many
-        return torch.cat([tensor, tensor]) if alike else tensor
-
-    return map_tensors(twice, batch)
+    return _map_samples(lambda tensor: torch.cat([tensor, tensor]), batch)
 
 
 def first_samples(batch: Any, number: int) -> Any:
     """Return a batch of the first samples of another, as far as `samples_in` tells them."""
+    return _map_samples(lambda tensor: tensor[:number], batch)
+
+
+def _map_samples(change: Callable[[Tensor], Tensor], batch: Any) -> Any:
+    """Return a batch with each tensor changed whose first dimension is that of the samples."""
     many = samples_in(batch)
 
-    def cut(tensor: Tensor) -> Tensor:
-        return tensor[:number] if tensor.dim() > 0 and len(tensor) == many else tensor
+    def changed(tensor: Tensor) -> Tensor:
+        return change(tensor) if tensor.dim() > 0 and len(tensor) == many else tensor
 
-    return map_tensors(cut, batch)
+    return map_tensors(changed, batch)
 
 
 def samples_in(batch: Any) -> int:
