@@ -139,8 +139,12 @@ def judge(before: Ledger, after: Ledger, *, as_in: str) -> tuple[Verdict, list[s
         if after.about.get(name) != then
     ]
     if not lines:  # counts of something else say nothing
-        new = sorted(set(after.unsteady) - set(before.unsteady))
-        lines = [f"{name} differs from one step to the next, and did not before" for name in new]
+        was, now = set(before.unsteady), set(after.unsteady)
+        new = [
+            f"{name} differs from one step to the next, and did not before" for name in now - was
+        ]
+        old = [f"{name} differed from one step to the next, and does no more" for name in was - now]
+        lines = sorted([*new, *old])
         lines += told(changes(before, after))
     judged = len({*before.counts, *after.counts})
     figure = f"{len(lines)} differ" if lines else f"all {judged} counts are the same"

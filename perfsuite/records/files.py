@@ -3,6 +3,7 @@
 import os
 import re
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -30,6 +31,19 @@ def write_part(path: Path, content: bytes) -> Path:
         part.unlink(missing_ok=True)
         raise
     return part
+
+
+def replace_all(contents: Mapping[Path, bytes]) -> None:
+    """Write files in the place of what they were, once all of them could be written."""
+    parts: dict[Path, Path] = {}
+    try:
+        for path, content in contents.items():
+            parts[path] = write_part(path, content)
+        for path, part in parts.items():
+            part.replace(path)
+    finally:
+        for part in parts.values():
+            part.unlink(missing_ok=True)
 
 
 def save_numbered(folder: Path, name: str, content: bytes) -> Path:

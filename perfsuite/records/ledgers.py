@@ -5,8 +5,9 @@ counts came from stands in a second file, which no verdict depends on.
 """
 
 import json
+import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +16,7 @@ import msgspec
 
 from perfsuite.judging.counts import GATE, Ledger, judge
 from perfsuite.judging.gates import Verdict, not_gated
-from perfsuite.records.files import write_part
+from perfsuite.records.files import replace_all
 from perfsuite.records.schema import Benchmark, Run, read_run
 
 FOLDER = "ledgers"
@@ -72,10 +73,13 @@ class AcceptedLedgers:
             lines.append(f"if that is meant to be so: `{ACCEPT}`, and commit {self.shown}")
         return [verdict], lines
 
-    def gone(self, collected: Sequence[str]) -> list[str]:
-        """Return keys of which no benchmark is left, whatever its parameters are."""
-        functions = {key.partition("[")[0] for key in collected}
-        return [key for key in self.ledgers if key.partition("[")[0] not in functions]
+    def gone(self, collected: Collection[str], lacking: Collection[str]) -> list[str]:
+        """Return keys that were not collected, but for precisions that the device is lacking."""
+        return [
+            key
+            for key in self.ledgers
+            if key not in collected and not {*re.split(r"[\[\]-]", key)}.intersection(lacking)
+        ]
 
 
 def ledger_in(raw: Mapping[str, Any]) -> Ledger | None:
@@ -135,26 +139,26 @@ def accept(paths: Sequence[Path], suite: Path) -> list[Path]:
             accepted = found.get(accepted.path, accepted)
             ledgers = {**accepted.ledgers, key: counted}
             found[accepted.path] = replace(accepted, ledgers=ledgers)
-    parts = {}
+    contents = {}
     for accepted in found.values():
-        parts[accepted.path] = write_part(accepted.path, _encoded(accepted).encode())
+        contents[accepted.path] = _encoded(accepted).encode()
         sites = {key: each.sites for key, each in accepted.ledgers.items()}
         text = json.dumps(sites, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-        parts[_sites(accepted.path)] = write_part(_sites(accepted.path), text.encode())
-    for path, part in parts.items():
-        part.replace(path)
+        contents[_sites(accepted.path)] = text.encode()
+    replace_all(contents)
     return list(found)
 
 
 def _countable(run: Run) -> dict[str, Ledger]:
     """Return a run's ledgers by benchmark; LedgerError where they must not be accepted."""
-    if run.simulated or run.against is not None or not run.complete:
-        why = "the session did not run to its end"
-        if run.simulated:
-            why = "its device was simulated"
-        elif run.against is not None:
-            why = "it compares two trees"
-        raise LedgerError(f"{run.path}: refused: {why}")
+    refused = {
+        "its device was simulated": run.simulated,
+        "it compares two trees": run.against is not None,
+        "the session did not run to its end": not run.complete,
+    }
+    for why, holds in refused.items():
+        if holds:
+            raise LedgerError(f"{run.path}: refused: {why}")
     found = {
         key: ledger
         for key, record in run.benchmarks.items()

@@ -14,6 +14,7 @@ import pytest
 
 from perfsuite.devices.choice import WITHOUT_GPU
 from perfsuite.devices.device import DeviceError
+from perfsuite.devices.precision import Precision
 from perfsuite.judging.confirmation import suspects
 from perfsuite.judging.contamination import Contamination
 from perfsuite.judging.estimates import SampleError, median_s
@@ -114,11 +115,11 @@ def start_session(
     for item in ours:
         perf_session.adopt(item)
     found = set(perf_session.keys.values())
-    known = {key: list[str]() for key in ledgers.gone(sorted(found))}
+    lacking = set(map(str, Precision)) - set(map(str, machine.precisions))
+    known = {key: list[str]() for key in ledgers.gone(found, lacking)}
     if baseline is not None:
         known |= baseline.markers()
-    gone = {key: names for key, names in known.items() if key not in found}
-    items += removed_benchmarks(session, suite, gone)
+    items += removed_benchmarks(session, suite, {key: known[key] for key in known.keys() - found})
     config.pluginmanager.register(perf_session, "perfsuite-session")
     return perf_session
 

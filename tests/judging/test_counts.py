@@ -101,3 +101,10 @@ def test_an_operator_in_another_dtype_is_one_line() -> None:
         "+1 forward: cos float32 (1 -> 2)",
         f"2 forward: mm float32, and no more bfloat16: {NEW}",
     ]
+
+
+def test_what_is_no_more_unsteady_is_red_until_it_is_accepted() -> None:
+    before = Ledger(unsteady=["host reads"])
+    verdict, lines = judge(before, Ledger(counts={"host reads": 3}), as_in="as before")
+    assert verdict.outcome is Outcome.FAIL
+    assert lines == ["host reads differed from one step to the next, and does no more"]

@@ -8,7 +8,8 @@ from suites import Suite, edit, usage_error
 
 from perfsuite.__main__ import main
 from perfsuite.judging.counts import Ledger
-from perfsuite.records.ledgers import LedgerError, accept, minor_of, read_ledgers
+from perfsuite.records.files import write_part
+from perfsuite.records.ledgers import AcceptedLedgers, LedgerError, accept, minor_of, read_ledgers
 
 COUNTED = """
 from dataclasses import asdict
@@ -212,3 +213,43 @@ def test_minor_versions() -> None:
         "2.11",
         "2.15",
     ]
+
+
+def test_a_parameter_that_is_gone_is_red(suite: Suite) -> None:
+    counted = COUNTED.replace("(perf)", "(perf, kind)").replace(
+        "import torch\n", "import pytest\nimport torch\n"
+    )
+    mark = '@pytest.mark.parametrize("kind", ["a", "b"])\ndef test_'
+    suite.write("test_counted.py", counted.replace("def test_", mark))
+    accepted(suite)
+    suite.write("test_counted.py", counted.replace("def test_", mark.replace(', "b"', "")))
+    result = suite.run()
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["FAIL compare: test_counted.py::test_ledger[[]b[]] is in the*"])
+
+
+def test_a_precision_that_the_device_lacks_is_not_missed(tmp_path: Path) -> None:
+    path = tmp_path / "ledgers" / "cuda-torch-2.99.toml"
+    keys = ["test_a.py::test_ledger[tf32]", "test_a.py::test_ledger[fp32]"]
+    known = AcceptedLedgers(
+        path=path, torch="2.99", device="cuda", ledgers={key: Ledger() for key in keys}
+    )
+    assert known.gone([], {"tf32"}) == [keys[1]]
+    assert known.gone([], set()) == keys
+    assert known.gone(keys, set()) == []
+
+
+def test_all_files_are_written_or_none(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = suite.record()
+    written = write_part
+
+    def fails_at_the_second(path: Path, content: bytes) -> Path:
+        if path.suffix == ".json":
+            raise OSError("no space left on device")
+        return written(path, content)
+
+    monkeypatch.setattr("perfsuite.records.files.write_part", fails_at_the_second)
+    monkeypatch.setattr("perfsuite.records.ledgers.write_part", fails_at_the_second, raising=False)
+    with pytest.raises(OSError, match="no space left"):
+        accept([run], suite.folder)
+    assert list((suite.folder / "ledgers").iterdir()) == []

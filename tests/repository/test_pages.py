@@ -60,6 +60,17 @@ def test_every_gate_and_pair_is_told() -> None:
     assert [each for each in (*get_args(Gate), *get_args(Pair)) if f"`{each}`" not in text] == []
 
 
+def test_the_page_of_the_ledger_shows_a_change_as_it_is_told() -> None:
+    sites = (
+        {"net.py:7: x = self.a(x)": 2},
+        {"net.py:7: x = self.a(x)": 2, "net.py:9: x = self.b(x)": 14},
+    )
+    cast = "forward: cast float32 -> bfloat16"
+    sides = [counts.Ledger(counts={cast: sum(s.values())}, sites={cast: s}) for s in sites]
+    (line,) = counts.told(counts.changes(*sides))
+    assert f"```text\n{line}\n```" in (DOCS / "ledger.md").read_text(encoding="utf-8")
+
+
 def test_every_word_of_a_verdict_is_explained() -> None:
     one = {cells[0] for cells in rows(section(DOCS / "verdicts.md", "One tree"))}
     assert one == {outcome.value for outcome in Outcome} | {
