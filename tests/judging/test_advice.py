@@ -148,7 +148,6 @@ def test_the_advised_margin_holds() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.no_cover
 def test_a_short_study_holds_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """Red where looks or intervals changed, and the study was not run again."""
     monkeypatch.setattr("reach.PART", 100)

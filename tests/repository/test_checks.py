@@ -34,14 +34,24 @@ def test_git_runs_before_a_commit_what_make_check_runs() -> None:
     assert hooks == [re.sub(r"( --check)? \.$", "", line) for line in checks]
 
 
-def test_make_test_runs_every_test_once_and_holds_the_coverage_to_its_floor() -> None:
+def test_make_test_runs_every_test_once() -> None:
     fast, slow = recipe("test")
     assert '-m "not slow"' in fast
     assert slow.endswith('-m "slow and not examples"')
     assert recipe("examples")[0].endswith(" tests/examples")
-    assert "--cov " in fast
-    assert "--cov-fail-under" not in fast  # it would go before pyproject.toml's
+
+
+def test_ci_holds_the_coverage_to_its_floor_where_python_counts_lines_for_free() -> None:
+    fast, _ = recipe("test")
+    assert fast == 'COVERAGE_CORE=sysmon $(TESTS) -m "not slow" $(COVER)'
+    (cover,) = re.findall("^COVER = .*$", MAKEFILE, flags=re.MULTILINE)
+    assert "--cov " in cover
+    assert "(3, 12)" in cover
+    assert "--cov-fail-under" not in cover  # it would go before pyproject.toml's
     assert PROJECT["tool"]["coverage"]["report"]["fail_under"] > 0
+    check = jobs()["check"]
+    assert "3.13" in check["strategy"]["matrix"]["python"]
+    assert {"run": "make test"} in check["steps"]
 
 
 def test_no_job_can_fail_unseen() -> None:

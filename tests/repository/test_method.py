@@ -169,7 +169,6 @@ def page(tmp_path: Path) -> Path:
     return copy
 
 
-@pytest.mark.no_cover
 def test_the_page_holds_what_the_command_writes(error_rates: ModuleType, page: Path) -> None:
     assert error_rates.main([str(STUDIES), str(page)]) == 0
     assert page.read_text(encoding="utf-8") == TEXT

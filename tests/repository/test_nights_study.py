@@ -17,7 +17,6 @@ def test_the_published_page_of_nights_is_what_its_json_says() -> None:
     assert (DOCS / "nights.md").read_text().rstrip() == nights_page.page(told).rstrip()
 
 
-@pytest.mark.no_cover
 @pytest.mark.parametrize("kind", nights_study.KINDS)
 def test_simulated_nights_are_silent_and_find_what_is_planted(
     monkeypatch: pytest.MonkeyPatch, kind: str

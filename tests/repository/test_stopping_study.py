@@ -32,7 +32,6 @@ def test_the_published_page_of_stopping_is_what_its_json_says() -> None:
     assert (DOCS / "stopping.md").read_text().rstrip() == stopping_page.page(told).rstrip()
 
 
-@pytest.mark.no_cover
 @pytest.mark.parametrize("path", RESTARTS, ids=lambda path: path.stem)
 def test_the_published_pairs_are_those_of_the_recordings(path: Path) -> None:
     study = msgspec.json.decode(path.read_bytes(), type=stopping_study.Recorded)
@@ -71,7 +70,6 @@ def test_the_rule_of_now_is_what_perfsuite_does() -> None:
         assert (words(observed), len(observed)) == (word, n)
 
 
-@pytest.mark.no_cover
 def test_the_study_of_stopping_is_the_same_each_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -78,7 +78,6 @@ def test_the_rules_of_others_are_theirs(factor: float, failing: set[str]) -> Non
     assert {rule for rule, outcome in said.items() if outcome is Outcome.FAIL} == failing
 
 
-@pytest.mark.no_cover
 def test_replay_finds_what_is_planted_and_is_the_same_each_time() -> None:
     trials = [trial(0.1, seed=seed) for seed in range(4)]
     plain = replay(trials, slowdown=0.0, budget_s=30.0, n=50, seed=1)
@@ -136,7 +135,6 @@ def fake_trials(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, int]]:
     return asked
 
 
-@pytest.mark.no_cover
 def test_a_study_that_was_broken_off_goes_on_where_it_stood(
     fake_trials: list[tuple[float, int]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -151,7 +149,6 @@ def test_a_study_that_was_broken_off_goes_on_where_it_stood(
     assert written == {".json", ".md", ".svg"}
 
 
-@pytest.mark.no_cover
 def test_recordings_of_other_software_are_not_added_to(
     fake_trials: list[tuple[float, int]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -168,7 +165,6 @@ def test_recordings_of_other_software_are_not_added_to(
     assert fake_trials == []
 
 
-@pytest.mark.no_cover
 def test_recordings_that_cannot_be_read_are_left_alone(
     fake_trials: list[tuple[float, int]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -205,7 +201,6 @@ def test_a_study_on_a_device_that_is_not_there(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.no_cover
 def test_rates_count_what_was_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("study_pages.AA_REPLAYS", 20)
     monkeypatch.setattr("study_pages.REPLAYS", 10)
@@ -276,7 +271,6 @@ def test_the_published_history_page_is_what_its_json_says() -> None:
     assert (DOCS / "history.md").read_text().rstrip() == history_study.page(told).rstrip()
 
 
-@pytest.mark.no_cover
 def test_the_history_study_is_the_same_on_every_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history_study, "TRIALS", 20)
     assert history_study.cases() == history_study.cases()
