@@ -1,6 +1,7 @@
 """What every test may need."""
 
 import gc
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,16 +15,13 @@ if TYPE_CHECKING:
 pytest_plugins = ["pytester"]
 
 
-def pytest_collection(session: pytest.Session) -> None:
-    """Keep torch to one thread.
+def pytest_configure() -> None:
+    """Keep torch to one thread, here and in the sessions that tests start.
 
     The models here are small: a second thread costs more than it brings, above all where other
     work takes a core and the two wait for each other.
     """
-    if not session.config.pluginmanager.has_plugin("dsession"):  # xdist's, where workers run
-        import torch
-
-        torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported, which comes later
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

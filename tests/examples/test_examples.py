@@ -109,7 +109,7 @@ class Example:
         done = subprocess.run(
             [self.python, "-m", "pytest", *ALONE, *BRIEFLY, *arguments],
             cwd=self.folder,
-            env=inherited | {"OMP_NUM_THREADS": "1", "COLUMNS": "300"},
+            env=inherited | {"COLUMNS": "300"},
             check=False,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

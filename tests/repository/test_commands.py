@@ -55,7 +55,7 @@ __pycache__/
 OPTIONS = (
     "--perf-device=cpu --perf-data=synthetic --benchmark-autosave -p no:hypothesispytest -k fp32"
 )
-SETTINGS = {"PYTEST_ADDOPTS": OPTIONS, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+SETTINGS = {"PYTEST_ADDOPTS": OPTIONS, "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def commands_in(block: str) -> list[str]:

@@ -42,8 +42,6 @@ def test_python_runs(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch)
     for name in [name for name in os.environ if name.startswith("PYTEST_XDIST")]:
         monkeypatch.delenv(name)
     pytester.makepyfile(mine=MINE)
-    # More threads than cores that are free would wait for each other at every step.
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     pytester.makeconftest(PYTHON[0][1])  # what is trained where a snippet says nothing
     trainings = 0
     for number, (page, text) in enumerate(PYTHON):
