@@ -15,12 +15,17 @@ TESTS := $(PYTEST) tests
 # Python 3.12 and newer count lines at next to no cost; on 3.11 the fast tests would take twice as long.
 COVER = $(shell $(BIN)/python -c 'import sys; print("--cov --cov-report=term:skip-covered" * (sys.version_info >= (3, 12)))')
 
-.PHONY: bench ledger test test-fast examples wheel-test check figures picture method map transcript sabotage site
+.PHONY: bench tutorial ledger test test-fast examples wheel-test check figures picture method map transcript sabotage site
 .PHONY: install clean gpu-evidence first-table
 .DEFAULT_GOAL := bench
 
 bench: $(STAMP)
 	$(BIN)/python -m pytest benchmarks --benchmark-save=bench
+
+# The tutorial whole: ten epochs of its full network; broken off, it goes on where it was.
+tutorial: $(STAMP)
+	$(BIN)/python -m pytest benchmarks/test_tutorial.py --perf-workload=tutorial --perf-epochs=10 \
+	    --perf-report=.benchmarks/tutorial
 
 # What a step does, counted: for a pull request, in seconds, without a GPU.
 ledger: $(STAMP)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from perfsuite.devices.precision import Precision as Precision
     from perfsuite.devices.precision import PrecisionError as PrecisionError
+    from perfsuite.judging.claims import judge_claims as judge_claims
     from perfsuite.judging.estimates import Estimate as Estimate
     from perfsuite.judging.estimates import median_s as median_s
     from perfsuite.judging.gates import Verdict as Verdict
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from perfsuite.measuring.convergence import judge_twice as judge_twice
     from perfsuite.measuring.convergence import train as train
     from perfsuite.measuring.convergence import train_pairs as train_pairs
+    from perfsuite.measuring.epochs import EpochsOf as EpochsOf
+    from perfsuite.measuring.epochs import train_epochs as train_epochs
     from perfsuite.measuring.memory import activation_bytes as activation_bytes
     from perfsuite.measuring.step_counts import count_step as count_step
     from perfsuite.probes.on_cuda import cuda_dtypes as cuda_dtypes
@@ -49,6 +52,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "devices.precision": "Precision PrecisionError",
+    "judging.claims": "judge_claims",
     "judging.estimates": "Estimate median_s",
     "judging.gates": "Verdict at_least at_most finite",
     "judging.interleaving": "Duet",
@@ -56,6 +60,7 @@ _HOMES = {
     "measuring.bench": "Bench",
     "measuring.busy_batch": "busy_doublings",
     "measuring.convergence": "SeedPair TrainingRun judge_twice train train_pairs",
+    "measuring.epochs": "EpochsOf train_epochs",
     "measuring.memory": "activation_bytes",
     "measuring.step_counts": "count_step",
     "probes.on_cuda": "cuda_dtypes",

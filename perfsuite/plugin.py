@@ -56,6 +56,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         " rounds are always measured (default: %(default)g)",
     )
     group.addoption(
+        "--perf-epochs",
+        type=_number,
+        metavar="N",
+        help="train the tutorial for so many whole epochs, and judge it by digits that are held"
+        " out; broken off, it goes on where it was (default: two short epochs)",
+    )
+    group.addoption(
         "--perf-report",
         type=Path,
         metavar="DIR",
@@ -103,6 +110,15 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _number(text: str) -> int:
+    """Return a whole number above zero; argparse reports the ValueError for anything else."""
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
+_number.__name__ = "number of epochs"
 _seconds.__name__ = "number of seconds"  # what argparse calls it: "invalid number of seconds value"
 
 
@@ -232,7 +248,8 @@ def workload(request: pytest.FixtureRequest) -> "Workload":
     from perfsuite.training.tutorial import tutorial_workload
 
     option, device = request.config.option, machine_of(request.config).device
-    return tutorial_workload(option.perf_workload or device.workload, option.perf_data)
+    name, whole = option.perf_workload or device.workload, option.perf_epochs is not None
+    return tutorial_workload(name, option.perf_data, hold_out=whole)
 
 
 @pytest.fixture

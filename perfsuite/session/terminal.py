@@ -24,6 +24,7 @@ _HEADER = ("verdict", "benchmark and gate", "found", "required")
 _LEAST_COLUMNS, _COLUMNS = 60, 100  # of the table: at least, and where nothing says how many
 _GAP = "  "
 _EVERY_S = 0.2
+_WORTH_A_WORD_S = 10.0
 _SAVE, _RESTORE, _ERASE = "\0337", "\0338", "\033[K"
 
 
@@ -39,14 +40,27 @@ class StatusLine:
             self._interactive = bool(reporter.isatty and self._writer.hasmarkup)
         self._shown_at_s = -_EVERY_S
         self._shown = False
+        self._since = ("", 0, 0.0)  # what is shown, how much of it was done at first, and when
 
     def show(self, what: str, done: int, of: int) -> None:
-        """Show that `done` of `of` parts of `what` are done."""
+        """Show that `done` of `of` parts of `what` are done, and how long the rest may take."""
         now_s = time.monotonic()
+        if self._since[0] != what or done < self._since[1]:
+            self._since = (what, done, now_s)
         if not self._interactive or (done < of and now_s - self._shown_at_s < _EVERY_S):
             return
         self._shown_at_s, self._shown = now_s, True
-        self._draw(f"{what} {done}/{of}")
+        self._draw(f"{what} {done}/{of}{self._left(done, of, now_s)}")
+
+    def _left(self, done: int, of: int, now_s: float) -> str:
+        """Return how long the rest takes at the pace so far, where it is worth a word."""
+        _, first, since_s = self._since
+        if done == first:
+            return ""
+        left_s = (now_s - since_s) / (done - first) * (of - done)
+        if left_s < _WORTH_A_WORD_S:
+            return ""
+        return f", {left_s:.0f} s left" if left_s < 100 else f", {left_s / 60:.0f} min left"
 
     def clear(self) -> None:
         """Erase what is shown."""

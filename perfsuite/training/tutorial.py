@@ -1,15 +1,15 @@
 """The tutorial's network on handwritten digits, at its full width and at an eighth of it."""
 
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from perfsuite.devices.precision import Precision
+from perfsuite.devices.precision import Precision, backend_flags
 from perfsuite.training.cfg import TUTORIAL_CFG, scale_width
-from perfsuite.training.data import SYNTHETIC, load_digits
+from perfsuite.training.data import SYNTHETIC, Digits, load_digits
 from perfsuite.training.model import build_model
 from perfsuite.training.step import TrainStep
 from perfsuite.training.workload import Training, Workload
@@ -24,6 +24,8 @@ _KINDS: dict[str, tuple[Any, int, dict[str, int]]] = {
     "tiny": (scale_width(TUTORIAL_CFG, 8), 16, {"block_steps": 2}),
 }
 
+_JUDGED_AT_ONCE = 250  # images, which without a backward pass take less memory than a batch
+
 digits_on = cache(load_digits)
 """Read once by a process, for whatever is forked from it too."""
 
@@ -37,10 +39,13 @@ def fused_adam(
     return torch.optim.Adam(parameters, lr=5e-4, fused=True, capturable=capturable)
 
 
-def tutorial_workload(name: str, data: str = "mnist5k", *, graph: bool = False) -> Workload:
+def tutorial_workload(
+    name: str, data: str = "mnist5k", *, graph: bool = False, hold_out: bool = False
+) -> Workload:
     """Return the workload "tutorial" or "tiny" on digits of a source; see `load_digits`.
 
-    With `graph` its step is captured, and launched at once: see `Training`.
+    With `graph` its step is captured, and launched at once: see `Training`. With `hold_out` every
+    tenth digit is none to train on, and the training can be judged by them.
     """
     cfg, batch_size, portions = _KINDS[name]
 
@@ -49,12 +54,36 @@ def tutorial_workload(name: str, data: str = "mnist5k", *, graph: bool = False) 
         model = build_model(cfg).to(device).train()
         optimizer = fused_adam(model.parameters(), capturable=graph)
         step = TrainStep(model, optimizer, precision=precision, graph=graph)
-        batches = digits_on(data, device).batches(batch_size, seed)
-        return Training(step=step, batches=batches, state=[model, step.optimizer, step.scaler])
+        digits = digits_on(data, device)
+        digits, held_out = digits.split() if hold_out else (digits, None)
+        return Training(
+            step=step,
+            batches=digits.epochs(batch_size, seed),
+            state=[model, step.optimizer, step.scaler],
+            right=None if held_out is None else partial(right_of, step, held_out),
+        )
 
     learnable = data != SYNTHETIC
     # Of two samples, the smallest number that can be normalised over, or bfloat16 that a CPU
     # emulates would take minutes.
     return Workload(
-        name=name, make=make, data=data, learnable=learnable, ledger_samples=2, **portions
+        name=name,
+        make=make,
+        data=f"{data} less a tenth" if hold_out else data,
+        learnable=learnable,
+        ledger_samples=2,
+        **portions,
     )
+
+
+def right_of(step: TrainStep, digits: Digits) -> Tensor:
+    """Return which digits the step's model tells, a bool each, in the step's own precision."""
+    was_training, flags = step.model.training, backend_flags(step.precision)
+    step.model.eval()
+    try:
+        with torch.no_grad(), flags, step.precision.autocast(step.device):
+            images = digits.images.split(_JUDGED_AT_ONCE)
+            found = torch.cat([step.model(each).argmax(1) for each in images])
+    finally:
+        step.model.train(was_training)
+    return found == digits.labels

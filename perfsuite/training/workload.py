@@ -3,10 +3,12 @@
 import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from operator import length_hint
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from perfsuite.devices.precision import Precision
 from perfsuite.training.arm import Arm, CheckedStep
@@ -32,6 +34,8 @@ class Training:
         move: whether batches are moved to the device outside of what is timed, or by the step.
         accepts: what a probe would blame, word for word, and why it is meant to be so here; it is
             shown, and NOT GATED.
+        right: tells which samples that were held out are told rightly, a tensor of bools, in the
+            same order each time; it changes nothing.
         graph: whether the step is captured, on a device that has graphs, and then launched at
             once; by default as the step itself says. The first steps are plain ones. A fused
             optimizer has to be capturable, a learning rate that changes a tensor.
@@ -45,6 +49,7 @@ class Training:
     flops: float | None = None
     move: bool = True
     accepts: Mapping[str, str] = field(default_factory=dict)
+    right: Callable[[], Tensor] | None = None
     graph: bool | None = None
 
 
@@ -109,4 +114,6 @@ class Workload:
             flops=made.flops,
             move=made.move,
             accepts=made.accepts,
+            right=made.right,
+            epoch_steps=length_hint(made.batches) or None,
         )

@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
+from perfsuite.devices.device import HOST
 from perfsuite.devices.precision import Precision
+from perfsuite.measuring import epochs
+from perfsuite.measuring.convergence import TrainingRun
 
 SUITE = Path(__file__).parents[2] / "benchmarks"
 
@@ -22,6 +25,10 @@ def module(name: str) -> Any:
     return found
 
 
+WHERE = SimpleNamespace(getoption=lambda _: None)
+"""A configuration without --perf-epochs."""
+
+
 class BenchThatRunsNothing:
     """Notes the arms that are made and the names of figures, and takes whatever else is asked."""
 
@@ -31,8 +38,16 @@ class BenchThatRunsNothing:
         self.clock = None
 
     def fresh(self, precision: Precision) -> SimpleNamespace:
-        self.arms.append(SimpleNamespace(precision=precision, take=lambda steps: [0] * steps))
-        return self.arms[-1]
+        arm = SimpleNamespace(
+            precision=precision,
+            label=str(precision),
+            take=lambda steps: [0] * steps,
+            device=HOST,
+            parts={},
+            named_parameters=dict,
+        )
+        self.arms.append(arm)
+        return arm
 
     def metric(self, name: str, *_: object, **__: object) -> None:
         self.metrics.append(name)
@@ -50,20 +65,20 @@ def test_a_step_that_is_thrown_away_goes_before_the_epochs_of_each_precision(
     trained: list[tuple[Precision, int, int]] = []
     tutorial, perf = module("test_tutorial"), BenchThatRunsNothing()
 
-    def train(arm: Any, batches: list[int], _: object) -> SimpleNamespace:
+    def train(arm: Any, batches: list[int], _: object) -> TrainingRun:
         trained.append((arm.precision, perf.arms.index(arm), len(batches)))
-        return SimpleNamespace(elapsed_s=1.0, non_finite=())
+        return TrainingRun(losses=(1.0,), elapsed_s=1.0, skipped_steps=0, scales=(), non_finite=())
 
     monkeypatch.setattr(tutorial, "train", train)
-    monkeypatch.setattr(tutorial, "asdict", vars)
+    monkeypatch.setattr(epochs, "train", train)
     monkeypatch.setattr(tutorial, "table", lambda *_: "")
-    tutorial.test_tutorial(perf, Precision.fp16)
-    epochs = [tutorial.STEPS] * tutorial.EPOCHS
+    tutorial.test_tutorial(perf, Precision.fp16, WHERE)
+    asked = [tutorial.STEPS] * tutorial.EPOCHS
     for precision in (Precision.fp32, Precision.fp16):
         steps = [(arm, steps) for found, arm, steps in trained if found is precision]
         thrown_away, *rest = steps
         assert thrown_away[1] == 1
-        assert [each for _, each in rest] == epochs
+        assert [each for _, each in rest] == asked
         assert thrown_away[0] not in {arm for arm, _ in rest}
     assert perf.metrics == ["epoch_s"]
 

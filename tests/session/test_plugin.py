@@ -35,6 +35,7 @@ def test_the_options_and_their_choices(suite: Suite) -> None:
         "--perf-against-python",
         "--perf-budget",
         "--perf-confirm-python",
+        "--perf-epochs",
         "--perf-history",
         "--perf-report",
     }
@@ -52,6 +53,13 @@ def test_a_budget_that_is_not_a_number_of_seconds_is_refused(suite: Suite, secon
     result = suite.run(f"--perf-budget={seconds}")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert f"--perf-budget: invalid number of seconds value: '{seconds}'" in result.stderr.str()
+
+
+@pytest.mark.parametrize("epochs", ["0", "-1", "1.5", "many"])
+def test_epochs_that_are_no_number_are_refused(suite: Suite, epochs: str) -> None:
+    result = suite.run(f"--perf-epochs={epochs}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert f"--perf-epochs: invalid number of epochs value: '{epochs}'" in result.stderr.str()
 
 
 @pytest.mark.slow

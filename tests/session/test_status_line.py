@@ -105,6 +105,27 @@ def test_progress_is_drawn_five_times_a_second_and_at_the_end(clock: Clock) -> N
     assert screen.drawn == [f"timing fp32 {done}/100" for done in (1, 21, 41, 61, 81, 100)]
 
 
+def test_what_takes_long_tells_how_long_the_rest_will_take(clock: Clock) -> None:
+    screen = Screen(width=200)
+    for done, after_s in ((2, 0.0), (3, 60.0), (5, 140.0), (9, 20.0), (10, 1.0)):
+        clock.now_s += after_s
+        screen.status.show("epochs", done, 10)
+    # What was done before, by a session that was broken off, took none of this one's time.
+    left = ["", ", 7 min left", ", 6 min left", ", 31 s left", ""]
+    assert screen.drawn == [
+        f"epochs {done}/10{told}" for done, told in zip((2, 3, 5, 9, 10), left, strict=True)
+    ]
+
+
+def test_time_that_is_left_is_told_of_what_is_shown_and_not_of_what_was(clock: Clock) -> None:
+    screen = Screen(width=200)
+    for what in ("one", "other"):
+        for done in (1, 2):
+            clock.now_s += 10.0
+            screen.status.show(what, done, 3 if what == "one" else 100)
+    assert screen.drawn[1:] == ["one 2/3, 10 s left", "other 1/100", "other 2/100, 16 min left"]
+
+
 @pytest.mark.parametrize("width", [5, 12, 20, 80])
 def test_progress_is_cut_at_the_end_of_the_line(clock: Clock, width: int) -> None:
     """Else the terminal scrolls, and the cursor comes back to the wrong place."""

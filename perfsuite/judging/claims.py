@@ -1,0 +1,81 @@
+"""What is claimed of mixed precision, and whether it holds here: a sentence each. Pure functions.
+
+A claim is answered by the interval alone, and needs no threshold: "yes" and "no" need all of it on
+one side.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from perfsuite.judging.estimates import Estimate, SampleError, mean_ratio, paired_ratio
+from perfsuite.judging.gates import Outcome, Verdict, at_least, at_most, equivalent
+from perfsuite.judging.thresholds import Thresholds
+
+Figures = tuple[Sequence[float], Sequence[float]]
+"""A figure an epoch, of the reference and of mixed precision."""
+
+
+def judge_claims(
+    amp: str,
+    reference: str,
+    *,
+    epoch_s: Figures,
+    loss: Figures,
+    kept_bytes: Sequence[int],
+    peak_bytes: Sequence[int],
+    asked: Thresholds,
+) -> list[tuple[Verdict, str]]:
+    """Return verdict and sentence on each claim: faster, the same loss, less memory.
+
+    Epochs are paired: both took theirs one right after the other. Bytes are of the reference and
+    of mixed precision: what is kept for the backward pass, and peaks, none on a device without.
+    """
+    speed, alike, memory = asked.amp_speedup, asked.convergence, asked.memory
+    faster = _estimated(lambda: paired_ratio(*epoch_s, confidence=speed.confidence))
+    losses = _estimated(lambda: mean_ratio(loss[1], loss[0], confidence=1 - 2 * alike.alpha))
+    gate, limit = "activation_ratio", memory.max_activation_ratio
+    if peak_bytes:
+        gate, limit = "peak_ratio", memory.max_peak_ratio
+    theirs, ours = peak_bytes or kept_bytes
+    share = Estimate.exact(ours / theirs)
+    equal = equivalent("mean_loss", losses, alike.margin)
+    return [
+        _told(
+            f"Is {amp} faster than {reference}",
+            at_least("amp_speedup", faster, speed.minimum(amp, reference)),
+            yes=faster.low > 1,
+            no=faster.high < 1,
+        ),
+        _told(
+            f"Does it lose like {reference}",
+            _of_one_pair(equal),
+            yes=equal.outcome is Outcome.PASS,
+            no=equal.outcome is Outcome.FAIL,
+        ),
+        _told(
+            "Does it take less memory",
+            at_most(gate, share, limit),
+            yes=share.high < 1,
+            no=share.low >= 1,
+        ),
+    ]
+
+
+def _told(question: str, verdict: Verdict, *, yes: bool, no: bool) -> tuple[Verdict, str]:
+    answer = "yes" if yes else "no" if no else "it cannot be told"
+    return verdict, f"{question} on this machine? {answer.capitalize()}: {verdict}"
+
+
+def _estimated(estimate: Callable[[], Estimate]) -> Estimate:
+    try:
+        return estimate()
+    except SampleError as error:
+        return Estimate.no_answer(f"too few epochs, or none that counts: {error}")
+
+
+def _of_one_pair(verdict: Verdict) -> Verdict:
+    """Return what one pair of runs may say: it may condemn, but its noise is nobody's fault."""
+    if verdict.outcome is not Outcome.INCONCLUSIVE:
+        return verdict
+    reason = f"{verdict.reason}; one pair of runs, test_amp_convergence has several"
+    return replace(verdict, outcome=Outcome.NOT_GATED, threshold="", reason=reason)
