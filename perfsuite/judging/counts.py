@@ -32,6 +32,8 @@ _HINTS = (
     (r"layout to ", 1, "do the memory formats of two neighbours differ?"),
     (r"FLOPs float32", 1, "has a product escaped autocast?"),
     (r"optimizer steps", -1, "is a step skipped, or taken for another?"),
+    (r"compiler: graph breaks", 1, "move what cannot be traced out of what is compiled"),
+    (r"compiler: compilations", 1, "keep what a guard names the same, or make a tensor of it"),
     (r"random numbers", -1, "is a dropout gone, or in evaluation mode?"),
 )
 

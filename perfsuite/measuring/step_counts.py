@@ -8,7 +8,8 @@ from perfsuite.devices.choice import device_of
 from perfsuite.judging.counts import PEAK, Ledger, merged
 from perfsuite.measuring.kernels import kernels_of
 from perfsuite.measuring.memory import activation_bytes
-from perfsuite.measuring.tracing import Call, Trace, traced
+from perfsuite.measuring.scripted_run import count_compilation
+from perfsuite.measuring.tracing import Call, Trace, traced, uncompiled
 from perfsuite.training.arm import Arm, NotShownError
 
 WARM_UP, MOST_WARM_UP, COUNTED = 1, 30, 2
@@ -27,16 +28,19 @@ def count_step(arm: Arm, **about: str) -> Ledger:
     what differs between them is unsteady.
 
     Counts are named ``PHASE: OPERATOR DTYPES``; copies ``PHASE: cast A -> B``, ``copy A -> B``
-    (devices) or ``layout to A``. Views cost nothing and are left out.
+    (devices) or ``layout to A``. Views cost nothing and are left out. A step that is compiled is
+    counted as it is written, and what it is compiled into beside that: see `count_compilation`.
     """
     arm = arm.as_written()  # a graph that was captured is one launch, whatever is in it
-    _settle(arm)
+    with uncompiled():
+        _settle(arm)
     models = arm.models if _shows_models(arm) else []
     totals = {}
     if models:
         (batch,) = arm.take(1)
         totals["parameters"] = sum(parameter.numel() for parameter in arm.parameters())
-        totals["bytes saved for backward"] = activation_bytes(arm, batch)
+        with uncompiled():
+            totals["bytes saved for backward"] = activation_bytes(arm, batch)
     ledgers = []
     for _ in range(COUNTED):
         (batch,) = arm.take(1)
@@ -48,6 +52,10 @@ def count_step(arm: Arm, **about: str) -> Ledger:
     ledger.counts.update(totals)
     if (kernels := kernels_of(arm, device_of(arm.device), repeats=1)) is not None:
         ledger.counts["launches"] = round(kernels.launches)
+    compiled = count_compilation(arm)
+    ledger.about.update(compiled.about)
+    ledger.counts.update(compiled.counts)
+    ledger.sites.update(compiled.sites)
     return ledger
 
 

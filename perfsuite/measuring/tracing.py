@@ -31,11 +31,11 @@ from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 if TYPE_CHECKING:
     from types import FrameType
 
-_TORCH = str(Path(torch.__file__).parent)
+OF_TORCH = str(Path(torch.__file__).parent)
+UNKNOWN = "unknown place"
 _ENGINE = str(Path(torch.autograd.__file__).parent)
 _ATTENTION_ON_CPU = "_scaled_dot_product_flash_attention_for_cpu"
 _FREE = ("aten::detach", "aten::lift_fresh")  # views that do not say that they are
-UNKNOWN = "unknown place"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,14 +245,14 @@ def _line_of_source() -> str | None:
         file = frame.f_code.co_filename
         if file.startswith(_ENGINE) and in_backward():
             return None
-        if not file.startswith((_TORCH, __file__)) and not file.startswith("<"):
+        if not file.startswith((OF_TORCH, __file__)) and not file.startswith("<"):
             text = linecache.getline(file, frame.f_lineno).strip()
-            return f"{_shortened(file)}:{frame.f_lineno}: {text}"
+            return f"{shortened(file)}:{frame.f_lineno}: {text}"
         frame = frame.f_back
     return None if in_backward() else UNKNOWN
 
 
-def _shortened(file: str) -> str:
+def shortened(file: str) -> str:
     """Return a file's path as an import would find it."""
     below = [len(entry) for entry in sys.path if entry and file.startswith(f"{entry}/")]
     return file[max(below) + 1 :] if below else Path(file).name

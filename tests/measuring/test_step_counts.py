@@ -185,7 +185,8 @@ def test_a_compiled_step_is_counted_as_it_is_written() -> None:
 
         return count_step(arm_of(step, torch.ones(2, 3), [plain]))
 
-    assert changes(count(plain), count(torch.compile(plain, backend="eager"))) == []
+    more = changes(count(plain), count(torch.compile(plain)))
+    assert {change.name.partition(":")[0] for change in more} == {"compiler"}
 
 
 def test_sparse_gradients_are_counted() -> None:
