@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from perfsuite.judging.claims import judge_claims as judge_claims
     from perfsuite.judging.estimates import Estimate as Estimate
     from perfsuite.judging.estimates import median_s as median_s
+    from perfsuite.judging.fitting import Fits as Fits
     from perfsuite.judging.gates import Verdict as Verdict
     from perfsuite.judging.gates import at_least as at_least
     from perfsuite.judging.gates import at_most as at_most
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from perfsuite.judging.interleaving import Duet as Duet
     from perfsuite.judging.stalls import judge_speedup as judge_speedup
     from perfsuite.judging.stalls import judge_stalls as judge_stalls
+    from perfsuite.measuring.batch_tries import LargestBatch as LargestBatch
+    from perfsuite.measuring.batch_tries import largest_batches as largest_batches
     from perfsuite.measuring.bench import Bench as Bench
     from perfsuite.measuring.busy_batch import busy_doublings as busy_doublings
     from perfsuite.measuring.convergence import SeedPair as SeedPair
@@ -54,6 +57,7 @@ _HOMES = {
     "devices.precision": "Precision PrecisionError",
     "judging.claims": "judge_claims",
     "judging.estimates": "Estimate median_s",
+    "judging.fitting": "Fits",
     "judging.gates": "Verdict at_least at_most finite",
     "judging.interleaving": "Duet",
     "judging.stalls": "judge_speedup judge_stalls",
@@ -61,6 +65,7 @@ _HOMES = {
     "measuring.busy_batch": "busy_doublings",
     "measuring.convergence": "SeedPair TrainingRun judge_twice train train_pairs",
     "measuring.epochs": "EpochsOf train_epochs",
+    "measuring.batch_tries": "LargestBatch largest_batches",
     "measuring.memory": "activation_bytes",
     "measuring.step_counts": "count_step",
     "probes.on_cuda": "cuda_dtypes",

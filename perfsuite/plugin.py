@@ -15,7 +15,7 @@ import pytest
 from perfsuite.devices.choice import NAMES
 from perfsuite.session.benchmark_adapter import PytestBenchmark, claim
 from perfsuite.session.fixtures import reaches, uses
-from perfsuite.session.stash import SESSION
+from perfsuite.session.stash import SESSION, TRIES
 
 if TYPE_CHECKING:
     from perfsuite.measuring.bench import Bench
@@ -250,6 +250,20 @@ def workload(request: pytest.FixtureRequest) -> "Workload":
     option, device = request.config.option, machine_of(request.config).device
     name, whole = option.perf_workload or device.workload, option.perf_epochs is not None
     return tutorial_workload(name, option.perf_data, hold_out=whole)
+
+
+@pytest.fixture
+def perf_fits(request: pytest.FixtureRequest, perf: "Bench") -> Iterator[Any]:
+    """Try a batch in a fresh process; see `perfsuite.measuring.batch_tries`."""
+    config = request.config
+    if TRIES in config.stash:  # this is one
+        yield config.stash[TRIES](perf)
+        return
+    from perfsuite.against.tries import fresh_processes
+    from perfsuite.session.collection import suite_of_file
+
+    with fresh_processes(config, suite_of_file(request.path), perf.notes.key) as fits:
+        yield fits
 
 
 @pytest.fixture

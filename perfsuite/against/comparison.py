@@ -66,13 +66,38 @@ def prepare(
     that is not this one. Raises GitError, SideError where a side does not start or collect, and
     ComparisonError.
     """
+    with _cleaning_up() as stack:
+        yield _prepare(config, suite, ref, python, stack)
+
+
+@contextmanager
+def working_tree(config: pytest.Config, suite: Path) -> Iterator[ServerController]:
+    """Start a server of the working tree alone; SideError where it does not start or collect."""
+    with _cleaning_up() as stack:
+        top = config.rootpath.resolve()
+        started = _start(
+            "after", None, config=config, suite=suite, top=top, checkout=None, home=_home(stack)
+        )
+        server = stack.enter_context(started)
+        server.collected()
+        yield server
+
+
+@contextmanager
+def _cleaning_up() -> Iterator[ExitStack]:
     stack = ExitStack()
     try:
         with _signals((signal.SIGTERM, signal.SIGHUP), signal.default_int_handler):
-            yield _prepare(config, suite, ref, python, stack)
+            yield stack
     finally:
         with _signals((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), signal.SIG_IGN):
             stack.close()
+
+
+def _home(stack: ExitStack) -> Path:
+    home = Path(os.path.realpath(tempfile.mkdtemp(prefix="perfsuite-")))
+    stack.callback(shutil.rmtree, home, ignore_errors=True)
+    return home
 
 
 def _prepare(
@@ -80,9 +105,7 @@ def _prepare(
 ) -> Comparison:
     ref = None if name is None else resolve(name, suite)
     top = config.rootpath.resolve() if ref is None else ref.top
-    home = Path(os.path.realpath(tempfile.mkdtemp(prefix="perfsuite-")))
-    stack.callback(shutil.rmtree, home, ignore_errors=True)
-    checkout = None
+    home, checkout = _home(stack), None
     if ref is not None:
         # The repository registers a worktree under its folder's name, so it must be unique.
         checkout = home / home.name

@@ -12,6 +12,7 @@ from typing import Self, TypeVar
 from perfsuite.against import messages
 from perfsuite.against.messages import Answer, Line, LineClosedError, MessageError, Request
 from perfsuite.judging.blocks import Block
+from perfsuite.judging.fitting import Attempt, Tried
 from perfsuite.judging.stopping import Progress
 
 _BOOTSTRAP = Path(__file__).parent / "worker" / "bootstrap.py"
@@ -24,10 +25,11 @@ Expected = TypeVar("Expected", bound=Answer)
 class SideError(RuntimeError):
     """A side, "before" or "after", that ended or could not do what it was asked; in one line."""
 
-    def __init__(self, side: str, reason: str) -> None:
+    def __init__(self, side: str, reason: str, *, killed: bool = False) -> None:
         super().__init__(f"{side}: {reason}")
         self.side = side
         self.reason = reason
+        self.killed = killed  # whether a signal ended it
 
 
 class _Controller:
@@ -60,7 +62,8 @@ class _Controller:
             reason = f"sent an answer that cannot be read: {error}"
             raise SideError(self.side, reason) from None
         except LineClosedError:
-            raise SideError(self.side, self._how_it_ended()) from None
+            code, how = self._how_it_ended()
+            raise SideError(self.side, how, killed=code < 0) from None
         if isinstance(answer, messages.Failed):
             raise SideError(self.side, answer.reason)
         return answer
@@ -71,7 +74,7 @@ class _Controller:
         reason = f"answered {type(answer).__name__} instead of {kind.__name__}"
         raise SideError(self.side, reason)
 
-    def _how_it_ended(self) -> str:
+    def _how_it_ended(self) -> tuple[int, str]:
         raise NotImplementedError
 
 
@@ -150,9 +153,9 @@ class ServerController(_Controller):
         self._workers.discard(pid)
         return code
 
-    def _how_it_ended(self) -> str:
+    def _how_it_ended(self) -> tuple[int, str]:
         code = self._process.wait()
-        return f"its server ended with {_ending(code)}, saying: {self.said() or 'nothing'}"
+        return code, f"its server ended with {_ending(code)}, saying: {self.said() or 'nothing'}"
 
     def printed_bytes(self) -> int:
         """Return how much the server and its workers have printed."""
@@ -197,14 +200,17 @@ class WorkerController(_Controller):
         """Return the timing of the next block."""
         return self._ask(messages.TakeBlock(), messages.Timed).block
 
+    def tries(self, attempt: Attempt) -> Tried:
+        """Return what comes of a try, after `go`."""
+        return self._ask(messages.Try(attempt=attempt), messages.TriedOut).tried
+
     def _wait(self) -> int:
         self._alive = False
         return self._server.wait(self.pid)
 
-    def _how_it_ended(self) -> str:
-        ending = _ending(self._wait())
-        last = self._server.said(self._printed_bytes)
-        return f"ended with {ending}{f', saying: {last}' if last else ''}"
+    def _how_it_ended(self) -> tuple[int, str]:
+        code, last = self._wait(), self._server.said(self._printed_bytes)
+        return code, f"ended with {_ending(code)}{f', saying: {last}' if last else ''}"
 
 
 def _kill_group(leader: int) -> None:

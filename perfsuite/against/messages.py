@@ -13,6 +13,8 @@ Not pickles: the other end may be another version of everything.
 | coordinator | worker      | `Go`        | run on, to the next block to be timed or to the end |
 | worker      | coordinator | `Progress`  | at any time while it runs                           |
 | worker      | coordinator | `Ready`     | a block can be timed                                |
+| coordinator | worker      | `Try`       | after `Ready`, once: a batch is to be tried         |
+| worker      | coordinator | `TriedOut`  | the answer to it                                    |
 | coordinator | worker      | `TakeBlock` | after `Ready`, as often as blocks are wanted        |
 | worker      | coordinator | `Timed`     | one answer to each `TakeBlock`                      |
 | worker      | coordinator | `Done`      | the benchmark has run                               |
@@ -26,6 +28,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from perfsuite.judging.blocks import Block
+from perfsuite.judging.fitting import Attempt, Tried
 
 PROTOCOL = 2  # the version of the messages, which both ends must speak
 
@@ -61,6 +64,14 @@ class Go(_Message, frozen=True, kw_only=True):
 
 class TakeBlock(_Message, frozen=True, kw_only=True):
     pass
+
+
+class Try(_Message, frozen=True, kw_only=True):
+    attempt: Attempt
+
+
+class TriedOut(_Message, frozen=True, kw_only=True):
+    tried: Tried
 
 
 class Collected(_Message, frozen=True, kw_only=True):
@@ -108,8 +119,8 @@ class Failed(_Message, frozen=True, kw_only=True):
     reason: str  # in one line
 
 
-Request = Setup | Start | Wait | Go | TakeBlock
-Answer = Collected | Started | Ended | Progress | Ready | Timed | Done | Failed
+Request = Setup | Start | Wait | Go | TakeBlock | Try
+Answer = Collected | Started | Ended | Progress | Ready | Timed | TriedOut | Done | Failed
 REQUESTS: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
 ANSWERS: msgspec.json.Decoder[Answer] = msgspec.json.Decoder(Answer)
 

@@ -11,7 +11,7 @@ def test_ledger(perf: Bench, precision: Precision) -> None:
     # Not `fresh`, which takes a step of a whole batch to tell what is trained: the ledger does.
     arm = perf.workload.arm(precision, perf.device)
     if (few := perf.workload.ledger_samples) is not None:
-        arm = arm.cut_to(few)
+        arm = arm.resized(few)
     ledger = count_step(arm, workload=perf.workload.name)
     perf.timed([perf.clock.stop()[0]])
     perf.keep("ledger", asdict(ledger))

@@ -1,20 +1,34 @@
 """The host's own CPU: it computes while its caller waits, and its clock is the host's."""
 
 import os
+import re
+import resource
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from torch.autograd.profiler import profile, record_function
 
-from perfsuite.devices.device import HOST, Clock, Device, Hardware, Sensor, key_of, read_host
+from perfsuite.devices.device import (
+    HOST,
+    Clock,
+    Device,
+    DeviceError,
+    Hardware,
+    Sensor,
+    key_of,
+    read_host,
+)
 from perfsuite.devices.host import cpu_name, usable_cpus
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.blocks import State
 
 _MEASURED = "perfsuite: measured"
+# By torch's allocator, and by oneDNN, which tells nothing more of it.
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "could not create", "bad_alloc")
 
 
 class Cpu(Device):
@@ -75,6 +89,32 @@ class Cpu(Device):
             and event.device_type().name == "CPU"
             and span.start_ns() <= event.start_ns() <= span.end_ns()
         )
+
+    def confine(self, limit_bytes: int | None) -> Callable[[], int]:
+        """Limit the addresses that this process may use.
+
+        What is resident cannot be limited by a process itself, and a control group would kill it
+        where this lets an allocation fail, which can be told. Read from /proc, so on Linux alone.
+        """
+        before = _address_bytes("VmSize")
+        if limit_bytes is not None:
+            _, hard = resource.getrlimit(resource.RLIMIT_AS)
+            resource.setrlimit(resource.RLIMIT_AS, (before + limit_bytes, hard))
+        return lambda: _address_bytes("VmPeak") - before
+
+    def ran_out(self, error: BaseException) -> bool:
+        said = str(error)
+        return isinstance(error, MemoryError) or any(each in said for each in _NO_MEMORY)
+
+
+def _address_bytes(name: str) -> int:
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+    except OSError as error:
+        raise DeviceError(f"cpu: a process's memory is limited on Linux alone ({error})") from None
+    found = re.search(rf"^{name}:\s+(\d+) kB$", status, re.M)
+    assert found is not None  # the kernel tells it
+    return int(found.group(1)) * 1024
 
 
 class HostClock:

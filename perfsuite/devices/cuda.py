@@ -103,6 +103,19 @@ class Cuda(Accelerator):
     def _sensor(self) -> "NvmlSensor":
         return NvmlSensor(str(torch.cuda.get_device_properties(self.place).uuid))
 
+    def confine(self, limit_bytes: int | None) -> Callable[[], int]:
+        if limit_bytes is not None:
+            total = torch.cuda.get_device_properties(self.place).total_memory
+            share = min(1.0, limit_bytes / total)
+            torch.cuda.set_per_process_memory_fraction(share, self.place)
+        torch.cuda.reset_peak_memory_stats(self.place)
+        before = torch.cuda.memory_reserved(self.place)
+        return lambda: int(torch.cuda.max_memory_reserved(self.place)) - before
+
+    def ran_out(self, error: BaseException) -> bool:
+        # cuBLAS and cuDNN say it in their own words.
+        return super().ran_out(error) or "ALLOC_FAILED" in str(error)
+
     @contextmanager
     def beside_capture(self) -> Iterator[None]:
         current, side = torch.cuda.current_stream(self.place), torch.cuda.Stream(self.place)

@@ -154,6 +154,18 @@ class Device(ABC):
         """Call both; return the peaks during the second, None, uncalled, where none are counted."""
         return None
 
+    def confine(self, limit_bytes: int | None) -> Callable[[], int]:  # noqa: ARG002  # likewise
+        """Let this process find no more than so much further memory, from now to its end.
+
+        Returns what tells the most that it has taken since. None is no limit. A DeviceError where
+        memory cannot be limited.
+        """
+        raise DeviceError(f"{self.kind}: the memory of a process cannot be limited")
+
+    def ran_out(self, error: BaseException) -> bool:
+        """Tell whether an error says that there was not enough memory."""
+        return isinstance(error, torch.OutOfMemoryError)
+
     def kernels(self, steps: Callable[[], None]) -> Kernels | None:  # noqa: ARG002  # likewise
         """Call it; return what it launched, None, perhaps uncalled, where no kernels are told."""
         return None

@@ -16,6 +16,7 @@ import random
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -35,12 +36,10 @@ from perfsuite.devices.device import (
     key_of,
 )
 from perfsuite.devices.precision import Precision
+from perfsuite.devices.simulated_sensor import SimulatedSensor
 from perfsuite.devices.tape import recorded
-from perfsuite.judging.blocks import State
 from perfsuite.judging.host_bound import Kernels
 from perfsuite.judging.thresholds import SIMULATED_KEY
-
-_HELD_BACK = 1  # the bit of `State.clock_event_reasons` that says so
 
 
 class Simulated(Device):
@@ -222,6 +221,12 @@ class Simulated(Device):
         self.used_bytes += bytes_
         self._most_bytes = max(self._most_bytes, self.used_bytes)
 
+    def confine(self, limit_bytes: int | None) -> Callable[[], int]:
+        before = self._most_bytes = self.used_bytes
+        if limit_bytes is not None:
+            self.card = replace(self.card, memory_bytes=before + limit_bytes)
+        return lambda: self._most_bytes - before
+
     def growth_bytes(self, warm_up: Callable[[], None], measured: Callable[[], None]) -> int:
         with self._charges():
             warm_up()
@@ -273,28 +278,3 @@ class SimulatedClock:
 
     def host_s(self) -> float | None:
         return self._launched_s - self._marks_s[0]
-
-
-class SimulatedSensor:
-    """Reads a simulated device; a spell of throttling shows in the first reading after it began."""
-
-    def __init__(self, device: Simulated) -> None:
-        self._device = device
-        self._read_s = device.now_s
-
-    def read(self) -> State:
-        device, card = self._device, self._device.card
-        since_s, self._read_s = self._read_s, device.now_s
-        held = any(each.within(since_s, device.now_s) for each in card.held_back)
-        beside = sum(each.at(device.now_s) for each in card.neighbours)
-        return State(
-            sm_mhz=round(device.mhz(device.now_s)),
-            clock_event_reasons=_HELD_BACK * held,
-            other_processes=beside,
-        )
-
-    def blind(self) -> str | None:
-        return None
-
-    def held_back(self, before: State, after: State) -> tuple[str, ...]:  # noqa: ARG002  # told once
-        return ("simulated slowdown",) if after.clock_event_reasons else ()

@@ -1,7 +1,8 @@
 """thresholds.toml: what is required on each hardware, validated before anything is measured.
 
 A table has the name of its gate, except for `[convergence]`, of the gates `mean_loss`,
-`skipped_steps` and `final_scale`, and `[memory]`, of `activation_ratio` and `peak_ratio`.
+`skipped_steps` and `final_scale`, and `[memory]`, of `activation_ratio`, `peak_ratio` and
+`largest_batch`.
 `[compare]`, `[creep]` and `[against]` hold for each figure that is compared. The gates `finite`,
 `probe NAME` and `throttling` have no table, since there is nothing to choose. What a suite's file,
 or the lack of one, leaves open is as in `defaults.toml` beside this module.
@@ -37,6 +38,7 @@ Gate = Literal[
     "final_scale",
     "activation_ratio",
     "peak_ratio",
+    "largest_batch",
     "harness_overhead",
     "loader",
     "stalls",
@@ -83,6 +85,7 @@ class MemoryLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     max_activation_ratio: Positive | None = None
     max_peak_ratio: Positive | None = None
+    min_largest_batch: Positive | None = None
 
 
 class LoaderLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

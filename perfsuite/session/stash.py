@@ -9,5 +9,7 @@ if TYPE_CHECKING:
 
 SESSION = pytest.StashKey[Any]()
 """What gives the fixture `perf` its `Bench`; its module imports torch."""
+TRIES = pytest.StashKey[Any]()
+"""In a process that was started for one batch: makes of a `Bench` what tries it."""
 MACHINE: "pytest.StashKey[Machine]" = pytest.StashKey()
 """What the session runs on."""

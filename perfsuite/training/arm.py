@@ -14,8 +14,8 @@ from perfsuite.training.batches import (
     TrainingError,
     doubled,
     endless,
-    first_samples,
     moved,
+    resized,
     samples_in,
     shapes_of,
 )
@@ -107,9 +107,9 @@ class Arm:
         flops = None if self.flops is None else self.flops * times
         return replace(self, batches=batches, flops=flops, label=f"{self.label}, batch x{times}")
 
-    def cut_to(self, samples: int) -> "Arm":
-        """Return an arm of the same state whose batches are the first few samples of its own."""
-        batches = (first_samples(batch, samples) for batch in self.batches)
+    def resized(self, samples: int) -> "Arm":
+        """Return an arm of the same state whose batches have so many samples of its own."""
+        batches = (resized(batch, samples) for batch in self.batches)
         return replace(self, batches=batches, flops=None)
 
     def as_written(self) -> "Arm":

@@ -70,9 +70,15 @@ def doubled(batch: Any) -> Any:
     return _map_samples(lambda tensor: torch.cat([tensor, tensor]), batch)
 
 
-def first_samples(batch: Any, number: int) -> Any:
-    """Return a batch of the first samples of another, as far as `samples_in` tells them."""
-    return _map_samples(lambda tensor: tensor[:number], batch)
+def resized(batch: Any, number: int) -> Any:
+    """Return a batch of so many samples: another's first, again and again where it has fewer."""
+
+    def changed(tensor: Tensor) -> Tensor:
+        if number <= len(tensor):
+            return tensor[:number]
+        return tensor[torch.arange(number, device=tensor.device) % len(tensor)]
+
+    return _map_samples(changed, batch)
 
 
 def _map_samples(change: Callable[[Tensor], Tensor], batch: Any) -> Any:
