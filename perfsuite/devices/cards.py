@@ -8,6 +8,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from perfsuite.judging.ceilings import Ceilings
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spell:
@@ -54,6 +56,18 @@ class Card:
     least_kernel_s: float = 0.0
     flop_scale: int = 1  # how many of the card's operations one of the CPU's stands for
     bytes_scale: int = 1
+
+    def ceilings(self) -> Ceilings:
+        """Return the most that it does of what the CPU computes for it; nothing without rates."""
+        if not self.flop_per_s:
+            return Ceilings()
+        rates = {name: rate / self.flop_scale for name, rate in self.flop_per_s.items()}
+        return Ceilings(
+            products=rates,
+            convolutions=rates,
+            bytes_per_s=self.bytes_per_s / self.bytes_scale,
+            launch_s=self.launch_s,
+        )
 
 
 # The CPU computes a network of an eighth of the width, and batches of an eighth of the length.

@@ -23,6 +23,7 @@ from torch.profiler import ProfilerActivity
 from perfsuite.devices.host import host_facts
 from perfsuite.devices.precision import Precision, PrecisionError
 from perfsuite.judging.blocks import State
+from perfsuite.judging.ceilings import Ceilings
 from perfsuite.judging.host_bound import Kernels
 
 HOST = torch.device("cpu")
@@ -107,6 +108,7 @@ class Device(ABC):
     profiled_by: ClassVar[Literal["device", "cpu"]] = "device"  # whose time a profile tells
     computes_on_host: ClassVar[bool] = False  # shares cores and memory with its process
     has_graphs: ClassVar[bool] = False  # so that a step can be captured, and launched at once
+    ceilings: Ceilings | None = None  # the most that it does, where that is known unmeasured
     place: torch.device  # where tensors lie
 
     @staticmethod

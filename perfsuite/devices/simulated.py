@@ -52,6 +52,7 @@ class Simulated(Device):
 
     def __init__(self, card: Card | None = None, *, process: int = 0) -> None:
         self.card = Card() if card is None else card
+        self.ceilings = self.card.ceilings()
         self.now_s = 0.0  # on the host's clock
         self.busy_s = 0.0  # that the device has computed
         self.used_bytes = self._most_bytes = 0
@@ -63,11 +64,10 @@ class Simulated(Device):
         self._pace = math.exp(self._draw.gauss(0.0, self.card.between))
         self._kernel_s: defaultdict[str, float] = defaultdict(float)
         self._calls: Counter[str] = Counter()
-        self.launches, self._in_graph = 0, False
+        self.launches, self._in_graph, self._charged = 0, False, 0
         self._charging = Charging(
             self.card, launch=self._charge, read=self._settle, allocate=self.allocate
         )
-        self._charged = 0  # how many regions within each other
 
     def host(self, seconds: float) -> None:
         """Let the host compute."""
@@ -121,7 +121,7 @@ class Simulated(Device):
         return {name: (self._kernel_s[name], calls) for name, calls in self._calls.items()}
 
     def begin_charging(self) -> None:
-        """Let operators take time from now on, if the card has rates; regions may be nested."""
+        """Let operators take time from now on, if the card has rates; regions nest."""
         if self.card.flop_per_s and not self._charged:
             self._charging.__enter__()  # type: ignore[no-untyped-call]  # torch's
         self._charged += 1

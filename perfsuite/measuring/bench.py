@@ -20,7 +20,8 @@ from perfsuite.judging.interleaving import Duet
 from perfsuite.judging.stalls import Pace, judge_speedup, pace_of
 from perfsuite.judging.thresholds import Thresholds
 from perfsuite.judging.throttling import Sifted, sift
-from perfsuite.measuring.identity import identity_of, spread_of, throughput_of
+from perfsuite.measuring.ceiling_search import note_throughput
+from perfsuite.measuring.identity import identity_of, spread_of
 from perfsuite.measuring.kernels import loads_of
 from perfsuite.measuring.loop import Loop
 from perfsuite.measuring.machine import Machine
@@ -182,10 +183,9 @@ class Bench:
 
     def throughput(self, arm: Arm, step_s: float) -> None:
         """Keep and show what a step time means in samples, tokens and FLOPs a second."""
-        found = throughput_of(arm, step_s, flops=self.flops)
-        self.keep("throughput", found)
-        rates = ", ".join(f"{value:,.4g} {unit}" for unit, value in found.items())
-        self.show(f"{self.workload.name} in {arm.label}: {step_s * 1e3:.4g} ms a step, {rates}")
+        device = self.machine.device if self.turns.explains else None
+        told = note_throughput(self.notes, arm, step_s, flops=self.flops, device=device)
+        self.show(f"{self.workload.name} in {told}")
 
     def duet(
         self, first: Arm, second: Arm, judge: Callable[[Duet], Verdict], *, steps: int | None = None

@@ -8,6 +8,7 @@ from typing import Any
 from torch.utils.flop_counter import FlopCounterMode
 
 from perfsuite.judging.blocks import Block
+from perfsuite.measuring.recomputation import Recomputation
 from perfsuite.measuring.tracing import uncompiled
 from perfsuite.training.arm import Arm, NotShownError
 from perfsuite.training.batches import TrainingError
@@ -16,7 +17,9 @@ _MUCH = 0.1  # scatter of blocks, as a share of their median, that a reader shou
 
 
 def identity_of(arm: Arm) -> dict[str, Any]:
-    """Take a step, and return parameters, shapes of a batch, and FLOPs of a step.
+    """Take a step, and return parameters, shapes of a batch, and the model's FLOPs in a step.
+
+    What activation checkpointing computes anew is not counted: it is no progress.
 
     Sets `flops` of the arm, and checks that the step left its models on the device.
 
@@ -24,10 +27,10 @@ def identity_of(arm: Arm) -> dict[str, Any]:
         TrainingError: it did not.
     """
     (batch,) = arm.take(1)
-    with uncompiled(), FlopCounterMode(display=False) as counter:
+    with uncompiled(), FlopCounterMode(display=False) as counter, Recomputation() as again:
         arm.step(batch)
-    if arm.flops is None and counter.get_total_flops():
-        arm.flops = float(counter.get_total_flops())
+    if arm.flops is None and (flops := counter.get_total_flops() - again.flops):
+        arm.flops = float(flops)
     found: dict[str, Any] = {
         "samples": arm.samples(batch),
         "batch": [[name, *shape, str(dtype)] for name, shape, dtype in arm.shapes or ()],

@@ -9,6 +9,7 @@ from perfsuite.judging.gates import Outcome, Verdict
 from perfsuite.records.history import Series, read_history, tell
 from perfsuite.records.schema import Run, RunError, read_run
 from perfsuite.records.wording import counted, gate_name, short_name
+from perfsuite.report.ceiling_charts import device_ceilings, shares_of_ceiling
 from perfsuite.report.chart import Chart
 from perfsuite.report.environment import Environment, environment_of
 from perfsuite.report.raw_figures import timings
@@ -237,7 +238,12 @@ def _sections(run: Run, before: Run | None, series: Sequence[Series]) -> list[Pa
         PageSection(
             title="Step times",
             note=f"Seconds that a training step takes, by arm{code}.",
-            charts=[*step_times(timed), *host_and_device(benchmarks)],
+            charts=[
+                *step_times(timed),
+                *shares_of_ceiling(benchmarks),
+                *device_ceilings(benchmarks),
+                *host_and_device(benchmarks),
+            ],
         ),
         PageSection(
             title="Blocks over time",

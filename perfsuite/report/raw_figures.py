@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from perfsuite.judging.blocks import Block
+from perfsuite.judging.ceilings import Ceilings
 from perfsuite.judging.host_bound import Load
 from perfsuite.judging.throttling import sift
 from perfsuite.records.operators import Profile
@@ -205,6 +206,17 @@ def loads(benchmark: Benchmark) -> list[Load]:
     """Return who was busy in a step of each arm, host or device; nothing where they are one."""
     found = _shaped(benchmark.raw.get("loads"), dict[str, Load]) or {}
     return [load for load in found.values() if load.device_s > 0]
+
+
+def rates(benchmark: Benchmark) -> dict[str, float]:
+    """Return what a step does in a second, by unit, and its share of the device's ceiling."""
+    found = _shaped(benchmark.raw.get("throughput"), dict[str, float]) or {}
+    return {name: rate for name, rate in found.items() if 0 < rate < math.inf}
+
+
+def ceilings(benchmark: Benchmark) -> Ceilings | None:
+    """Return the most that the device was seen to do, None where nobody asked."""
+    return _shaped(benchmark.raw.get("ceilings"), Ceilings)
 
 
 def profiles(benchmark: Benchmark) -> tuple[Profile | None, Profile | None]:

@@ -1,0 +1,127 @@
+"""Ceilings: the most that a device was seen to do, and a step's share of it. Pure functions.
+
+The share is the model FLOPs utilization, MFU, of Chowdhery et al., PaLM, 2022, appendix B: the
+FLOPs of the model's forward and backward pass, what is computed anew for backward not counted,
+over what the device could have done in the same time. For that we take what it was seen to do in
+this very run, and no vendor's figure.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+GROWTH = 1.02
+"""A larger size has to be faster by so much to count as one that is."""
+PATIENCE = 2
+"""Sizes in a row that are no faster, after which no larger one is tried."""
+TRIES = 3
+"""Of a size, that there has to be time for: to choose a kernel, to warm up, and to be timed."""
+
+
+class CeilingError(ValueError):
+    """A share of a ceiling that is not known, or cannot be; the message says why in one line."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ceilings:
+    """The most that a device was seen to do; what is in none of these was not asked for.
+
+    Attributes:
+        products: FLOP/s of a matrix product, by precision.
+        convolutions: FLOP/s of a convolution, by precision.
+        bytes_per_s: that a copy reads and writes.
+        launch_s: seconds of the host for the smallest operator.
+        unmeasured: why something could not be measured, by its name, such as "bf16 product".
+    """
+
+    products: Mapping[str, float] = field(default_factory=dict)
+    convolutions: Mapping[str, float] = field(default_factory=dict)
+    bytes_per_s: float | None = None
+    launch_s: float | None = None
+    unmeasured: Mapping[str, str] = field(default_factory=dict)
+
+    def flop_per_s(self, precision: str) -> float | None:
+        """Return the higher one of both rates in a precision; None if it was not asked for.
+
+        Raises:
+            CeilingError: one of them could not be measured.
+        """
+        for kind in ("product", "convolution"):
+            name = f"{precision} {kind}"
+            if name in self.unmeasured:
+                raise CeilingError(f"no ceiling: {name}: {self.unmeasured[name]}")
+        found = [
+            each[precision] for each in (self.products, self.convolutions) if precision in each
+        ]
+        return max(found, default=None)
+
+    def share(self, flop_per_s: float, precision: str) -> float | None:
+        """Return which share of its ceiling a rate is; None where there is no ceiling.
+
+        Raises:
+            CeilingError: a ceiling could not be measured, or the rate lies above it.
+        """
+        ceiling = self.flop_per_s(precision)
+        if ceiling is None:
+            return None
+        if not 0 < flop_per_s <= ceiling:
+            raise CeilingError(
+                f"{flop_per_s / 1e12:.4g} TFLOP/s in {precision} is more than the"
+                f" {ceiling / 1e12:.4g} of the fastest product and convolution here: its FLOPs are"
+                " wrong (`flops` of perfsuite.Training, or as they were counted), or the machine"
+                " was busy meanwhile"
+            )
+        return flop_per_s / ceiling
+
+    def or_higher(self, other: "Ceilings") -> "Ceilings":
+        """Return the higher of each of two measurements: both have been seen."""
+        unmeasured = self.unmeasured.keys() & other.unmeasured.keys()
+        copies = [each for each in (self.bytes_per_s, other.bytes_per_s) if each is not None]
+        launches = [each for each in (self.launch_s, other.launch_s) if each is not None]
+        return Ceilings(
+            products=_higher(self.products, other.products),
+            convolutions=_higher(self.convolutions, other.convolutions),
+            bytes_per_s=max(copies, default=None),
+            launch_s=min(launches, default=None),
+            unmeasured={name: other.unmeasured[name] for name in sorted(unmeasured)},
+        )
+
+
+def _higher(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:
+    return {name: max(one.get(name, 0.0), other.get(name, 0.0)) for name in {**one, **other}}
+
+
+def highest_rate(
+    block_s: Callable[[int], float],
+    work: Callable[[int], float],
+    sizes: Iterable[int],
+    *,
+    budget_s: float,
+    now: Callable[[], float] = time.monotonic,
+) -> float:
+    """Return the most work a second that any block of any size did.
+
+    `block_s` times a block of a size, and returns seconds for `work` of that size. Sizes grow until
+    PATIENCE of them in a row are no faster, or the budget does not suffice for the next; each has
+    half of what is left, and at least one block.
+
+    Raises:
+        CeilingError: a block took no time.
+    """
+    best, slower, deadline_s = 0.0, 0, now() + budget_s
+    for size in sizes:
+        began_s = now()
+        if best and began_s + TRIES * work(size) / best > deadline_s:
+            break
+        found = 0.0
+        while not found or now() < (began_s + deadline_s) / 2:
+            taken_s = block_s(size)
+            if not 0 < taken_s < math.inf:
+                raise CeilingError(f"a block took {taken_s} s")
+            found = max(found, work(size) / taken_s)
+        slower = 0 if found > best * GROWTH else slower + 1
+        best = max(best, found)
+        if slower == PATIENCE:
+            break
+    return best

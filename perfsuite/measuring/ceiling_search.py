@@ -1,0 +1,203 @@
+"""The ceilings of a device: its fastest product, convolution, copy and launch, in seconds."""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import nn
+
+from perfsuite.devices.device import Device
+from perfsuite.devices.precision import Precision, backend_flags
+from perfsuite.judging.ceilings import CeilingError, Ceilings, highest_rate
+from perfsuite.judging.gates import JUDGEABLE, Outcome, Verdict
+from perfsuite.measuring.identity import throughput_of
+from perfsuite.records.notes import Notes
+from perfsuite.training.arm import Arm
+
+BUDGET_S = 0.3
+"""For each rate, and a quarter of it for a copy and for launches."""
+BLOCK_S = 4e-3
+"""Long against a clock's resolution, and short enough to find the machine undisturbed."""
+PRODUCT_SIZES = tuple(2**power for power in range(10, 15))  # n x n by n x n
+CHANNELS = tuple(2**power for power in range(7, 12))  # in and out
+IMAGES, SIDE, KERNEL = 32, 14, 3
+COPIED_BYTES = 2**28
+"""Larger than the last cache of most machines."""
+LAUNCHES = 200
+"""Few enough to find a place in a device's queue."""
+
+SHARE = "share of ceiling"
+"""What it is called among rates."""
+
+_found: "WeakKeyDictionary[Device, Ceilings]" = WeakKeyDictionary()
+
+
+def ceilings_of(device: Device, *, again: bool = False) -> Ceilings:
+    """Return a device's ceilings, measured once in a process, and once more with `again`."""
+    known = _found.get(device)
+    if known is None or again:
+        found = device.ceilings or measure_ceilings(device)
+        known = found if known is None else known.or_higher(found)
+        _found[device] = known
+    return known
+
+
+def measure_ceilings(device: Device, *, budget_s: float = BUDGET_S) -> Ceilings:
+    """Measure the ceilings in all precisions that are worth timing there."""
+    rates: dict[str, dict[str, float]] = {"product": {}, "convolution": {}}
+    unmeasured: dict[str, str] = {}
+
+    def try_to(name: str, measure: Callable[[], float]) -> float | None:
+        try:
+            return measure()
+        except (RuntimeError, CeilingError) as error:  # no such kernel, or no memory left
+            unmeasured[name] = str(error).partition("\n")[0] or type(error).__name__
+            return None
+
+    for precision in device.precisions:
+        for kind, rate in (("product", _product), ("convolution", _convolution)):
+            with backend_flags(precision), torch.no_grad():
+                found = try_to(
+                    f"{precision} {kind}",
+                    lambda: rate(device, precision, budget_s),  # noqa: B023  # called at once
+                )
+            if found is not None:
+                rates[kind][str(precision)] = found
+    with torch.no_grad():
+        bytes_per_s = try_to("copy", lambda: _copy(device, budget_s / 4))
+        launches_per_s = try_to("launch", lambda: _launch(device, budget_s / 4))
+    return Ceilings(
+        products=rates["product"],
+        convolutions=rates["convolution"],
+        bytes_per_s=bytes_per_s,
+        launch_s=None if launches_per_s is None else 1 / launches_per_s,
+        unmeasured=unmeasured,
+    )
+
+
+class _Repeated:
+    """Times blocks of an operation, which is made anew for each size; seconds for one of it."""
+
+    def __init__(self, device: Device, make: Callable[[int], Callable[[], object]]) -> None:
+        self._clock, self._make = device.clock(), make
+        self._size = self._times = 0
+        self._operation: Callable[[], object] = lambda: None
+
+    def __call__(self, size: int) -> float:
+        if size != self._size:
+            self._operation = lambda: None  # before there is memory for the next
+            self._size, self._operation, self._times = size, self._make(size), 1
+            self._operation()  # chooses its kernel
+            self._times = max(1, min(1000, math.ceil(BLOCK_S / self._block_s())))
+        return self._block_s()
+
+    def _block_s(self) -> float:
+        self._clock.start()
+        for _ in range(self._times):
+            self._operation()
+        wall_s, device_s = self._clock.stop()
+        return (wall_s if device_s is None else device_s) / self._times
+
+
+def _product(device: Device, precision: Precision, budget_s: float) -> float:
+    dtype = precision.autocast_dtype or torch.float32
+
+    def make(size: int) -> Callable[[], object]:
+        # Never of zeros, by which a GPU draws less power and so is faster.
+        one, other = (torch.randn(size, size, device=device.place).to(dtype) for _ in range(2))
+        out = torch.empty_like(one)
+        return lambda: torch.mm(one, other, out=out)
+
+    return highest_rate(
+        _Repeated(device, make), lambda size: 2 * size**3, PRODUCT_SIZES, budget_s=budget_s
+    )
+
+
+def _convolution(device: Device, precision: Precision, budget_s: float) -> float:
+    dtype = precision.autocast_dtype or torch.float32
+
+    def make(channels: int) -> Callable[[], object]:
+        shapes = (IMAGES, channels, SIDE, SIDE), (channels, channels, KERNEL, KERNEL)
+        images, weights = (
+            torch.randn(shape, device=device.place)
+            .to(dtype)
+            .contiguous(memory_format=torch.channels_last)
+            for shape in shapes
+        )
+        return lambda: nn.functional.conv2d(images, weights, padding=KERNEL // 2)
+
+    def work(channels: int) -> float:
+        return 2 * IMAGES * SIDE**2 * (channels * KERNEL) ** 2
+
+    return highest_rate(_Repeated(device, make), work, CHANNELS, budget_s=budget_s)
+
+
+def _copy(device: Device, budget_s: float) -> float:
+    def make(size: int) -> Callable[[], object]:
+        source = torch.randn(size // 4, device=device.place)
+        target = torch.empty_like(source)
+        return lambda: target.copy_(source)
+
+    return highest_rate(
+        _Repeated(device, make), lambda size: 2.0 * size, [COPIED_BYTES], budget_s=budget_s
+    )
+
+
+def _launch(device: Device, budget_s: float) -> float:
+    one, clock = torch.ones((), device=device.place), device.clock()
+
+    def block_s(launches: int) -> float:
+        clock.start()
+        for _ in range(launches):
+            one.neg_()
+        wall_s, _ = clock.stop()
+        host_s = clock.host_s()
+        return wall_s if host_s is None else host_s
+
+    return highest_rate(block_s, float, [LAUNCHES], budget_s=budget_s)
+
+
+def with_share(
+    rates: dict[str, float], precision: Precision, device: Device
+) -> tuple[dict[str, float], list[Verdict]]:
+    """Return the rates of a step with the share of the device's ceiling that they are, if any.
+
+    A share that is not known, or cannot be, is left out, and a verdict that fails says why.
+    """
+    flop_per_s = rates["TFLOP/s"] * 1e12
+    try:
+        try:
+            share = ceilings_of(device).share(flop_per_s, precision)
+        except CeilingError:  # perhaps measured while the machine was busy
+            share = ceilings_of(device, again=True).share(flop_per_s, precision)
+    except CeilingError as error:
+        return rates, [
+            Verdict(
+                gate="share_of_ceiling",
+                outcome=Outcome.FAIL,
+                figure="unknown",
+                threshold=JUDGEABLE,
+                reason=str(error),
+            )
+        ]
+    return rates | ({} if share is None else {SHARE: share}), []
+
+
+def note_throughput(
+    notes: Notes, arm: Arm, step_s: float, *, flops: float | None, device: Device | None
+) -> str:
+    """Note what a step time means in samples, tokens and FLOPs a second; return it in a line.
+
+    With its share of the ceiling of `device`, unless that is None.
+    """
+    rates = throughput_of(arm, step_s, flops=flops)
+    told = ", ".join(f"{value:,.4g} {unit}" for unit, value in rates.items())
+    if device is not None and flops is not None:
+        rates, wrong = with_share(rates, arm.precision, device)
+        notes.gate(*wrong)
+        notes.keep("ceilings", asdict(ceilings_of(device)))
+        told += f", {rates[SHARE]:.1%} of this device's ceiling" if SHARE in rates else ""
+    notes.keep("throughput", rates)
+    return f"{arm.label}: {step_s * 1e3:.4g} ms a step, {told}"
