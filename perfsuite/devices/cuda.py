@@ -56,7 +56,7 @@ class Cuda(Accelerator):
     """A GPU of NVIDIA; a DeviceError where there is none."""
 
     kind = "cuda"
-    has_graphs = True
+    has_graphs = has_cudnn = True
 
     def __init__(self, index: int | None = None) -> None:
         if not torch.cuda.is_available():

@@ -108,6 +108,7 @@ class Device(ABC):
     profiled_by: ClassVar[Literal["device", "cpu"]] = "device"  # whose time a profile tells
     computes_on_host: ClassVar[bool] = False  # shares cores and memory with its process
     has_graphs: ClassVar[bool] = False  # so that a step can be captured, and launched at once
+    has_cudnn: ClassVar[bool] = False  # which can try its kernels, and take the fastest
     ceilings: Ceilings | None = None  # the most that it does, where that is known unmeasured
     place: torch.device  # where tensors lie
 

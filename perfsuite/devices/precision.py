@@ -108,21 +108,29 @@ def read_flags() -> dict[str, str | bool]:
 class backend_flags:  # noqa: N801  # a context manager, used as a function is
     """Set the float32 arithmetic of convolutions and products, and restore it on leaving.
 
-    A class and not a generator: it is entered in every step, and costs half as much.
+    With `benchmark` cuDNN tries its kernels, too, and takes the fastest. A class and not a
+    generator: it is entered in every step, and costs half as much.
     """
 
-    __slots__ = ("_before", "_wanted")
+    __slots__ = ("_before", "_benchmark", "_wanted", "_was")
 
-    def __init__(self, precision: Precision) -> None:
+    def __init__(self, precision: Precision, *, benchmark: bool = False) -> None:
         self._wanted = list(fp32_flags(precision).values())
         self._before: list[list[str]] = []  # one entry a level: it may be entered inside itself
+        self._benchmark = benchmark
+        self._was: list[bool] = []
 
     def __enter__(self) -> None:
         self._before.append([_read_flag(*flag) for flag in _FP32.values()])
         _write(self._wanted)
+        if self._benchmark:
+            self._was.append(torch.backends.cudnn.benchmark)
+            torch.backends.cudnn.benchmark = True
 
     def __exit__(self, *_: object) -> None:
         _write(self._before.pop())
+        if self._benchmark:
+            torch.backends.cudnn.benchmark = self._was.pop()
 
 
 def _write(values: list[str]) -> None:

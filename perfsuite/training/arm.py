@@ -34,9 +34,12 @@ class CheckedStep:
 
     __slots__ = ("_flags", "_step")
 
-    def __init__(self, step: Callable[[Any], Any], precision: Precision) -> None:
+    def __init__(
+        self, step: Callable[[Any], Any], precision: Precision, *, benchmark: bool = False
+    ) -> None:
         self._step = step
-        self._flags = backend_flags(precision)  # made once: entering is all that it costs a step
+        # Made once: entering is all that they cost a step.
+        self._flags = backend_flags(precision, benchmark=benchmark)
 
     def __call__(self, batch: Any) -> Tensor:
         """Take one step and return its loss; TrainingError if that is no scalar tensor."""

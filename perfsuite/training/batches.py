@@ -62,7 +62,8 @@ def moved(batch: Any, device: torch.device) -> Any:
     """Return a batch on a device; one that lies there already is not copied."""
     if callable(getattr(batch, "to", None)):
         return batch.to(device)
-    return map_tensors(lambda tensor: tensor.to(device), batch)
+    # From pinned memory without a wait; from any other, a copy has been made when this returns.
+    return map_tensors(lambda t: t.to(device, non_blocking=t.device.type == "cpu"), batch)
 
 
 def doubled(batch: Any) -> Any:

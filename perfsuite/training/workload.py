@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from operator import length_hint
 from typing import Any
 
@@ -14,6 +15,7 @@ from perfsuite.devices.precision import Precision
 from perfsuite.training.arm import Arm, CheckedStep
 from perfsuite.training.batches import TrainingError, endless, samples_in
 from perfsuite.training.graphed import GraphedStep
+from perfsuite.training.levers import Levers
 from perfsuite.training.snapshot import parts_of
 
 
@@ -82,11 +84,19 @@ class Workload:
     convergence_seeds: int = 6
     ledger_samples: int | None = None
 
-    def arm(self, precision: Precision, device: torch.device, seed: int = 0) -> Arm:
+    def arm(
+        self,
+        precision: Precision,
+        device: torch.device,
+        seed: int = 0,
+        *,
+        levers: Levers = Levers(),  # noqa: B008  # it cannot be changed
+    ) -> Arm:
         """Return a fresh training; whatever draws random numbers does so from `seed`.
 
         Raises:
             TrainingError: what was made is no training.
+            LeverError: a lever cannot be pulled on it.
             DeviceError: it is to be captured, and the device has no graphs.
         """
         precision = Precision(precision)
@@ -99,15 +109,18 @@ class Workload:
                 f"workload {self.name!r} made a {type(made).__name__}: return a perfsuite.Training"
             )
         parts = parts_of(made.state)
-        step = CheckedStep(made.step, precision)
+        levers.pull(parts, device)
+        checked = partial(CheckedStep, precision=precision, benchmark=levers.cudnn_benchmark)
+        step = checked(made.step)
         wanted = getattr(made.step, "graph", False) if made.graph is None else made.graph
-        captured = GraphedStep(made.step, parts, device) if wanted else None
+        graph = wanted or levers.graph
+        captured = GraphedStep(made.step, parts, device) if graph else None
         return Arm(
             precision=precision,
             device=device,
-            step=step if captured is None else CheckedStep(captured, precision),
+            step=step if captured is None else checked(captured),
             written=None if captured is None else step,
-            batches=endless(made.batches),
+            batches=levers.on(endless(made.batches)),
             parts=parts,
             samples=made.samples,
             tokens=made.tokens,
@@ -116,4 +129,4 @@ class Workload:
             accepts=made.accepts,
             right=made.right,
             epoch_steps=length_hint(made.batches) or None,
-        )
+        ).enlarged(levers.doublings)
