@@ -2,7 +2,6 @@
 
 import os
 import re
-import resource
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -98,6 +97,8 @@ class Cpu(Device):
         """
         before = _address_bytes("VmSize")
         if limit_bytes is not None:
+            import resource  # which Windows does not have
+
             _, hard = resource.getrlimit(resource.RLIMIT_AS)
             resource.setrlimit(resource.RLIMIT_AS, (before + limit_bytes, hard))
         return lambda: _address_bytes("VmPeak") - before

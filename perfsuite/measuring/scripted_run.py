@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from perfsuite.judging.counts import Ledger
 from perfsuite.measuring.compiler import Compilations, compiler_loaded, watched_compiler
 from perfsuite.training.arm import Arm, NotShownError
-from perfsuite.training.batches import TrainingError, doubled, first_samples, samples_in
+from perfsuite.training.batches import TrainingError, resized, samples_in
 
 if TYPE_CHECKING:
     from torch import nn
@@ -79,9 +79,8 @@ def _other_sizes(batch: Any) -> tuple[list[Any], str]:
     try:
         samples = samples_in(batch)
         fewer = samples >= 4  # a single sample is a case of its own, for a compiler too
-        many = batch if fewer else doubled(doubled(batch))
         sizes = [samples // 2, samples // 2 + 1] if fewer else [2 * samples, 2 * samples + 1]
-        return [first_samples(many, each) for each in sizes], ", ".join(map(str, [samples, *sizes]))
+        return [resized(batch, each) for each in sizes], ", ".join(map(str, [samples, *sizes]))
     except TrainingError:
         return [], "one"
 
