@@ -14,7 +14,7 @@ from perfsuite import (
     Bench,
     EpochsOf,
     Precision,
-    activation_bytes,
+    activation_bytes_per_sample,
     finite,
     judge_claims,
     train,
@@ -98,7 +98,7 @@ def judge(perf: Bench, fp32: EpochsOf, mixed: EpochsOf, amp: Precision) -> None:
         Precision.fp32,
         epoch_s=(fp32.epoch_s, mixed.epoch_s),
         loss=(fp32.epoch_loss, mixed.epoch_loss),
-        kept_bytes=[activation_bytes(arm, *arm.take(1)) for arm in fresh],
+        kept_bytes=[activation_bytes_per_sample(arm) for arm in fresh],
         peak_bytes=[peak.allocated_bytes for peak in peaks if peak is not None],
         asked=perf.thresholds,
     )

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from perfsuite.measuring.epochs import EpochsOf as EpochsOf
     from perfsuite.measuring.epochs import train_epochs as train_epochs
     from perfsuite.measuring.memory import activation_bytes as activation_bytes
+    from perfsuite.measuring.memory import (
+        activation_bytes_per_sample as activation_bytes_per_sample,
+    )
     from perfsuite.measuring.step_counts import count_step as count_step
     from perfsuite.probes.on_cuda import cuda_dtypes as cuda_dtypes
     from perfsuite.probes.registry import PROBES as PROBES
@@ -66,7 +69,7 @@ _HOMES = {
     "measuring.convergence": "SeedPair TrainingRun judge_twice train train_pairs",
     "measuring.epochs": "EpochsOf train_epochs",
     "measuring.batch_tries": "LargestBatch largest_batches",
-    "measuring.memory": "activation_bytes",
+    "measuring.memory": "activation_bytes activation_bytes_per_sample",
     "measuring.step_counts": "count_step",
     "probes.on_cuda": "cuda_dtypes",
     "probes.registry": "PROBES judge_probes run_probe",

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 
-from perfsuite import Bench, Estimate, Precision, activation_bytes, at_most, doubled
+from perfsuite import Bench, Estimate, Precision, activation_bytes_per_sample, at_most
 
 FP32 = Precision.fp32
 STEPS = 6
@@ -12,7 +12,7 @@ def test_amp_memory(perf: Bench, amp: Precision) -> None:
     """What autograd keeps for backward, on any device, and the peak on a GPU."""
     asked = perf.thresholds.memory
     perf.clock.start()
-    kept = {precision: activation_bytes_per_sample(perf, precision) for precision in (FP32, amp)}
+    kept = {each: activation_bytes_per_sample(perf.fresh(each)) for each in (FP32, amp)}
     perf.timed([perf.clock.stop()[0]])
     perf.keep("activation_bytes_per_sample", kept)
     perf.metric("activation_bytes_per_sample", kept[amp], unit="B", better="lower")
@@ -29,11 +29,3 @@ def test_amp_memory(perf: Bench, amp: Precision) -> None:
         perf.metric("peak_bytes", peaks[amp].allocated_bytes, unit="B", better="lower")
         ratio = Estimate.exact(peaks[amp].allocated_bytes / peaks[FP32].allocated_bytes)
         perf.gate(at_most("peak_ratio", ratio, asked.max_peak_ratio))
-
-
-def activation_bytes_per_sample(perf: Bench, precision: Precision) -> float:
-    """Return how the bytes kept grow with the batch, which leaves copies of weights out."""
-    arm = perf.fresh(precision)
-    (batch,) = arm.take(1)
-    few, many = (activation_bytes(arm, each) for each in (batch, doubled(batch)))
-    return (many - few) / arm.samples(batch)

@@ -21,14 +21,14 @@ def judge_claims(
     *,
     epoch_s: Figures,
     loss: Figures,
-    kept_bytes: Sequence[int],
-    peak_bytes: Sequence[int],
+    kept_bytes: Sequence[float],
+    peak_bytes: Sequence[float],
     asked: Thresholds,
 ) -> list[tuple[Verdict, str]]:
     """Return verdict and sentence on each claim: faster, the same loss, less memory.
 
     Epochs are paired: both took theirs one right after the other. Bytes are of the reference and
-    of mixed precision: what is kept for the backward pass, and peaks, none on a device without.
+    of mixed precision: kept for the backward pass of a sample, and peaks, none on a device without.
     """
     speed, alike, memory = asked.amp_speedup, asked.convergence, asked.memory
     faster = _estimated(lambda: paired_ratio(*epoch_s, confidence=speed.confidence))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from perfsuite.devices.device import Device, PeakMemory
 from perfsuite.training.arm import Arm
-from perfsuite.training.batches import map_tensors
+from perfsuite.training.batches import doubled, map_tensors
 
 
 def activation_bytes(arm: Arm, batch: Any) -> int:
@@ -43,6 +43,13 @@ def activation_bytes(arm: Arm, batch: Any) -> int:
     with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
         arm.step(own_storage)
     return counted[0] if counted else count()  # no backward pass unpacks nothing
+
+
+def activation_bytes_per_sample(arm: Arm) -> float:
+    """Return how the bytes kept grow with the batch, which leaves copies of weights out."""
+    (batch,) = arm.take(1)
+    few, many = (activation_bytes(arm, each) for each in (batch, doubled(batch)))
+    return (many - few) / arm.samples(batch)
 
 
 def peak_memory(make: Callable[[], Arm], device: Device, *, steps: int) -> PeakMemory | None:

@@ -38,6 +38,7 @@ def test_public_names() -> None:
         "Verdict",
         "Workload",
         "activation_bytes",
+        "activation_bytes_per_sample",
         "at_least",
         "at_most",
         "build_model",
