@@ -6,7 +6,7 @@ in the source is called, nor on where it stands, so that moving or renaming code
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from perfsuite.judging.gates import Outcome, Verdict
@@ -74,10 +74,9 @@ class CountChange:
         """Where, in words that follow what changed."""
         if not self.places:
             return ""
-        were = "" if self.grew > 0 else "was "
-        more = len(self.places) - PLACES
-        listed = "; ".join(self.places[:PLACES])
-        return f": {were}{listed}" + (f"; and {more} more places" if more > 0 else "")
+        were, lines = "" if self.grew > 0 else "was ", _by_line(self.places)
+        more = len(lines) - PLACES
+        return f": {were}{'; '.join(lines[:PLACES])}" + (f"; and {more} more" if more > 0 else "")
 
     @property
     def hint(self) -> str:
@@ -173,6 +172,21 @@ def _places(before: Mapping[str, int], after: Mapping[str, int], difference: int
             shown[known] = site
     moved = sides[1] - sides[0] if difference > 0 else sides[0] - sides[1]
     return [shown[known] for known, _ in moved.most_common()]
+
+
+def _by_line(places: Iterable[str]) -> list[str]:
+    """Return each line of source once, with the modules in which it is one of the places."""
+    modules: dict[str, list[str]] = {}
+    for place in places:
+        found = re.fullmatch(r"(?:([^:]+), )?([^,:]+:\d+: .*)", place)
+        module, line = found.groups() if found else (None, place)
+        modules.setdefault(line, []).extend([] if module is None else [module])
+    return [line + (f" (in {_listed(names)})" if names else "") for line, names in modules.items()]
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - PLACES
+    return ", ".join(names[:PLACES]) + (f" and {more} more" if more > 0 else "")
 
 
 def without_line(site: str) -> str:

@@ -50,7 +50,19 @@ def test_a_line_that_moved_is_no_new_place() -> None:
 def test_many_places_are_not_all_told() -> None:
     sites = {f"net.py:{n}: line {n}": 1 for n in range(9)}
     (change,) = changes(ledger(), ledger(sites))
-    assert "; and 6 more places" in str(change)
+    assert change.where.endswith("net.py:2: line 2; and 6 more")
+
+
+def test_a_line_that_many_modules_run_is_told_once() -> None:
+    sites = {f"layer{n} (Linear), net.py:7: x = f(x, y)": 1 for n in range(9)}
+    (change,) = changes(ledger(), ledger(sites))
+    modules = "layer0 (Linear), layer1 (Linear), layer2 (Linear) and 6 more"
+    assert change.where == f": net.py:7: x = f(x, y) (in {modules})"
+
+
+def test_a_line_without_a_module_may_have_commas() -> None:
+    (change,) = changes(ledger(), ledger({"net.py:7: f(x, y)": 1}))
+    assert change.where == ": net.py:7: f(x, y)"
 
 
 def test_totals_come_after_what_they_follow_from() -> None:
