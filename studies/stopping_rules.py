@@ -17,7 +17,7 @@ from perfsuite.measuring.timing import STEADY_TOLERANCE, STEADY_WINDOW
 CONFIDENCE, MARGIN = 0.99, 0.05
 CHUNK = 6
 """Pairs that are drawn together, so that neighbours resemble each other as they did."""
-ROWS = 200  # series that are judged at once; of 200 values each has 20,100 averages
+ROWS = 100  # series that are judged at once; of 346 values each has 60,031 averages
 OPEN, SAME, SLOWER, FASTER = range(4)
 Ints = NDArray[np.int64]
 
