@@ -131,11 +131,31 @@ class Peak(msgspec.Struct, frozen=True, kw_only=True):
     reserved_bytes: float
 
 
+class TriedBatch(msgspec.Struct, frozen=True, kw_only=True):
+    """A batch that was tried; without a peak it did not fit."""
+
+    samples: int
+    peak_bytes: float | None = None
+
+
+class TriedBatches(msgspec.Struct, frozen=True, kw_only=True):
+    """All that were tried in one precision, and how many samples the largest has that fits."""
+
+    samples: int
+    tries: list[TriedBatch]
+
+    @property
+    def peaks(self) -> dict[int, float | None]:
+        """The peak of each, by its samples."""
+        return {each.samples: each.peak_bytes for each in self.tries}
+
+
 class MemoryFigures(msgspec.Struct, frozen=True, kw_only=True):
     """What a benchmark of memory found, by precision."""
 
     activation_bytes_per_image: dict[str, float] = {}
     peaks: dict[str, Peak] = {}
+    largest_batches: dict[str, TriedBatches] = {}
 
 
 def _all_took_time(blocks: Sequence[Block]) -> bool:

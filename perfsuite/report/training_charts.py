@@ -9,7 +9,7 @@ from perfsuite.records.schema import Benchmark
 from perfsuite.records.wording import counted, short_name
 from perfsuite.report import panels
 from perfsuite.report.chart import Cell, Chart, Number, height_of_rows_in
-from perfsuite.report.raw_figures import LossCurve, LossPair, memory, seed_pairs
+from perfsuite.report.raw_figures import LossCurve, LossPair, TriedBatches, memory, seed_pairs
 
 _OF_SEEDS = ("mean", "lowest", "highest")
 
@@ -114,6 +114,40 @@ def memory_use(benchmark: Benchmark) -> Iterator[Chart]:
             caption="The peak of some training steps: what tensors took, and what was reserved"
             " for them.",
         )
+
+    if found.largest_batches:
+        yield _batches_chart(found.largest_batches, f"{name}: peak by batch")
+
+
+def _batches_chart(batches: Mapping[str, TriedBatches], title: str) -> Chart:
+    """Show the peaks of batches that were tried in all precisions."""
+    peaks = [each.peaks for each in batches.values()]
+    shown = sorted(set.intersection(*map(set, peaks)))
+    mib = {n: [(size or 0.0) / 2**20 for size in (each[n] for each in peaks)] for n in shown}
+    most = ", ".join(f"{each.samples:,} in {name}" for name, each in batches.items())
+    return Chart(
+        panel=partial(
+            panels.bars,
+            rows={f"{samples:,} samples": sizes for samples, sizes in mib.items()},
+            kinds=tuple(batches),
+            unit="MiB",
+        ),
+        title=title,
+        caption="The most memory that two steps took, each batch in a fresh process; none where it"
+        f" did not fit. The largest that fits has {most}.",
+        head=("samples", *batches),
+        rows=[
+            (
+                Number(samples),
+                *(
+                    "too large" if each[samples] is None else Number(each[samples] or 0, "B")
+                    for each in peaks
+                ),
+            )
+            for samples in shown
+        ],
+        height_in=height_of_rows_in(len(shown) * len(batches)),
+    )
 
 
 def _bytes_chart(

@@ -77,3 +77,21 @@ def test_the_peak_on_a_gpu(tmp_path: Path) -> None:
     chart = content(tmp_path, document).charts("Memory")["amp_memory[bf16]: peak on the GPU"]
     assert chart.row("fp16") == [2_000_000, 4_000_000]
     assert {"allocated", "reserved", "MiB"} <= set(chart.drawn().texts)
+
+
+def test_peaks_by_batch_are_those_of_the_run(tmp_path: Path) -> None:
+    document = published(MEMORY)
+    tries: dict[str, list[tuple[int, float | None]]] = {
+        "fp32": [(16, 100.0), (32, None), (24, 150.0)],
+        "bf16": [(16, 60.0), (32, 110.0)],
+    }
+    record(document, MEMORY)["raw"]["largest_batches"] = {
+        precision: {
+            "samples": max(n for n, peak in tried if peak is not None),
+            "tries": [{"samples": n, "peak_bytes": peak, "why_not": ""} for n, peak in tried],
+        }
+        for precision, tried in tries.items()
+    }
+    chart = content(tmp_path, document).charts("Memory")["amp_memory[bf16]: peak by batch"]
+    assert chart.rows == [[16, 100.0, 60.0], [32, "too large", 110.0]]
+    assert {"16 samples", "32 samples", "fp32", "bf16"} <= set(chart.drawn().texts)
