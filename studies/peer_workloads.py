@@ -77,7 +77,15 @@ def gpt2(
     """Return a GPT-2 of Transformers with four layers, on tokens that count up."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    config = GPT2Config(vocab_size=TOKENS, n_positions=LENGTH, n_embd=width, n_layer=4, n_head=4)
+    config = GPT2Config(
+        vocab_size=TOKENS,
+        n_positions=LENGTH,
+        n_embd=width,
+        n_layer=4,
+        n_head=4,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
     model: nn.Module = GPT2LMHeadModel(config)
     model.to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4)
