@@ -32,7 +32,7 @@ def test_tutorial(perf: Bench, amp: Precision, pytestconfig: pytest.Config) -> N
     whole = pytestconfig.getoption("perf_epochs")
     folder = pytestconfig.rootpath / KEPT if whole else None
     epochs, both = whole or EPOCHS, (Precision.fp32, amp)
-    fp32, mixed = trainings = [training(perf, each, epochs, folder) for each in both]
+    fp32, mixed = trainings = [training(perf, each, amp, epochs, folder) for each in both]
     progress = perf.progress("epochs of the tutorial")
     train_epochs(trainings, epochs=epochs, clock=perf.clock, progress=progress)
 
@@ -51,7 +51,9 @@ def test_tutorial(perf: Bench, amp: Precision, pytestconfig: pytest.Config) -> N
         each.forget()
 
 
-def training(perf: Bench, precision: Precision, epochs: int, folder: Path | None) -> EpochsOf:
+def training(
+    perf: Bench, precision: Precision, amp: Precision, epochs: int, folder: Path | None
+) -> EpochsOf:
     """Return a precision's training, as far as a checkpoint in the folder has it."""
     # The first step in a precision loads the libraries that it needs: it is no epoch's.
     thrown_away = perf.fresh(precision)
@@ -62,7 +64,7 @@ def training(perf: Bench, precision: Precision, epochs: int, folder: Path | None
     assert arm.epoch_steps is not None  # the tutorial's digits are counted
     about = {"workload": workload.name, "data": workload.data, "epochs": epochs}
     about |= {"hardware": perf.machine.hardware.key, "torch": perf.machine.software["torch"]}
-    checkpoint = folder / f"{workload.name}-{precision}.pt"
+    checkpoint = folder / f"{workload.name}-{precision}-of-{Precision.fp32}-and-{amp}.pt"
     found = EpochsOf(arm, arm.epoch_steps, about=about, checkpoint=checkpoint)
     if found.runs:
         perf.show(f"{precision} goes on after epoch {len(found.runs)}, kept in {checkpoint}")
@@ -85,12 +87,12 @@ def table(perf: Bench, trainings: Sequence[EpochsOf]) -> str:
 
 def judge(perf: Bench, fp32: EpochsOf, mixed: EpochsOf, amp: Precision) -> None:
     """Hold the tutorial's three claims against what was found, and tell the held-out digits."""
-    told = []
-    for each in (fp32, mixed):
-        assert each.arm.right is not None  # digits are held out of whole epochs
-        right = each.arm.right()
-        told.append(f"{each.arm.label} tells {right.sum()} of {len(right)} held-out digits")
-        perf.keep(f"right in {each.arm.label}", right.tolist())
+    right = {}
+    for arm in (fp32.arm, mixed.arm):
+        assert arm.right is not None  # digits are held out of whole epochs
+        right[arm.label] = arm.right().tolist()
+    told = [f"{one} tells {sum(r)} of {len(r)} held-out digits" for one, r in right.items()]
+    perf.keep("right", right)
     fresh = [perf.fresh(each.arm.precision) for each in (fp32, mixed)]
     peaks = [perf.peak_memory(arm.precision, steps=6) for arm in fresh]
     claims = judge_claims(
@@ -98,6 +100,7 @@ def judge(perf: Bench, fp32: EpochsOf, mixed: EpochsOf, amp: Precision) -> None:
         Precision.fp32,
         epoch_s=(fp32.epoch_s, mixed.epoch_s),
         loss=(fp32.epoch_loss, mixed.epoch_loss),
+        right=(right[fp32.arm.label], right[mixed.arm.label]),
         kept_bytes=[activation_bytes_per_sample(arm) for arm in fresh],
         peak_bytes=[peak.allocated_bytes for peak in peaks if peak is not None],
         asked=perf.thresholds,

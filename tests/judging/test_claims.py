@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
-from perfsuite.judging.claims import judge_claims
+from perfsuite.judging.claims import judge_claims, right_ratio
 from perfsuite.judging.gates import Outcome, Verdict
 from perfsuite.judging.thresholds import (
     MemoryLimits,
@@ -17,6 +18,7 @@ from perfsuite.judging.thresholds import (
 
 TEN = [2.0, 2.1, 1.9, 2.05, 1.95, 2.02, 1.98, 2.01, 1.99, 2.0]
 LOSS = [1.2, 0.35, 0.2, 0.15, 0.12, 0.1, 0.09, 0.08, 0.07, 0.06]
+RIGHT = [*[True] * 480, *[False] * 20]
 OPEN = load_thresholds(Path("no such file"), "")
 STRICT = msgspec.structs.replace(
     OPEN,
@@ -36,6 +38,7 @@ def claims(
     loss: Sequence[float] = LOSS,
     kept: int = 60,
     peaks: Sequence[int] = (),
+    right: Sequence[bool] = RIGHT,
     asked: Thresholds = OPEN,
 ) -> list[tuple[Verdict, str]]:
     return judge_claims(
@@ -43,6 +46,7 @@ def claims(
         "fp32",
         epoch_s=(TEN[: len(epoch_s)], epoch_s),
         loss=(LOSS[: len(loss)], loss),
+        right=(RIGHT, right),
         kept_bytes=[100, kept],
         peak_bytes=peaks,
         asked=asked,
@@ -81,7 +85,7 @@ def test_it_is_faster_where_all_of_the_interval_is(
 def test_it_loses_alike_where_all_of_the_interval_does(
     factors: tuple[float, ...], answer: str, outcome: Outcome
 ) -> None:
-    _, (verdict, sentence), _ = claims(loss=scaled(LOSS, *factors))
+    _, (verdict, sentence), *_ = claims(loss=scaled(LOSS, *factors))
     assert verdict.outcome is outcome
     assert sentence.startswith(f"Does it lose like fp32 on this machine? {answer}: {outcome}")
     assert ("test_amp_convergence" in sentence) is (outcome is Outcome.NOT_GATED)
@@ -106,13 +110,44 @@ def test_it_takes_less_memory_by_the_peak_where_there_is_one(
 
 
 def test_too_few_epochs_tell_nothing_and_are_not_green_where_something_is_required() -> None:
-    (speed, sentence), (loss, _), _ = claims(epoch_s=[1.0], loss=LOSS[:1], asked=STRICT)
+    (speed, sentence), (loss, _), *_ = claims(epoch_s=[1.0], loss=LOSS[:1], asked=STRICT)
     assert (speed.outcome, loss.outcome) == (Outcome.INCONCLUSIVE, Outcome.NOT_GATED)
     assert "It cannot be told" in sentence
     assert "too few epochs" in sentence
 
 
 def test_a_loss_that_is_not_finite_is_no_likeness() -> None:
-    _, (verdict, sentence), _ = claims(loss=[float("nan"), *LOSS[1:]])
+    _, (verdict, sentence), *_ = claims(loss=[float("nan"), *LOSS[1:]])
     assert verdict.outcome is Outcome.NOT_GATED  # the gate `finite` is red
     assert "It cannot be told" in sentence
+
+
+@pytest.mark.parametrize(
+    ("lost", "gained", "answer"),
+    [
+        (0, 0, "Yes"),
+        (5, 5, "Yes"),
+        (60, 0, "No"),
+        (480, 0, "No"),
+        (20, 5, "It cannot be told"),
+    ],
+)
+def test_it_tells_what_was_held_out_where_all_of_the_interval_does(
+    lost: int, gained: int, answer: str
+) -> None:
+    right = [not each if at < lost or at >= 500 - gained else each for at, each in enumerate(RIGHT)]
+    *_, (verdict, sentence), _ = claims(right=right)
+    # Trainings from another seed would differ, too, which this interval knows nothing of.
+    assert (verdict.gate, verdict.outcome) == ("held_out", Outcome.NOT_GATED)
+    assert sentence.partition("?")[2].startswith(f" {answer}: NOT GATED")
+
+
+def test_the_interval_of_two_that_are_as_good_holds_one_as_often_as_it_says() -> None:
+    drawn = np.random.default_rng(0)
+    level, held, trials = 0.9, 0, 1000
+    for _ in range(trials):
+        hard = drawn.random(300)  # some samples are, for both
+        one, other = (drawn.random(300) > 0.3 * hard for _ in range(2))
+        found = right_ratio(one.tolist(), other.tolist(), confidence=level)
+        held += found.low <= 1 <= found.high
+    assert held / trials == pytest.approx(level, abs=0.03)
