@@ -42,13 +42,15 @@ def judge_claims(
         gate, limit = "peak_ratio", memory.max_peak_ratio
     theirs, ours = peak_bytes or kept_bytes
     share = Estimate.exact(ours / theirs)
+    fast = at_least("amp_speedup", faster, speed.minimum(amp, reference))
+    fast = replace(fast, reason=faster.unknown or fast.reason)
     equal = equivalent("mean_loss", losses, alike.margin)
     ratio = right_ratio(right[1], right[0], confidence=1 - 2 * alike.alpha)
     told = equivalent("held_out", ratio, alike.margin)
     return [
         _told(
             f"Is {amp} faster than {reference}",
-            at_least("amp_speedup", faster, speed.minimum(amp, reference)),
+            fast,
             yes=faster.low > 1,
             no=faster.high < 1,
         ),

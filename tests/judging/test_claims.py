@@ -114,6 +114,8 @@ def test_too_few_epochs_tell_nothing_and_are_not_green_where_something_is_requir
     assert (speed.outcome, loss.outcome) == (Outcome.INCONCLUSIVE, Outcome.NOT_GATED)
     assert "It cannot be told" in sentence
     assert "too few epochs" in sentence
+    (_, again), *_ = claims(epoch_s=[1.0], loss=LOSS[:1])
+    assert "too few epochs" in again  # and not that no threshold is set
 
 
 def test_a_loss_that_is_not_finite_is_no_likeness() -> None:
