@@ -16,7 +16,7 @@ TESTS := $(PYTEST) tests
 COVER = $(shell $(BIN)/python -c 'import sys; print("--cov --cov-report=term:skip-covered" * (sys.version_info >= (3, 12)))')
 
 .PHONY: bench tutorial ledger test test-fast examples wheel-test check figures picture method map transcript sabotage site
-.PHONY: install clean gpu-evidence first-table
+.PHONY: install clean gpu-evidence first-table ladder ladder-page
 .DEFAULT_GOAL := bench
 
 bench: $(STAMP)
@@ -69,6 +69,16 @@ method: $(STAMP)
 # The verdicts of a new user's first session, which docs/start.md shows.
 first-table: $(STAMP)
 	$(BIN)/python tools/first_table.py docs/start.md
+
+# How near the tutorial's step is to what this machine can do: climbs, and writes docs/ladder.md.
+ladder: $(STAMP)
+	$(BIN)/python -m pytest benchmarks/test_ladder.py --perf-workload tutorial \
+	    --benchmark-json=.benchmarks/ladder.json
+	$(BIN)/python tools/ladder_page.py .benchmarks/ladder.json docs
+
+# docs/ladder.md again, from the runs in docs/runs.
+ladder-page: $(STAMP)
+	$(BIN)/python tools/ladder_page.py docs
 
 # The list of modules that docs/architecture.md shows, from their docstrings.
 map: $(STAMP)

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from perfsuite.measuring.batch_tries import largest_batches as largest_batches
     from perfsuite.measuring.bench import Bench as Bench
     from perfsuite.measuring.busy_batch import busy_doublings as busy_doublings
+    from perfsuite.measuring.climbing import Recipe as Recipe
+    from perfsuite.measuring.climbing import fitting_samples as fitting_samples
+    from perfsuite.measuring.climbing import own_samples as own_samples
+    from perfsuite.measuring.climbing import try_levers as try_levers
     from perfsuite.measuring.convergence import SeedPair as SeedPair
     from perfsuite.measuring.convergence import TrainingRun as TrainingRun
     from perfsuite.measuring.convergence import judge_twice as judge_twice
@@ -50,6 +54,9 @@ if TYPE_CHECKING:
     from perfsuite.training.cfg import CfgError as CfgError
     from perfsuite.training.data import mnist_folder as mnist_folder
     from perfsuite.training.data import mnist_loader as mnist_loader
+    from perfsuite.training.levers import LeverError as LeverError
+    from perfsuite.training.levers import Levers as Levers
+    from perfsuite.training.levers import prefetching as prefetching
     from perfsuite.training.model import build_model as build_model
     from perfsuite.training.step import TrainStep as TrainStep
     from perfsuite.training.tutorial import tutorial_workload as tutorial_workload
@@ -66,6 +73,7 @@ _HOMES = {
     "judging.stalls": "judge_speedup judge_stalls",
     "measuring.bench": "Bench",
     "measuring.busy_batch": "busy_doublings",
+    "measuring.climbing": "Recipe fitting_samples own_samples try_levers",
     "measuring.convergence": "SeedPair TrainingRun judge_twice train train_pairs",
     "measuring.epochs": "EpochsOf train_epochs",
     "measuring.batch_tries": "LargestBatch largest_batches",
@@ -78,6 +86,7 @@ _HOMES = {
     "training.batches": "TrainingError doubled",
     "training.cfg": "TUTORIAL_CFG CfgError",
     "training.data": "mnist_folder mnist_loader",
+    "training.levers": "LeverError Levers prefetching",
     "training.model": "build_model",
     "training.step": "TrainStep",
     "training.tutorial": "tutorial_workload",

@@ -39,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "history": _history,
             "report": _report,
             "advise": _advise,
+            "advise-step": _advise_step,
         }
         return commands[given.command](given)
     except (BaselineError, RunError, LedgerError, ThresholdsError, OSError) as error:
@@ -147,6 +148,15 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     advising.add_argument(
         "--write", action="store_true", help="put the margins into thresholds.toml"
+    )
+    stepping = commands.add_parser("advise-step", help="try levers on the training step in turns")
+    stepping.add_argument(
+        "folder",
+        nargs="?",
+        type=Path,
+        default=Path("benchmarks"),
+        metavar="DIR",
+        help="folder of the benchmarks (default: %(default)s)",
     )
     reporting = commands.add_parser(
         "report", help="write a page with charts of the newest run, compared with those before it"
@@ -265,6 +275,14 @@ def _advise(given: argparse.Namespace) -> int:
         write_table(path, evidence.hardware, table)
         print(f"\nwrote {path}")
     return 0
+
+
+def _advise_step(given: argparse.Namespace) -> int:
+    file = given.folder / "test_step_advice.py"
+    if not file.is_file():
+        line = "from perfsuite.benchmarks.step_advice import test_step_advice"
+        raise RunError(f"{file}: there is no such file; write `{line}` into it")
+    return min(subprocess.call([sys.executable, "-m", "pytest", str(file), "-q"]), 1)
 
 
 def _report(given: argparse.Namespace) -> int:

@@ -131,6 +131,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "one_tree: judges one tree by itself, and is left out with --perf-against"
     )
+    config.addinivalue_line(
+        "markers", "when_named: takes minutes, and is left out unless its file is named"
+    )
     wanted = config.getoption("benchmark_compare", [])
     distributed = config.getoption("dist", "no") != "no"
     if _two_sides(config.option):
@@ -182,6 +185,9 @@ def pytest_collection_modifyitems(
     """Start a perfsuite session if a benchmark uses the fixture `perf`; else change nothing."""
     if _two_sides(config.option):
         return
+    if unnamed := [each for each in items if _waits_for_its_name(each, session)]:
+        items[:] = [item for item in items if item not in unnamed]
+        config.hook.pytest_deselected(items=unnamed)
     ours = [item for item in items if uses(item)]
     compare = config.stash.get(_COMPARE, False)
     reporter = config.pluginmanager.get_plugin("terminalreporter")
@@ -206,6 +212,10 @@ def pytest_collection_modifyitems(
         PytestBenchmark(config).save_nothing()
         raise
     PytestBenchmark(config).compare(compare)
+
+
+def _waits_for_its_name(item: pytest.Item, session: pytest.Session) -> bool:
+    return item.get_closest_marker("when_named") is not None and not session.isinitpath(item.path)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -25,6 +25,7 @@ def start_suite(folder: Path) -> list[Path]:
     texts = {
         folder / "conftest.py": _template("conftest.py"),
         folder / "test_training.py": _template("test_training.py"),
+        folder / "test_step_advice.py": _template("test_step_advice.py"),
         folder / FILE_NAME: _template(FILE_NAME).format(**known),
     }
     for path in texts:

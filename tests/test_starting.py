@@ -8,7 +8,7 @@ from perfsuite.__main__ import main
 from perfsuite.judging.thresholds import load_thresholds
 from perfsuite.measuring.machine import machine
 
-FILES = ["conftest.py", "test_training.py", "thresholds.toml"]
+FILES = ["conftest.py", "test_step_advice.py", "test_training.py", "thresholds.toml"]
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_three_files_are_written_and_told(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_files_are_written_and_told(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["init"]) == 0
     assert sorted(path.name for path in (here / "benchmarks").iterdir()) == FILES
     told = capsys.readouterr().out

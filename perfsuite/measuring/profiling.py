@@ -16,14 +16,14 @@ STEPS, REPEATS = 4, 5
 _LEFT_OUT = frozenset({"[memory]", "aten::is_leaf", "aten::output_nr", "aten::_version"})
 
 
-def profile(arm: Timeable, device: Device) -> Profile:
+def profile(arm: Timeable, device: Device, *, repeats: int = REPEATS) -> Profile:
     """Return where the time of a warm arm's step goes: medians over repeats of a few steps.
 
     On a GPU it is the time of the kernels that each operator launched, on a CPU the time in
     the operator itself. Profiling slows the host down: on a GPU idle time is that of steps that
     are not profiled, in between.
     """
-    runs, steps_s = zip(*(_profile_once(arm, device) for _ in range(REPEATS)), strict=True)
+    runs, steps_s = zip(*(_profile_once(arm, device) for _ in range(repeats)), strict=True)
     found, unseen = {}, Operator(self_s=0.0, calls=0.0)
     for name in set().union(*runs):
         seen = [run.get(name, unseen) for run in runs]

@@ -12,6 +12,7 @@ from perfsuite.records.wording import counted, gate_name, short_name
 from perfsuite.report.ceiling_charts import device_ceilings, shares_of_ceiling
 from perfsuite.report.chart import Chart
 from perfsuite.report.environment import Environment, environment_of
+from perfsuite.report.lever_charts import levers_tried
 from perfsuite.report.raw_figures import timings
 from perfsuite.report.speed_charts import (
     blocks_over_time,
@@ -244,6 +245,11 @@ def _sections(run: Run, before: Run | None, series: Sequence[Series]) -> list[Pa
                 *device_ceilings(benchmarks),
                 *host_and_device(benchmarks),
             ],
+        ),
+        PageSection(
+            title="Levers",
+            note="What may make the step faster without changing what it computes.",
+            charts=[chart for each in benchmarks for chart in levers_tried(each)],
         ),
         PageSection(
             title="Blocks over time",

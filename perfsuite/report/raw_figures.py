@@ -14,6 +14,7 @@ import msgspec
 
 from perfsuite.judging.blocks import Block
 from perfsuite.judging.ceilings import Ceilings
+from perfsuite.judging.gains import Tried
 from perfsuite.judging.host_bound import Load
 from perfsuite.judging.throttling import sift
 from perfsuite.records.operators import Profile
@@ -237,6 +238,11 @@ def rates(benchmark: Benchmark) -> dict[str, float]:
 def ceilings(benchmark: Benchmark) -> Ceilings | None:
     """Return the most that the device was seen to do, None where nobody asked."""
     return _shaped(benchmark.raw.get("ceilings"), Ceilings)
+
+
+def levers(benchmark: Benchmark) -> list[Tried]:
+    """Return what came of each lever that was tried, and of the step that they began with."""
+    return _shaped(benchmark.raw.get("levers"), list[Tried]) or []
 
 
 def profiles(benchmark: Benchmark) -> tuple[Profile | None, Profile | None]:

@@ -69,6 +69,8 @@ class Levers:
         if self.compile:
             if not models:
                 raise LeverError("no model in `state` of perfsuite.Training")
+            if device.charged is not None:
+                raise LeverError(f"{device.kind}: what is compiled would take no time there")
             for model in models:
                 model.compile()
 

@@ -1,0 +1,99 @@
+"""What a lever gains: a ratio of rates with its interval, and in words. Pure functions."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from perfsuite.judging.estimates import Estimate
+from perfsuite.judging.gates import Verdict, at_most
+from perfsuite.judging.interleaving import Duet
+
+FASTER, SLOWER, SAME, LEFT_OUT = "faster", "slower", "no change", "left out"
+
+
+def gain_of(turns: Duet, *, confidence: float, times: float = 1.0) -> Estimate:
+    """Return how many times more samples a second the second arm takes, by steps in turns.
+
+    `times` is how many times as many samples its batches have.
+    """
+    ratio = turns.ratio("A", over="B", confidence=confidence)
+    if ratio.unknown:
+        return ratio
+    ends = {name: getattr(ratio, name) * times for name in ("value", "low", "high")}
+    return replace(ratio, **ends)
+
+
+def word_of(gain: Estimate) -> str:
+    """Return what may be said of a gain: only an interval on one side of 1 is a change."""
+    if gain.low > 1:
+        return FASTER
+    return SLOWER if gain.high < 1 else SAME
+
+
+def told_gain(gain: Estimate) -> str:
+    """Return a gain with its interval, after its word unless it is one."""
+    if gain.unknown:
+        return f"unknown: {gain.unknown}"
+    word, figure = word_of(gain), f"{gain.value:.2f}x [{gain.low:.2f}, {gain.high:.2f}]"
+    return figure if word == FASTER else f"{word}: {figure}"
+
+
+@dataclass(kw_only=True)
+class Tried:
+    """What came of a lever; of a ladder's foot there is no gain.
+
+    Attributes:
+        against: the name of what it took turns with.
+        samples: in a batch.
+        gain: in samples a second.
+        memory_bytes: of a step: the device's peak, or else what backward keeps.
+        bound: "host" or "device", where they are not one.
+        loss_apart: the largest difference of a loss, as a share of it.
+        slower_by: operators that account for a loss of speed.
+        left_out: why there is no gain.
+    """
+
+    name: str
+    against: str = ""
+    samples: int = 0
+    step_s: float | None = None
+    samples_per_s: float | None = None
+    gain: Estimate | None = None
+    share_of_ceiling: float | None = None
+    memory_bytes: int | None = None
+    bound: str = ""
+    loss_apart: str = ""
+    slower_by: list[str] = field(default_factory=list)
+    left_out: str = ""
+
+    @property
+    def word(self) -> str:
+        """What it did, or that it was left out; nothing of a ladder's foot."""
+        if self.left_out:
+            return LEFT_OUT
+        return "" if self.gain is None else word_of(self.gain)
+
+    def __str__(self) -> str:
+        if self.left_out or self.samples_per_s is None:
+            return f"{self.name}: {LEFT_OUT}: {self.left_out}"
+        told = [] if self.gain is None else [told_gain(self.gain)]
+        told.append(f"{self.samples_per_s:,.4g} samples/s")
+        if self.share_of_ceiling is not None:
+            told.append(f"{self.share_of_ceiling:.1%} of the ceiling")
+        if self.memory_bytes is not None:
+            told.append(f"{self.memory_bytes / 1e6:,.4g} MB")
+        told += [f"{self.bound}-bound"] * bool(self.bound)
+        return "\n    ".join([f"{self.name}: {', '.join(told)}", *self.slower_by])
+
+
+def losses_alike(
+    gate: str, losses: Sequence[float], plain: Sequence[float], margin: float
+) -> Verdict:
+    """Judge the losses of some steps, which have to be those of the step without the lever.
+
+    Each may be off by a share `margin` of it; what is not finite fails.
+    """
+    apart = [abs(loss / one - 1) for loss, one in zip(losses, plain, strict=True)]
+    # A NaN would hide behind any number that comes before it.
+    worst = max(apart, key=lambda each: (math.isnan(each), each))
+    return at_most(gate, Estimate.exact(worst), margin, unit="")
