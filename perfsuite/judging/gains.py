@@ -9,6 +9,8 @@ from perfsuite.judging.gates import Verdict, at_most
 from perfsuite.judging.interleaving import Duet
 
 FASTER, SLOWER, SAME, LEFT_OUT = "faster", "slower", "no change", "left out"
+LEAST = 0.01
+"""Of a change that is worth a lever, as a share."""
 
 
 def gain_of(turns: Duet, *, confidence: float, times: float = 1.0) -> Estimate:
@@ -24,10 +26,10 @@ def gain_of(turns: Duet, *, confidence: float, times: float = 1.0) -> Estimate:
 
 
 def word_of(gain: Estimate) -> str:
-    """Return what may be said of a gain: only an interval on one side of 1 is a change."""
-    if gain.low > 1:
+    """Return what a gain is: a change is LEAST or more, its interval on one side of 1."""
+    if gain.low > 1 and gain.value >= 1 + LEAST:
         return FASTER
-    return SLOWER if gain.high < 1 else SAME
+    return SLOWER if gain.high < 1 and gain.value <= 1 - LEAST else SAME
 
 
 def told_gain(gain: Estimate) -> str:

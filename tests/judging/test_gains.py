@@ -19,13 +19,13 @@ def gain(value: float, low: float, high: float) -> Estimate:
         (gain(1.77, 1.71, 1.83), "faster", "1.77x [1.71, 1.83]"),
         (gain(0.8, 0.7, 0.9), "slower", "slower: 0.80x [0.70, 0.90]"),
         (gain(1.01, 0.99, 1.03), "no change", "no change: 1.01x [0.99, 1.03]"),
+        (gain(1.003, 1.002, 1.004), "no change", "no change: 1.00x [1.00, 1.00]"),
+        (gain(0.995, 0.99, 0.999), "no change", "no change: 0.99x [0.99, 1.00]"),
         (gain(1.0, 1.0, 1.0), "no change", "no change: 1.00x [1.00, 1.00]"),
     ],
     ids=lambda each: each if isinstance(each, str) else "",
 )
-def test_only_an_interval_on_one_side_of_one_is_a_change(
-    found: Estimate, word: str, told: str
-) -> None:
+def test_only_what_is_worth_it_and_sure_is_a_change(found: Estimate, word: str, told: str) -> None:
     assert word_of(found) == word
     assert told_gain(found) == told
 
