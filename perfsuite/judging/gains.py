@@ -41,7 +41,7 @@ def told_gain(gain: Estimate) -> str:
 
 
 @dataclass(kw_only=True)
-class Tried:
+class LeverTried:
     """What came of a lever; of a ladder's foot there is no gain.
 
     Attributes:

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from perfsuite.devices.precision import Precision
-from perfsuite.judging.gains import SLOWER, Tried, gain_of, losses_alike, told_gain
+from perfsuite.judging.gains import SLOWER, LeverTried, gain_of, losses_alike, told_gain
 from perfsuite.judging.gates import Verdict, not_gated
 from perfsuite.judging.interleaving import Duet
 from perfsuite.measuring.bench import Bench
@@ -65,7 +65,7 @@ class _Rung:
 
     def _fresh(self, recipe: Recipe) -> Arm:
         perf = self.perf
-        arm = perf.workload.arm(recipe.precision, perf.device, levers=recipe).cut_to(self.samples)
+        arm = perf.workload.arm(recipe.precision, perf.device, levers=recipe).resized(self.samples)
         if recipe.feed is not None:
             arm = arm.fed_by(recipe.feed(self.samples))
         return replace(arm, step=_reading(arm.step)) if recipe.reads_loss else arm
@@ -103,7 +103,7 @@ class _Rung:
             return None
         return activation_bytes(arm, arm.take(1)[0])
 
-    def tell(self, found: Tried, blocks: Iterable[Any]) -> None:
+    def tell(self, found: LeverTried, blocks: Iterable[Any]) -> None:
         """Say what its blocks show."""
         perf, used = self.perf, list(blocks)
         found.samples = self.samples
@@ -138,7 +138,8 @@ def fitting_samples(perf: Bench, *recipes: Recipe, most_s: float = STEP_S) -> in
 
 
 def _step_s(perf: Bench, recipe: Recipe, samples: int) -> float:
-    arm = perf.workload.arm(recipe.precision, perf.device, levers=recipe.step_alone).cut_to(samples)
+    levers = recipe.step_alone
+    arm = perf.workload.arm(recipe.precision, perf.device, levers=levers).resized(samples)
     time_block(arm, perf.clock, 1)
     return time_block(arm, perf.clock, 1).step_s
 
@@ -152,7 +153,7 @@ def try_levers(
     samples: int,
     climb: bool,
     always: str = "",
-) -> list[Tried]:
+) -> list[LeverTried]:
     """Try levers, each in turns with the recipe before it, or all with the first one.
 
     A lever changes fields of the recipe. With `climb` it stays pulled for all that follow, unless
@@ -163,9 +164,9 @@ def try_levers(
     perf.fresh(first.precision)  # which tells what is trained, and counts its FLOPs
     below = _Rung(perf, foot, first, samples)
     below.warm()
-    found = [Tried(name=foot)]
+    found = [LeverTried(name=foot)]
     for name, change in levers.items():
-        tried = Tried(name=name, against=below.name)
+        tried = LeverTried(name=name, against=below.name)
         found.append(tried)
         try:
             with time_limit(READY_S):

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from functools import partial
 
-from perfsuite.judging.gains import Tried, told_gain
+from perfsuite.judging.gains import LeverTried, told_gain
 from perfsuite.records.schema import Benchmark
 from perfsuite.records.wording import short_name
 from perfsuite.report import panels
@@ -40,7 +40,7 @@ def levers_tried(benchmark: Benchmark) -> Iterator[Chart]:
     )
 
 
-def _row(tried: Tried) -> tuple[Cell, ...]:
+def _row(tried: LeverTried) -> tuple[Cell, ...]:
     if tried.samples_per_s is None:
         return (tried.name, "left out", tried.left_out, tried.against, *[""] * 5)
     share, memory = tried.share_of_ceiling, tried.memory_bytes

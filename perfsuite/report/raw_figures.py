@@ -14,7 +14,7 @@ import msgspec
 
 from perfsuite.judging.blocks import Block
 from perfsuite.judging.ceilings import Ceilings
-from perfsuite.judging.gains import Tried
+from perfsuite.judging.gains import LeverTried
 from perfsuite.judging.host_bound import Load
 from perfsuite.judging.throttling import sift
 from perfsuite.records.operators import Profile
@@ -240,9 +240,9 @@ def ceilings(benchmark: Benchmark) -> Ceilings | None:
     return _shaped(benchmark.raw.get("ceilings"), Ceilings)
 
 
-def levers(benchmark: Benchmark) -> list[Tried]:
+def levers(benchmark: Benchmark) -> list[LeverTried]:
     """Return what came of each lever that was tried, and of the step that they began with."""
-    return _shaped(benchmark.raw.get("levers"), list[Tried]) or []
+    return _shaped(benchmark.raw.get("levers"), list[LeverTried]) or []
 
 
 def profiles(benchmark: Benchmark) -> tuple[Profile | None, Profile | None]:

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from perfsuite.judging.estimates import Estimate
-from perfsuite.judging.gains import Tried, losses_alike, told_gain, word_of
+from perfsuite.judging.gains import LeverTried, losses_alike, told_gain, word_of
 from perfsuite.judging.gates import Outcome
 
 
@@ -35,7 +35,7 @@ def test_a_gain_that_is_not_known_is_not_told_as_a_figure() -> None:
 
 
 def test_a_lever_is_told_in_a_line_and_what_slowed_it_below() -> None:
-    tried = Tried(
+    tried = LeverTried(
         name="channels_last",
         samples_per_s=1234.5,
         gain=gain(0.8, 0.7, 0.9),
@@ -49,8 +49,8 @@ def test_a_lever_is_told_in_a_line_and_what_slowed_it_below() -> None:
         " host-bound",
         "    aten::add: 1 ms -> 3 ms",
     ]
-    assert str(Tried(name="graph", left_out="none there")) == "graph: left out: none there"
-    assert Tried(name="graph", left_out="none there").word == "left out"
+    assert str(LeverTried(name="graph", left_out="none there")) == "graph: left out: none there"
+    assert LeverTried(name="graph", left_out="none there").word == "left out"
 
 
 @pytest.mark.parametrize(
