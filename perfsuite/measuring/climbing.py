@@ -20,7 +20,7 @@ from perfsuite.measuring.kernels import loads_of
 from perfsuite.measuring.memory import activation_bytes, peak_memory
 from perfsuite.measuring.profiling import profile
 from perfsuite.measuring.timing import time_block, warm_up
-from perfsuite.records.operators import Profile, explain
+from perfsuite.records.operators import Profile, explain, products_s
 from perfsuite.training.arm import Arm, NotShownError
 from perfsuite.training.levers import Levers
 
@@ -112,15 +112,18 @@ class _Rung:
         found.memory_bytes = self.memory_bytes()
         for load in loads_of([(self.arm, used)], perf.machine.device):
             found.bound = "host" if load.host_bound else "" if load.host_bound is None else "device"
-        if perf.flops is not None:
-            flops = perf.flops * self.samples / own_samples(perf, self.recipe.precision)
-            rates, wrong = with_share(
-                {"TFLOP/s": flops / found.step_s / 1e12},
-                self.recipe.precision,
-                perf.machine.device,
-            )
-            perf.gate(*wrong)
-            found.share_of_ceiling = rates.get(SHARE)
+        found.share_of_ceiling = self.share_of_ceiling(found.step_s)
+
+    def share_of_ceiling(self, seconds: float) -> float | None:
+        """Return its share, were all FLOPs of a step done in so many seconds."""
+        perf, precision = self.perf, self.recipe.precision
+        if perf.flops is None:
+            return None
+        flops = perf.flops * self.samples / own_samples(perf, precision)
+        rates = {"TFLOP/s": flops / seconds / 1e12}
+        rates, wrong = with_share(rates, precision, perf.machine.device)
+        perf.gate(*wrong)
+        return rates.get(SHARE)
 
 
 def own_samples(perf: Bench, precision: Precision) -> int:
@@ -200,7 +203,20 @@ def try_levers(
             below = rung
     perf.keep("ceilings", asdict(ceilings_of(perf.machine.device)))
     perf.show("\n".join(map(str, found)))
+    if climb and perf.turns.explains:
+        _tell_top(below)
     return found
+
+
+def _tell_top(top: _Rung) -> None:
+    """Say what holds the top of a ladder: how fast its products are, and what else there is."""
+    perf, profile = top.perf, top.profile
+    perf.notes.operators = profile
+    in_products_s = products_s(profile)
+    told = f"{top.name}: {in_products_s / profile.total_s:.0%} of its step in products"
+    if in_products_s and (share := top.share_of_ceiling(in_products_s)) is not None:
+        told += f", at {share:.1%} of the ceiling"
+    perf.show(told)
 
 
 def _reading(step: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -1,6 +1,7 @@
 """Which operator a step spends its time in, and which accounts for a change: pure functions."""
 
 import math
+import re
 from collections.abc import Mapping
 
 import msgspec
@@ -15,6 +16,7 @@ LEAST_SHOWN, MOST_SHOWN = 0.5, 4.0
 # What moves data without computing: a cast by autocast, or a change of memory format.
 _CASTS = frozenset({"aten::_to_copy"})
 _LAYOUTS = frozenset({"aten::clone", "aten::contiguous", "aten::_reorder"})
+_PRODUCT = re.compile(r"convolution|attention|gemm|mm$")
 _LAYOUT_KERNELS = ("nchwtonhwc", "nhwctonchw")
 
 
@@ -86,6 +88,13 @@ def profile_of(found: Mapping[str, Operator], *, step_s: float, clock: str) -> P
 
 def _lays_out(name: str) -> bool:
     return name in _LAYOUTS or any(kernel in name.lower() for kernel in _LAYOUT_KERNELS)
+
+
+def products_s(profile: Profile) -> float:
+    """Return seconds a step in convolutions and matrix products, which do almost all FLOPs."""
+    return sum(
+        each.self_s for name, each in profile.operators.items() if _PRODUCT.search(name.lower())
+    )
 
 
 def explain(before: Profile, after: Profile, *, ratio: float | None = None) -> list[str]:

@@ -1,5 +1,6 @@
 """Levers tried in turns, on a simulated card: what helps, what does not, what cannot be pulled."""
 
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -100,7 +101,10 @@ def test_a_rung_that_helps_carries_the_next_and_one_that_does_not_is_taken_off(
         "batch x2": Outcome.NOT_GATED,
         "batch x2 losses": Outcome.PASS,
     }
-    assert "slower: 0." in perf.notes.pages[-1]
+    told, top = perf.notes.pages[-2:]
+    assert "slower: 0." in told
+    assert re.fullmatch(r"batch x2: \d+% of its step in products, at [\d.]+% of the ceiling", top)
+    assert perf.notes.operators is not None
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perfsuite.records.operators import TOP, Operator, Profile, explain, profile_of
+from perfsuite.records.operators import (
+    TOP,
+    Operator,
+    Profile,
+    explain,
+    products_s,
+    profile_of,
+)
 
 
 def of(outside: float = 0.0, **seconds: float) -> Profile:
@@ -106,3 +113,8 @@ def test_a_profile_is_small_and_loses_no_time(times_s: list[float]) -> None:
     assert kept.total_s == pytest.approx(sum(seconds.values()))
     least = min((each.self_s for each in kept.operators.values()), default=0.0)
     assert all(s <= least for name, s in seconds.items() if name not in kept.operators)
+
+
+def test_products_are_told_from_all_else() -> None:
+    found = of(mkldnn_convolution=1.0, convolution_backward=2.0, addmm=4.0, add=8.0, copy_=16.0)
+    assert products_s(found) == 7.0
