@@ -1,0 +1,115 @@
+"""The ladder and the advice pull levers that there are, one more on each rung."""
+
+import importlib.util
+from dataclasses import fields, replace
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from perfsuite.benchmarks import step_advice
+from perfsuite.devices.cpu import Cpu
+from perfsuite.devices.precision import Precision
+from perfsuite.judging.gains import LeverTried
+from perfsuite.measuring.climbing import Recipe
+from perfsuite.training.levers import Levers
+from perfsuite.training.tutorial import tutorial_workload
+
+ROOT = Path(__file__).parents[2]
+LEVERS = {field.name for field in fields(Levers)}
+
+
+def ladder_file() -> ModuleType:
+    spec = importlib.util.spec_from_file_location(
+        "test_ladder", ROOT / "benchmarks" / "test_ladder.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Asked:
+    """Stands for `try_levers`, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Recipe, dict[str, dict[str, Any]], dict[str, Any]]] = []
+
+    def __call__(
+        self, _: Any, first: Recipe, levers: dict[str, dict[str, Any]], **about: Any
+    ) -> list[LeverTried]:
+        self.calls.append((first, levers, about))
+        return [LeverTried(name=about["foot"], samples_per_s=7.0)]
+
+
+def bench() -> Any:
+    kept: dict[str, Any] = {}
+    return SimpleNamespace(
+        machine=SimpleNamespace(amp=(Precision.fp16, Precision.bf16), device=Cpu()),
+        workload=tutorial_workload("tiny"),
+        device=torch.device("cpu"),
+        configure=lambda **_: None,
+        keep=kept.__setitem__,
+        metric=lambda name, value, **_: kept.update({name: value}),
+        show=lambda text: kept.update(shown=text),
+        kept=kept,
+    )
+
+
+def test_each_rung_of_the_ladder_changes_one_thing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ladder, asked, perf = ladder_file(), Asked(), bench()
+    monkeypatch.setattr(ladder, "try_levers", asked)
+    monkeypatch.setattr(ladder, "fitting_samples", lambda *_: 8)
+    ladder.test_ladder(perf, tmp_path)
+    ((recipe, levers, about),) = asked.calls
+    assert (about["samples"], about["climb"], about["always"]) == (8, True, ladder.AMP)
+    assert (recipe.precision, recipe.fused, recipe.reads_loss) == (Precision.fp32, False, True)
+    changed: list[str] = []
+    for change in levers.values():
+        (name,) = change
+        below, recipe = recipe, replace(recipe, **change)
+        assert getattr(recipe, name) != getattr(below, name)
+        changed.append(name)
+    assert recipe.precision is Precision.bf16
+    assert set(changed) == LEVERS | {"precision", "feed", "reads_loss"}
+    images, _ = next(iter(asked.calls[0][0].feed(8)))  # type: ignore[misc]  # it has one
+    assert images.shape == (8, 1, 28, 28)
+    assert perf.kept["images_per_s"] == 7.0
+
+
+def test_the_advice_tries_each_lever_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, perf = Asked(), bench()
+    monkeypatch.setattr(step_advice, "try_levers", asked)
+    step_advice.test_step_advice(perf)
+    ((recipe, levers, about),) = asked.calls
+    assert recipe == Recipe(precision=Precision.fp32)
+    assert (about["samples"], about["climb"]) == (16, False)
+    assert {name for change in levers.values() for name in change} == LEVERS
+    assert perf.kept["shown"].startswith("loader that prefetches: left out: batches come from a")
+    assert [each["name"] for each in perf.kept["levers"]] == ["as it is"]
+
+
+def test_the_advice_tries_a_loader_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, perf = Asked(), bench()
+    data = torch.utils.data.TensorDataset(torch.zeros(4, 1, 28, 28), torch.zeros(4))
+    loader = torch.utils.data.DataLoader(data, batch_size=2)
+    make = perf.workload.make
+
+    def fed(*about: Any) -> Any:
+        return replace(make(*about), batches=loader)
+
+    perf.workload = replace(perf.workload, make=fed)
+    monkeypatch.setattr(step_advice, "try_levers", asked)
+    monkeypatch.setattr(step_advice, "own_samples", lambda *_: 2)
+    step_advice.test_step_advice(perf)
+    first, levers, about = asked.calls[1]
+    assert (about["foot"], list(levers)) == ("fed by its loader", ["loader that prefetches"])
+    assert first.feed is not None
+    assert first.feed(2) is loader
+    assert levers["loader that prefetches"]["feed"](2).num_workers == 2
+    assert len(perf.kept["levers"]) == 2
