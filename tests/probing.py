@@ -1,9 +1,13 @@
 """What tests of probes share."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import torch
 
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.gates import Outcome, Verdict
+from perfsuite.probes.probe import Make, Probe
 from perfsuite.probes.registry import PROBES, run_probe
 from perfsuite.training.arm import Arm
 from perfsuite.training.workload import Workload
@@ -23,5 +27,12 @@ def not_passed(workload: Workload, precision: Precision) -> list[str]:
     def make(precision: Precision) -> Arm:
         return workload.arm(precision, CPU)
 
-    verdicts = [run_probe(probe, make, precision, batch) for probe in PROBES]
+    return not_passed_by(make, precision, batch, PROBES)
+
+
+def not_passed_by(
+    make: Make, precision: Precision, batch: Any, probes: Iterable[Probe]
+) -> list[str]:
+    """Return the verdicts of probes that are not PASS."""
+    verdicts = [run_probe(probe, make, precision, batch) for probe in probes]
     return [str(verdict) for verdict in verdicts if verdict.outcome is not Outcome.PASS]

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from perfsuite.measuring.tracing import OF_TORCH, UNKNOWN, shortened
+from perfsuite.measuring.sites import OF_TORCH, UNKNOWN, shortened
 
 _MOST_COMPILATIONS = 10_000
 """That torch keeps for us to read; by itself it forgets all but the last 64."""

@@ -8,7 +8,7 @@ import torch.utils.checkpoint
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from perfsuite.measuring.tracing import in_backward
+from perfsuite.measuring.sites import in_backward
 
 if TYPE_CHECKING:
     from types import FrameType

@@ -1,18 +1,15 @@
 """Tracing a step: each operator that it runs, in which phase, and where in the source it began.
 
-A dispatch mode sees products that are functions as well as those of layers. What it needs of
-torch's private parts is in here, and a site is "unknown" where one is gone.
+A dispatch mode sees products that are functions as well as those of layers.
 """
 
 import linecache
-import sys
 import warnings
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,12 +25,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
-if TYPE_CHECKING:
-    from types import FrameType
+from perfsuite.measuring.sites import (
+    UNKNOWN,
+    attention_calls,
+    current_node,
+    in_backward,
+    line_of_source,
+    next_number,
+)
 
-OF_TORCH = str(Path(torch.__file__).parent)
-UNKNOWN = "unknown place"
-_ENGINE = str(Path(torch.autograd.__file__).parent)
 _ATTENTION_ON_CPU = "_scaled_dot_product_flash_attention_for_cpu"
 _FREE = ("aten::detach", "aten::lift_fresh")  # views that do not say that they are
 
@@ -49,9 +49,11 @@ class Call:
         inputs: tensors among its arguments, as they were before it.
         outputs: tensors that it returned.
         site: the module and the line of source; in backward those of the forward pass.
+        of_attention: whether torch's scaled_dot_product_attention chose it, or its backward.
         flops: of a product, 0 for anything else.
         fresh_bytes: of storages that it made.
         drawn: random numbers.
+        drawn_from: tells the state of the generator that they were drawn from; 0 without any.
     """
 
     phase: str
@@ -59,9 +61,11 @@ class Call:
     inputs: tuple["Seen", ...]
     outputs: tuple["Seen", ...]
     site: str
+    of_attention: bool = False
     flops: int = 0
     fresh_bytes: int = 0
     drawn: int = 0
+    drawn_from: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +97,18 @@ class Trace:
         self.live_bytes -= nbytes
 
 
+Look = Callable[[Call, Sequence[Any], Any], None]
+"""Is shown a call, its arguments and its result, to look at their values."""
+
+
 @contextmanager
-def traced(models: Sequence[nn.Module] = ()) -> Iterator[Trace]:
+def traced(models: Sequence[nn.Module] = (), look: Look | None = None) -> Iterator[Trace]:
     """Trace what runs within; modules are told by their names in `models`.
 
-    What is compiled runs uncompiled meanwhile.
+    What is compiled runs uncompiled meanwhile. Operators that `look` calls are not traced.
     """
     linecache.checkcache()
-    mode = _Tracing(models)
+    mode = _Tracing(models, look)
     with ExitStack() as stack:
         for handle in (
             register_module_forward_pre_hook(mode.enter_module),
@@ -124,9 +132,10 @@ def uncompiled() -> Iterator[None]:
 
 
 class _Tracing(TorchDispatchMode):
-    def __init__(self, models: Sequence[nn.Module]) -> None:
+    def __init__(self, models: Sequence[nn.Module], look: Look | None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch gives it no types
         self.trace = Trace()
+        self._look = look
         self._names = {
             module: name
             for model in models
@@ -136,8 +145,9 @@ class _Tracing(TorchDispatchMode):
             id(parameter): name for model in models for name, parameter in model.named_parameters()
         }
         self._within: list[str] = []  # modules whose forward is running, the innermost last
-        self._optimizing = False
-        self._sites: dict[int, str] = {}  # of nodes of the autograd graph, by their number
+        self._optimizing = self._has_closure = False
+        # Of nodes of the autograd graph, by their number: their sites, and which are attention's.
+        self._sites: dict[int, tuple[str, bool]] = {}
 
     def enter_module(self, module: nn.Module, _: Any) -> None:
         name, kind = self._names.get(module, ""), type(module).__name__
@@ -147,8 +157,9 @@ class _Tracing(TorchDispatchMode):
         if self._within:
             self._within.pop()
 
-    def enter_optimizer(self, *_: Any) -> None:
+    def enter_optimizer(self, _: Any, arguments: Any, named: Any) -> None:
         self._optimizing = True
+        self._has_closure = any(map(callable, (*arguments[1:], *named.values())))
 
     def leave_optimizer(self, *_: Any) -> None:
         self._optimizing = False
@@ -158,7 +169,7 @@ class _Tracing(TorchDispatchMode):
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        site = self._site()
+        site, of_attention = self._site()
         given = _tensors((args, kwargs))
         inputs = tuple(map(_seen, given))  # before: an operator in place changes them
         drawing = torch.Tag.nondeterministic_seeded in func.tags
@@ -167,47 +178,54 @@ class _Tracing(TorchDispatchMode):
         if func.is_view or func.namespace == "profiler" or func.name() in _FREE:
             return result
         returned = _tensors(result)
-        drawn = 0
+        drawn = drawn_from = 0
         if state is not None and not torch.equal(state, _random_state(given)):
             drawn = sum(tensor.numel() for tensor in returned[:1])
+            drawn_from = hash(state.numpy().tobytes())
         call = Call(
             phase=self._phase(),
             name=func.name().partition("::")[2].partition(".")[0],
             inputs=inputs,
             outputs=tuple(map(_seen, returned)),
             site=site,
+            of_attention=of_attention,
             flops=_flops(func, args, kwargs, result),
             fresh_bytes=self._note_storages(given, returned),
             drawn=drawn,
+            drawn_from=drawn_from,
         )
         self.trace.calls.append(call)
+        if self._look is not None:
+            self._look(call, args, result)
         return result
 
     def _phase(self) -> str:
-        if self._optimizing:
+        if self._optimizing and not self._has_closure:
             return "optimizer"
         if in_backward():
             return "backward"
-        return "forward" if torch.is_grad_enabled() else "between"
+        if torch.is_grad_enabled():
+            return "forward"
+        return "optimizer" if self._optimizing else "between"
 
-    def _site(self) -> str:
-        line = _line_of_source()
+    def _site(self) -> tuple[str, bool]:
+        line = line_of_source()
         if line is None:  # called by autograd's engine
             return self._site_of_node()
-        site = f"{self._within[-1]}, {line}" if self._within else line
-        if not in_backward() and (number := _next_number()) is not None:
+        site = f"{self._within[-1]}, {line}" if self._within else line, attention_calls()
+        if not in_backward() and (number := next_number()) is not None:
             # The node that this operator is the forward of was made a moment ago; whatever
             # else runs before the next one is made is a part of it.
             self._sites.setdefault(number - 1, site)
         return site
 
-    def _site_of_node(self) -> str:
-        node = _current_node()
+    def _site_of_node(self) -> tuple[str, bool]:
+        node = current_node()
         if node is None:
-            return UNKNOWN
+            return UNKNOWN, False
         if (parameter := getattr(node, "variable", None)) is not None:
-            return f"the gradient of {self._parameters.get(id(parameter), 'a leaf')}"
-        return self._sites.get(node._sequence_nr(), UNKNOWN)
+            return f"the gradient of {self._parameters.get(id(parameter), 'a leaf')}", False
+        return self._sites.get(node._sequence_nr(), (UNKNOWN, False))
 
     def _note_storages(self, given: Sequence[Tensor], returned: Sequence[Tensor]) -> int:
         known = {storage.data_ptr() for storage in _storages(given)}
@@ -220,42 +238,6 @@ class _Tracing(TorchDispatchMode):
                 self.trace.made(nbytes)
                 weakref.finalize(storage, self.trace.freed, nbytes).atexit = False
         return fresh_bytes
-
-
-def in_backward() -> bool:
-    """Tell whether autograd's engine runs the code that asks."""
-    return bool(torch._C._current_graph_task_id() != -1)
-
-
-def _current_node() -> Any:
-    ask = getattr(torch._C, "_current_autograd_node", None)
-    node = ask() if ask is not None else None
-    return node if hasattr(node, "_sequence_nr") or hasattr(node, "variable") else None
-
-
-def _next_number() -> int | None:
-    ask = getattr(torch._C._autograd, "_get_sequence_nr", None)
-    return int(ask()) if ask is not None else None
-
-
-def _line_of_source() -> str | None:
-    """Return the innermost line that is not torch's; None where autograd's engine called."""
-    frame: FrameType | None = sys._getframe(2)
-    while frame is not None:
-        file = frame.f_code.co_filename
-        if file.startswith(_ENGINE) and in_backward():
-            return None
-        if not file.startswith((OF_TORCH, __file__)) and not file.startswith("<"):
-            text = linecache.getline(file, frame.f_lineno).strip()
-            return f"{shortened(file)}:{frame.f_lineno}: {text}"
-        frame = frame.f_back
-    return None if in_backward() else UNKNOWN
-
-
-def shortened(file: str) -> str:
-    """Return a file's path as an import would find it."""
-    below = [len(entry) for entry in sys.path if entry and file.startswith(f"{entry}/")]
-    return file[max(below) + 1 :] if below else Path(file).name
 
 
 def _tensors(value: Any) -> list[Tensor]:

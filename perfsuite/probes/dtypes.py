@@ -190,35 +190,57 @@ def autocast_in_backward(make: Make, precision: Precision, batch: Any) -> Found:
     )
 
 
+def is_dense(tensor: Tensor) -> bool:
+    """Tell whether a tensor fills the memory that it spans, in whatever order."""
+    if not tensor.numel():
+        return True
+    spanned = sum(
+        (size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True)
+    )
+    return spanned + 1 == tensor.numel()
+
+
 def is_channels_last(images: Tensor) -> bool:
     """Tell whether a tensor (N, C, H, W) lies with its channels last in memory."""
     return images.is_contiguous(memory_format=torch.channels_last)
 
 
 @probe(
-    wanted="channels_last images for channels_last weights",
-    remedy="pass images.to(memory_format=torch.channels_last), and keep .contiguous() and"
-    " .view() out of the model",
+    wanted="images that are dense in memory, and channels_last for channels_last weights",
+    remedy="pass images.to(memory_format=torch.channels_last), or images.contiguous() where they"
+    " are strided; and keep .contiguous() and .view() out of the model",
 )
 def memory_format(make: Make, precision: Precision, batch: Any) -> Found:
     """A channels_last convolution must be given channels_last images.
 
     One that is not converts layouts in every step, and the gain is lost. Weights of one input
-    channel, or of one pixel, are both at once and say nothing.
+    channel, or of one pixel, are both at once and say nothing. What a model is given of floating
+    point must fill its memory, as no view of a larger tensor does, which is copied in every step.
     """
     arm = make(precision)
+    strided: list[str] = []
+
+    def see(_: nn.Module, inputs: Any, named: Any, __: Any) -> None:
+        given = [*named_tensors(inputs, "input "), *named_tensors(named, "input ")]
+        strided.extend(
+            name for name, each in given if each.is_floating_point() and not is_dense(each)
+        )
+
     layers = {
         name: layer
         for name, layer in layers_of(arm, nn.Conv2d).items()
         if is_channels_last(layer.weight) and not layer.weight.is_contiguous()
     }
-    calls = layer_calls(
-        arm, batch, layers, lambda inputs, _: is_channels_last(next(named_tensors(inputs))[1])
-    )
+    with on_forward(arm, see):
+        calls = layer_calls(
+            arm, batch, layers, lambda inputs, _: is_channels_last(next(named_tensors(inputs))[1])
+        )
     lost = [name for name, kept in calls if not kept]
     found = f"{len(calls)} convolutions in channels_last" if layers else "no channels_last weights"
     if lost:
         found = f"channels_last is lost before {and_more(lost)}"
     elif layers and not calls:
         found = "no channels_last convolution was called"
-    return Found(found, good=not lost and bool(calls) is bool(layers))
+    if strided:
+        found = f"{and_more(strided)} of a model is strided"
+    return Found(found, good=not strided and not lost and bool(calls) is bool(layers))

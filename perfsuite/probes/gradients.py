@@ -14,13 +14,17 @@ from perfsuite.probes.probe import (
     Found,
     Make,
     before_step,
+    handed_scale,
     on_backward,
     on_forward,
     probe,
     settled,
     without_dropout,
 )
-from perfsuite.training.arm import Arm
+from perfsuite.probes.references import led
+from perfsuite.training.arm import Arm, NotShownError
+
+_FALL, _MANY_TIMES = 3e-3, 0.2
 
 
 @probe(
@@ -105,15 +109,55 @@ def gradients_at_step(arm: Arm, batch: Any) -> list[Tensor]:
     return [gradient for each in seen.values() for gradient in each]
 
 
-def handed_scale(optimizer: torch.optim.Optimizer) -> float:
-    """Return the scale that a scaler has handed a fused optimizer, one if there is none."""
-    scale = getattr(optimizer, "grad_scale", None)
-    return 1.0 if scale is None else float(scale)
-
-
 def norm(gradients: Iterable[Tensor]) -> float:
     """Return the norm of all these tensors as one vector."""
     return math.hypot(*(float(gradient.double().norm()) for gradient in gradients))
+
+
+@probe(
+    wanted="the gradients of the loss that the step returns",
+    remedy="divide each micro-batch's loss by their number, and return the sum of what was divided",
+)
+def accumulation(make: Make, precision: Precision, batch: Any) -> Found:
+    """Gradients of many micro-batches must be those of the step's loss, and not as many times them.
+
+    In fp32, which decides for all: the weights go a short way down the gradient, by which the loss
+    would fall by _FALL if it were linear. It falls by less, in proportion, where the gradient is
+    too long, and by more where it was clipped. Only a gradient that is as many times too long as
+    the models are called in a step is blamed.
+    """
+    many = led(make, precision, batch).calls
+    if many < 2:
+        return Found("one backward pass a step", good=True)
+    arm = without_dropout(make(Precision.fp32))
+    if len(arm.optimizers) > 1:  # as of adversaries
+        raise NotShownError(f"{len(arm.optimizers)} optimizers: of what is the loss the sum?")
+    held: list[tuple[str, Tensor]] = []
+    names = {id(parameter): name for name, parameter in arm.named_parameters().items()}
+
+    def see(optimizer: torch.optim.Optimizer) -> None:
+        held.extend(
+            (names[id(p)], p.grad / handed_scale(optimizer))
+            for group in optimizer.param_groups
+            for p in group["params"]
+            if p.grad is not None and id(p) in names
+        )
+
+    with before_step(arm.optimizers[0], see):
+        loss = float(arm.step(batch))
+    length = norm(gradient for _, gradient in held)
+    if not (length > 0 and math.isfinite(loss)):
+        raise NotShownError("fp32 gives its optimizer no gradient, or no finite one")
+    rate = _FALL * abs(loss) / length**2
+    moved = without_dropout(make(Precision.fp32))
+    parameters = moved.named_parameters()
+    with torch.no_grad():
+        for name, gradient in held:
+            parameters[name].sub_(rate * gradient)
+    fall = (loss - float(moved.step(batch))) / (_FALL * abs(loss))
+    if abs(fall * many - 1) < _MANY_TIMES:
+        return Found(f"the gradients are {many} times those of the loss", good=False)
+    return Found(f"the loss falls {fall:.2f} times as far as its gradients say", good=True)
 
 
 @probe(

@@ -8,16 +8,20 @@ import torch
 from torch import Tensor, nn
 
 from perfsuite.devices.precision import Precision
-from perfsuite.probes.gradients import gradients_at_step, handed_scale, norm
+from perfsuite.probes.gradients import gradients_at_step, norm
 from perfsuite.probes.probe import (
     Found,
     Make,
+    and_more,
     before_step,
+    handed_scale,
     on_backward,
     probe,
     settled,
     without_dropout,
 )
+from perfsuite.probes.references import STEPS as LED
+from perfsuite.probes.references import led
 from perfsuite.training.arm import PERTURBATION, Arm, NotShownError
 from perfsuite.training.step import StepCounter, applied_steps
 
@@ -49,6 +53,21 @@ def step_count(make: Make, precision: Precision, batch: Any) -> Found:
     found += f" of {len(optimizers)} optimizers" * (len(optimizers) > 1)
     found += f", {skipped} skipped" * bool(skipped)
     return Found(found, good=counts == {STEPS - skipped} and skipped < STEPS)
+
+
+@probe(
+    wanted="a schedule that goes on at most once a call",
+    remedy="step the scheduler once for each step of the optimizer, outside of the loop over"
+    " micro-batches",
+)
+def schedule(make: Make, precision: Precision, batch: Any) -> Found:
+    """A schedule of learning rates must not go on twice a step; once an epoch is as good."""
+    epochs = led(make, precision, batch).epochs
+    fast = [f"{name} went on {n} times in {LED} calls" for name, n in epochs.items() if n > LED]
+    if fast:
+        return Found(and_more(fast), good=False)
+    told = f"{len(epochs)} schedules go on at most once a call" if epochs else "no schedule"
+    return Found(told, good=True)
 
 
 @probe(

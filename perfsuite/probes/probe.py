@@ -8,6 +8,7 @@ what it found.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any, NamedTuple
 
 import torch
@@ -50,20 +51,19 @@ class Probe:
     def __call__(self, make: Make, precision: Precision, batch: Any) -> Verdict:
         """Look, and judge; NOT GATED what the training does not show, or accepts."""
         gate = f"probe {self.name}"
-        accepted: dict[str, str] = {}
 
-        def noted(precision: Precision) -> Arm:
+        @wraps(make)
+        def as_looked_at(precision: Precision) -> Arm:
             arm = make(precision)
-            accepted.update(arm.accepts)
             # A graph that is replayed calls no hook.
             return arm if self.captured else arm.as_written()
 
         try:
-            found = self.look(noted, precision, batch)
+            found = self.look(as_looked_at, precision, batch)
         except NotShownError as error:
             return not_gated(gate, "not looked at", str(error))
-        if not found.good and found.figure in accepted:
-            return not_gated(gate, found.figure, accepted[found.figure])
+        if not found.good and found.figure in (accepts := make(precision).accepts):
+            return not_gated(gate, found.figure, accepts[found.figure])
         return Verdict(
             gate=gate,
             outcome={True: Outcome.PASS, False: Outcome.FAIL, None: Outcome.INCONCLUSIVE}[
@@ -136,6 +136,12 @@ def before_step(optimizer: torch.optim.Optimizer, see: Callable[[Any], None]) ->
     return optimizer.register_step_pre_hook(hook)
 
 
+def handed_scale(optimizer: torch.optim.Optimizer) -> float:
+    """Return the scale that a scaler has handed a fused optimizer, one if there is none."""
+    scale = getattr(optimizer, "grad_scale", None)
+    return 1.0 if scale is None else float(scale)
+
+
 @contextmanager
 def on_backward(arm: Arm, see: Callable[[Tensor], Any]) -> Iterator[None]:
     """Call `see` with the gradient of each tensor that a model returns and that has one.
@@ -143,8 +149,8 @@ def on_backward(arm: Arm, see: Callable[[Tensor], Any]) -> Iterator[None]:
     What it returns, if anything, takes the gradient's place.
     """
 
-    def watch(_: nn.Module, __: Any, output: Any) -> None:
-        for _name, tensor in named_tensors(output):
+    def watch(*called: Any) -> None:
+        for _name, tensor in named_tensors(called[-1]):
             if tensor.requires_grad:
                 tensor.register_hook(see)
 
@@ -154,7 +160,7 @@ def on_backward(arm: Arm, see: Callable[[Tensor], Any]) -> Iterator[None]:
 
 @contextmanager
 def on_forward(arm: Arm, see: Callable[..., Any]) -> Iterator[None]:
-    """Call `see` with each model, its inputs and its output, whenever it was called.
+    """Call `see` with each model, its inputs, by place and by name, and its output after a call.
 
     Of a model that is not called itself, as a LightningModule, it is the parts that are.
     """
@@ -173,7 +179,7 @@ def on_forward(arm: Arm, see: Callable[..., Any]) -> Iterator[None]:
     with ExitStack() as hooks:
         for module in (module for model in arm.models for module in model.modules()):
             hooks.enter_context(module.register_forward_pre_hook(enter))
-            hooks.enter_context(module.register_forward_hook(leave))
+            hooks.enter_context(module.register_forward_hook(leave, with_kwargs=True))
         yield
 
 

@@ -23,9 +23,13 @@ from perfsuite.probes.dtypes import (
     loss_dtype,
     memory_format,
 )
-from perfsuite.probes.gradients import fresh_gradients, gradients, loss_scale
-from perfsuite.probes.optimizer import sgd_canary, skipped_step, step_count
+from perfsuite.probes.evaluating import evaluation, modes
+from perfsuite.probes.gradients import accumulation, fresh_gradients, gradients, loss_scale
+from perfsuite.probes.optimizer import schedule, sgd_canary, skipped_step, step_count
+from perfsuite.probes.outcomes import averages, buffers, trained_parameters, update
 from perfsuite.probes.probe import Make, Probe
+from perfsuite.probes.products import exact_products, product_dtypes
+from perfsuite.probes.randomness import random_numbers
 from perfsuite.probes.resources import equal_seeds, host_waits, memory_slope, restored_state
 
 PROBES: tuple[Probe, ...] = (
@@ -40,6 +44,19 @@ PROBES: tuple[Probe, ...] = (
     step_count,
     skipped_step,
     sgd_canary,
+    # These share two traced steps ...
+    product_dtypes,
+    exact_products,
+    random_numbers,
+    # ... and these a precision that is led along fp32's way.
+    update,
+    averages,
+    buffers,
+    trained_parameters,
+    evaluation,
+    modes,
+    schedule,
+    accumulation,
     host_waits,
     memory_slope,
     equal_seeds,

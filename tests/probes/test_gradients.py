@@ -7,9 +7,10 @@ import torch
 from probing import CPU, red
 from sabotage import environments as env
 from sabotage import steps
+from sabotage.updates import Accumulating
 from torch import Tensor, nn
 
-from perfsuite.devices.precision import Precision, backend_flags
+from perfsuite.devices.precision import Precision
 from perfsuite.judging.gates import Outcome
 from perfsuite.probes import gradients, optimizer
 from perfsuite.probes.probe import Probe
@@ -63,24 +64,6 @@ def test_masks_that_differ_by_precision_are_no_fault(
 ) -> None:
     verdict = probe(env.factory(OtherMasks, CPU, model=dropping_out), precision, batch)
     assert verdict.outcome is Outcome.PASS, str(verdict)
-
-
-class Accumulating(TrainStep):
-    """Healthy: two halves of the batch, and one step of the optimizer."""
-
-    def __call__(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-        images, labels = batch
-        total = torch.zeros((), device=self.device)
-        with backend_flags(self.precision):
-            self.optimizer.zero_grad(set_to_none=True)
-            for some, those in zip(images.chunk(2), labels.chunk(2), strict=True):
-                with self._autocast:
-                    loss = self.criterion(self.model(some), those) / 2
-                self.scaler.scale(loss).backward()
-                total += loss.detach()
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
-        return total
 
 
 class AccumulatingForEver(Accumulating):

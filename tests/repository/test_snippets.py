@@ -53,7 +53,7 @@ def test_python_runs(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch)
         pytester.makepyfile(**{name: text.replace("minimum=1.1", "minimum=0.01")})
     result = pytester.runpytest_subprocess("--perf-device=cpu", "--perf-budget=1")
     assert result.ret == 0, result.stdout.str()
-    passed = [line for line in result.outlines if "16 probes passed" in line]
+    passed = [line for line in result.outlines if " probes passed" in line]
     assert len(passed) == 2 * trainings > 6, result.stdout.str()
 
 

@@ -6,7 +6,7 @@ from perfsuite.probes.optimizer import sgd_canary, step_count
 from perfsuite.probes.resources import host_waits, memory_slope
 from perfsuite.training.step import TrainStep
 from sabotage import environments as env
-from sabotage import graphs, speed, states, steps
+from sabotage import evaluations, graphs, passes, speed, states, steps, updates
 from sabotage.environments import in_a_region, probed, together, trained
 from sabotage.row import CatalogueRow, probe_row
 
@@ -293,4 +293,7 @@ ROWS: tuple[CatalogueRow, ...] = (
         planted=speed.stalling(every=10),
     ),
     graphs.CAPTURED_RATE,
+    *passes.PASSES,
+    *updates.UPDATES,
+    *evaluations.EVALUATIONS,
 )

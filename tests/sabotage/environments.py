@@ -25,6 +25,8 @@ from perfsuite.training.workload import Training, Workload
 Batch = tuple[Tensor, Tensor]
 Parameters = Iterable[nn.Parameter]
 
+MakeModel = Callable[[], nn.Module]
+
 Check = Callable[[torch.device], tuple[Verdict, ...]]
 """From a device to the verdicts of the gates that were asked."""
 
@@ -133,7 +135,7 @@ def batches(
 
 def arm_of(step: TrainStep) -> Arm:
     """Return an arm of a step, all of whose parts are in its state."""
-    parts = [step.model, step.optimizer, step.scaler, *vars(step).get("schedules", ())]
+    parts = [step.model, step.optimizer, step.scaler, *vars(step).get("kept", ())]
     return Arm(
         precision=step.precision,
         device=step.device,

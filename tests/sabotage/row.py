@@ -4,15 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from torch import nn
-
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.gates import Outcome, Verdict
 from perfsuite.probes.registry import PROBES
 from perfsuite.training.step import TrainStep
-from sabotage.environments import Check, probed, two_convolutions
+from sabotage.environments import Check, MakeModel, probed, two_convolutions
 
-MakeModel = Callable[[], nn.Module]
 _PROBES = {f"probe {probe.name}": probe for probe in PROBES}
 
 
