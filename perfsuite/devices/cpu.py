@@ -1,10 +1,11 @@
 """The host's own CPU: it computes while its caller waits, and its clock is the host's."""
 
+import ctypes
 import os
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,9 @@ from perfsuite.devices.host import cpu_name, usable_cpus
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.blocks import State
 
+# Blocks from this size on get pages of their own, which are given back with them: by default that
+# size grows, up to 32 MiB, and how much is left between smaller ones is chance.
+_MMAP_THRESHOLD, _LARGE_BYTES = -3, 2**17
 _MEASURED = "perfsuite: measured"
 # By torch's allocator, and by oneDNN, which tells nothing more of it.
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "could not create", "bad_alloc")
@@ -95,6 +99,8 @@ class Cpu(Device):
         What is resident cannot be limited by a process itself, and a control group would kill it
         where this lets an allocation fail, which can be told. Read from /proc, so on Linux alone.
         """
+        with suppress(AttributeError):  # glibc's, and no other library's
+            ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, _LARGE_BYTES)
         before = _address_bytes("VmSize")
         if limit_bytes is not None:
             import resource  # which Windows does not have

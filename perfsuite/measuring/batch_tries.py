@@ -1,5 +1,6 @@
 """The largest batch that fits into a memory, by precision, each tried in a fresh process."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,8 @@ STEPS = 2
 """Of a try: the first makes the optimizer's state, and the second has to live beside it."""
 TIMES = 8
 """On a device that shares the host's memory the limit is what float32 takes for so many times its
-own batch: how large the machine is would say more of it than of the training."""
+own batch, rounded up to a power of two: how large the machine is would say more of it than of the
+training. Rounded, it is the same for the next run, though a peak is not the same twice."""
 MOST = 2**20  # samples
 
 
@@ -39,7 +41,8 @@ def largest_batches(
 ) -> dict[Precision, LargestBatch]:
     """Return the largest batch of each precision under one limit, which the first one decides.
 
-    An accelerator's limit is its memory. See TIMES for a CPU's.
+    An accelerator's limit is its memory. See TIMES for a CPU's. It is part of what was measured,
+    and where runs were promoted it is as it was for them.
     """
     arm = perf.fresh(precisions[0])
     own = arm.samples(*arm.take(1))
@@ -48,12 +51,15 @@ def largest_batches(
         precision: _largest(perf, fits, precision, limit_bytes=limit_bytes, own=own)
         for precision in precisions
     }
-    perf.keep("limit_bytes", limit_bytes)
+    perf.configure(limit_bytes=limit_bytes)
     perf.keep("largest_batches", {str(p): each.record() for p, each in found.items()})
     return found
 
 
 def _limit_bytes(perf: "Bench", fits: Fits, precision: Precision, own: int) -> int:
+    promoted: int | None = perf.promoted.get("limit_bytes")
+    if promoted is not None:
+        return promoted
     of_device = perf.machine.hardware.memory_bytes
     if of_device is not None and not perf.machine.device.computes_on_host:
         return of_device
@@ -61,7 +67,7 @@ def _limit_bytes(perf: "Bench", fits: Fits, precision: Precision, own: int) -> i
     tried = fits(Attempt(precision=precision, samples=samples, limit_bytes=None))
     if tried.peak_bytes is None:
         raise TrainingError(f"a batch of {samples} in {precision} has no room: {tried.why_not}")
-    return tried.peak_bytes
+    return int(2 ** math.ceil(math.log2(tried.peak_bytes)))
 
 
 def _largest(
