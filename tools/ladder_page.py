@@ -7,7 +7,7 @@ section for each machine of which there is one. Without a run it is written agai
 import sys
 from pathlib import Path
 
-from perfsuite.measuring.climbing import READY_S, STEP_S
+from perfsuite.measuring.climbing import CHECKED_STEPS, READY_S, STEP_S
 from perfsuite.records.schema import Run, RunError, read_run
 from perfsuite.report.chart import Chart
 from perfsuite.report.lever_charts import levers_tried
@@ -18,10 +18,11 @@ HEAD = f"""# The ladder
 How near is the tutorial's step to what a machine can do? The ladder begins with the tutorial's own
 loop, as its text has it: a DataLoader with ToTensor, a copy of each batch, plain Adam, the loss
 read in each step. Each rung pulls one lever more. Neighbours take turns, so that what slows the
-machine slows both, and each rung has to leave the losses as they are, without dropout and within
-the margin of `[convergence]`. A lever that makes the step slower is told, with the operators that
-did it, and is taken off again; only mixed precision stays, since it is what the ladder is about.
-What is not ready after {READY_S:.0f} s, as a compiler may not be, is left out, and says so.
+machine slows both. Each rung has to leave the first loss and the mean loss of {CHECKED_STEPS} steps
+as they are, without dropout and within the margin of `[convergence]`. A lever that makes the step
+slower is told, with the operators that did it, and is taken off again; only mixed precision stays,
+since it is what the ladder is about. What is not ready after {READY_S:.0f} s, as a compiler may not
+be, is left out, and says so.
 
 The share of ceiling is [measured in the same run](method.md#ceilings). A batch is halved until a
 step takes no longer than {STEP_S:g} s. Memory is the device's peak, or on a CPU what the forward

@@ -32,6 +32,8 @@ READY_S = 90.0
 CHECKED_STEPS = 6
 """More than a graph's plain steps, so that some are of the graph."""
 _PROFILES = 2
+_NOT_READY = (RuntimeError, TimeoutError, AssertionError, ValueError)
+"""What torch, its compilers and its optimizers raise where they cannot."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +177,7 @@ def try_levers(
             with time_limit(READY_S):
                 rung = _Rung(perf, name, replace(below.recipe, **change), samples)
                 rung.warm()
-        except Exception as error:  # a compiler raises whatever it likes
+        except _NOT_READY as error:
             tried.left_out = str(error).partition("\n")[0] or type(error).__name__
             continue
         times = rung.samples / below.samples
@@ -201,6 +203,8 @@ def try_levers(
             tried.slower_by = explain(below.profile, rung.profile, ratio=times / gain.value)
         if climb and (tried.word != SLOWER or name == always):
             below = rung
+    if found[0].step_s is None:  # every lever was left out
+        below.tell(found[0], perf.time(below.arm, steps=below.steps))
     perf.keep("ceilings", asdict(ceilings_of(perf.machine.device)))
     perf.show("\n".join(map(str, found)))
     if climb and perf.turns.explains:

@@ -132,6 +132,12 @@ def test_what_cannot_be_pulled_is_left_out_and_says_why(perf: Bench) -> None:
     assert "no change: 1.00x [1.00, 1.00]" in str(alike)
 
 
+def test_where_every_lever_is_left_out_the_step_is_timed_alone(perf: Bench) -> None:
+    foot, _ = climbed(perf, {"cudnn.benchmark": {"cudnn_benchmark": True}})
+    assert foot.samples_per_s == pytest.approx(SAMPLES / foot.step_s)
+    assert perf.notes.times_s
+
+
 def test_a_rung_that_is_never_ready_is_left_out(
     perf: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
