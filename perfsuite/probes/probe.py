@@ -17,6 +17,7 @@ from torch.utils.hooks import RemovableHandle
 
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.gates import Outcome, Verdict, not_gated
+from perfsuite.measuring.sites import in_backward
 from perfsuite.training.arm import Arm, NotShownError
 from perfsuite.training.batches import named_tensors
 
@@ -162,16 +163,19 @@ def on_backward(arm: Arm, see: Callable[[Tensor], Any]) -> Iterator[None]:
 def on_forward(arm: Arm, see: Callable[..., Any]) -> Iterator[None]:
     """Call `see` with each model, its inputs, by place and by name, and its output after a call.
 
-    Of a model that is not called itself, as a LightningModule, it is the parts that are.
+    Of a model that is not called itself, as a LightningModule, it is the parts that are. What a
+    checkpoint computes again is no call, and often ends in the midst of one.
     """
     depth = 0
 
     def enter(*_: Any) -> None:
         nonlocal depth
-        depth += 1
+        depth += not in_backward()
 
     def leave(*called: Any) -> None:
         nonlocal depth
+        if in_backward():
+            return
         depth -= 1
         if not depth:
             see(*called)

@@ -29,6 +29,10 @@ def test_probes_pass(accumulate: int, trainings: Any, tmp_path: Path) -> None:
     assert not_passed(Workload(name="bert", make=make), Precision.bf16) == []
 
 
+def test_probes_pass_on_a_decoder_in_a_loop_of_ones_own(trainings: Any) -> None:
+    assert not_passed(Workload(name="llama", make=trainings.decoder), Precision.bf16) == []
+
+
 @pytest.mark.parametrize("precision", [Precision.fp32, Precision.bf16, Precision.fp16])
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_it_learns_what_the_trainer_learns(

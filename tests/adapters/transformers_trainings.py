@@ -4,10 +4,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Trainer,
+    TrainingArguments,
+)
 
 from perfsuite.adapters.transformers_trainer import of_trainer
-from perfsuite.training.workload import Make
+from perfsuite.devices.precision import Precision
+from perfsuite.training.workload import Make, Training
 
 
 def tiny_bert() -> BertForSequenceClassification:
@@ -48,3 +56,22 @@ def made_by(folder: Path, **own: Any) -> Make:
 
 def made_unscaled(folder: Path) -> Make:
     return of_trainer(lambda **arguments: trainer(folder, **arguments))
+
+
+def decoder(precision: Precision, device: torch.device, _: int) -> Training:
+    """Return a loop around a Llama, whose rotary angles are float32 products on purpose."""
+    sizes: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 64, "vocab_size": 32}
+    layers: dict[str, Any] = {"num_hidden_layers": 1, "num_attention_heads": 2}
+    model: Any = LlamaForCausalLM(LlamaConfig(**sizes, **layers))
+    model.to(device).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
+
+    def step(ids: torch.Tensor) -> torch.Tensor:
+        optimizer.zero_grad()
+        with precision.autocast(device):
+            loss: torch.Tensor = model(input_ids=ids, labels=ids).loss
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return Training(step=step, batches=[torch.randint(32, (4, 16))], state=[model, optimizer])

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from sabotage.row import CatalogueRow
+from sabotage.unseen import UNSEEN
 
 HEAD = """# Sabotage
 
@@ -14,6 +15,13 @@ Known ways for mixed-precision training to go wrong are planted here, one at a t
 that is right otherwise. The gate that is there for each has to turn red and say why; the healthy
 twin has to stay green. `make sabotage` runs all that the machine can run and writes this page; what
 it cannot run keeps what another machine recorded.
+"""
+
+UNSEEN_HEAD = """
+## What no probe sees
+
+A test holds that all probes are green for these; one that turns red belongs into the table above.
+Of what is wrong in every precision alike, probes see only what they look for in fp32 too.
 """
 
 
@@ -121,6 +129,8 @@ def render(record: Record) -> str:
                 told = f"**not red**: {told}"
             where = f"{trial.hardware}, torch {trial.torch}, {trial.date}"
             lines.append(f"{start} {told} | {trial.device} | {_cell(where)} |")
+    lines += [UNSEEN_HEAD, "| planted | why no probe sees it |", "| --- | --- |"]
+    lines += [f"| {_cell(each.plant)} | {_cell(each.why)} |" for each in UNSEEN]
     return "\n".join(lines) + "\n"
 
 
