@@ -286,3 +286,4 @@ def perf(
     claim(benchmark)
     with request.config.stash[SESSION].bench(request.node, workload) as bench:
         yield bench
+        bench.machine.device.end_regions()

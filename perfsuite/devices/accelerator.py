@@ -127,7 +127,7 @@ def _awaited(called: Any) -> str | None:
     return next((name for kind, name in kinds.items() if isinstance(called.__self__, kind)), None)
 
 
-class EventClock:
+class EventClock(Clock):
     """A pair of events inside a pair of host readings, synchronised at both ends."""
 
     def __init__(self, device: Accelerator) -> None:

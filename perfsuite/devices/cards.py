@@ -57,6 +57,24 @@ class Card:
     flop_scale: int = 1  # how many of the card's operations one of the CPU's stands for
     bytes_scale: int = 1
 
+    def mhz(self, at_s: float, *, active_since_s: float, free_s: float) -> float:
+        """Return its clock at a time, active since one and without work from another on."""
+        loaded_mhz = self.full_mhz * self.power_cap
+        if self.ramp_s == 0:
+            return loaded_mhz
+        if at_s - free_s > self.ramp_s:
+            return self.idle_mhz
+        risen = min(1.0, (at_s - active_since_s) / self.ramp_s)
+        return self.idle_mhz + risen * (loaded_mhz - self.idle_mhz)
+
+    def left_at(self, at_s: float) -> float:
+        """Return what spells leave of its speed at a time."""
+        left = 1.0
+        for each in (*self.held_back, *self.neighbours):
+            if each.at(at_s):
+                left *= each.speed
+        return left
+
     def ceilings(self) -> Ceilings:
         """Return the most that it does of what the CPU computes for it; nothing without rates."""
         if not self.flop_per_s:

@@ -1,13 +1,14 @@
 """Charges the operators that the CPU computes to a simulated device, as kernels of a card."""
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import flop_registry
 
 from perfsuite.devices.cards import Card
@@ -30,14 +31,14 @@ class Charging(TorchDispatchMode):
         self,
         card: Card,
         *,
-        launch: Callable[[str, float], None],
+        launch: Callable[[float, str], None],
         read: Callable[[], None],
         allocate: Callable[[int], None],
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch's
         self._card = card
         self._launch, self._read, self._allocate = launch, read, allocate
-        self._alive: set[int] = set()  # storages that are counted
+        self._alive: dict[int, weakref.ref[torch.UntypedStorage]] = {}  # that are counted
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Compute, then charge it."""
@@ -46,24 +47,20 @@ class Charging(TorchDispatchMode):
         if func is _READ:
             self._read()
             return func(*args, **kwargs)
-        if func.is_view:
+        about = _about(func)
+        if about.is_view:
             return func(*args, **kwargs)
-        packet = func.overloadpacket
-        given = list(_tensors((args, *kwargs.values())))
-        multiplies = packet in flop_registry
-        half = next((t.dtype for t in given if t.dtype in _HALF), None) if multiplies else None
-        if half is None:
-            out = func(*args, **kwargs)
-        else:
-            wide = tree_map_only(Tensor, Tensor.float, (args, kwargs))
-            out = tree_map_only(Tensor, lambda t: t.to(half), func(*wide[0], **wide[1]))
-        made = list(_tensors(out))
+        given = list(_tensors((*args, *kwargs.values())))
+        half = None
+        if about.flops is not None:
+            half = next((t.dtype for t in given if t.dtype in _HALF), None)
+        out = func(*args, **kwargs) if half is None else _in_float32(func, half, args, kwargs)
+        made = list(_tensors((out,)))
         for tensor in made:
             self._count(tensor)
-        name = func._schema.name
-        if not name.startswith(_NO_KERNELS):
-            flops = flop_registry[packet](*args, **kwargs, out_val=out) if multiplies else 0
-            self._launch(name, self._kernel_s(name, flops, given, made, half))
+        if about.launches:
+            flops = 0 if about.flops is None else about.flops(*args, **kwargs, out_val=out)
+            self._launch(self._kernel_s(about.name, flops, given, made, half), about.name)
         return out
 
     def _kernel_s(
@@ -89,19 +86,48 @@ class Charging(TorchDispatchMode):
         if number in self._alive or not size:
             return
         self._allocate(size)
-        self._alive.add(number)
-        weakref.finalize(storage, self._free, number, size)
 
-    def _free(self, number: int, size: int) -> None:
-        self._alive.discard(number)
-        self._allocate(-size)
+        def free(_: Any) -> None:
+            del self._alive[number]
+            self._allocate(-size)
+
+        self._alive[number] = weakref.ref(storage, free)
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, tuple | list):
-        for each in value:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Charge:
+    name: str
+    is_view: bool
+    launches: bool
+    flops: Callable[..., int] | None  # of a product, from arguments and result
+
+
+@cache
+def _about(func: Any) -> _Charge:
+    name = func._schema.name
+    return _Charge(
+        name=name,
+        is_view=func.is_view,
+        launches=not name.startswith(_NO_KERNELS),
+        flops=flop_registry.get(func.overloadpacket),
+    )
+
+
+def _in_float32(func: Any, half: torch.dtype, args: Any, kwargs: Any) -> Any:
+    """Compute a product of half precision as tensor cores do; none is given lists of tensors."""
+    wide = [a.float() if isinstance(a, Tensor) else a for a in args]
+    named = {k: a.float() if isinstance(a, Tensor) else a for k, a in kwargs.items()}
+    out = func(*wide, **named)
+    if isinstance(out, Tensor):
+        return out.to(half)
+    return tuple(each.to(half) if isinstance(each, Tensor) else each for each in out)
+
+
+def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
+    for each in values:
+        if isinstance(each, Tensor):
+            yield each
+        elif isinstance(each, tuple | list):
             yield from _tensors(each)
 
 

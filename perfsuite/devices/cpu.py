@@ -124,7 +124,7 @@ def _address_bytes(name: str) -> int:
     return int(found.group(1)) * 1024
 
 
-class HostClock:
+class HostClock(Clock):
     """The host's clock, for a device that computes while its caller waits."""
 
     def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:

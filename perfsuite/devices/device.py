@@ -62,6 +62,14 @@ class Clock(Protocol):
     def start(self) -> None:
         """Begin the region."""
 
+    def taking(self, step: Callable[[Any], Any]) -> AbstractContextManager[Callable[[Any], Any]]:
+        """Enter steps of the region that has begun; yield what is called to take one.
+
+        That is the step itself, but for a simulation, which repeats what it has seen: nothing but
+        time may be taken from it.
+        """
+        return nullcontext(step)
+
     def lap(self) -> None:
         """Note that a step has ended, without waiting for the device."""
 
@@ -104,7 +112,8 @@ class Device(ABC):
     """A device, for whatever differs between devices."""
 
     kind: ClassVar[str]  # as in `--perf-device`
-    workload: ClassVar[Literal["tutorial", "tiny"]] = "tutorial"  # trained where none is chosen
+    # Trained where none is chosen.
+    workload: ClassVar[Literal["tutorial", "tiny", "sketch"]] = "tutorial"
     profiled_by: ClassVar[Literal["device", "cpu"]] = "device"  # whose time a profile tells
     computes_on_host: ClassVar[bool] = False  # shares cores and memory with its process
     has_graphs: ClassVar[bool] = False  # so that a step can be captured, and launched at once
@@ -132,6 +141,13 @@ class Device(ABC):
     @abstractmethod
     def why_not(self, precision: Precision) -> str | None:
         """Return why it cannot do a precision, None if it can."""
+
+    def time_s(self) -> float:
+        """Return the time of which budgets are: the host's, unless time is simulated."""
+        return time.monotonic()
+
+    def end_regions(self) -> None:  # noqa: B027  # most have nothing to end
+        """End the regions of clocks that a benchmark which raised an error has left running."""
 
     @abstractmethod
     def synchronize(self) -> None:

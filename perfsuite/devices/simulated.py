@@ -11,11 +11,8 @@ the card is charged for it (see `charging`). What the CPU itself takes is in no 
 """
 
 import gc
-import math
-import random
-from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -36,89 +33,49 @@ from perfsuite.devices.device import (
     key_of,
 )
 from perfsuite.devices.precision import Precision
+from perfsuite.devices.repeated_steps import RepeatedSteps
 from perfsuite.devices.simulated_sensor import SimulatedSensor
 from perfsuite.devices.tape import recorded
+from perfsuite.devices.timeline import Timeline
 from perfsuite.judging.host_bound import Kernels
 from perfsuite.judging.thresholds import SIMULATED_KEY
 
 
-class Simulated(Device):
+class Simulated(Timeline, Device):
     """A simulated accelerator, used by the process of some number: see `Card.between`."""
 
     kind = "simulated"
-    workload = "tiny"
+    workload = "sketch"
     computes_on_host = has_graphs = True
     place = HOST  # what is computed is computed there
 
     def __init__(self, card: Card | None = None, *, process: int = 0) -> None:
-        self.card = Card() if card is None else card
+        super().__init__(Card() if card is None else card, process=process)
         self.ceilings = self.card.ceilings()
-        self.now_s = 0.0  # on the host's clock
-        self.busy_s = 0.0  # that the device has computed
         self.used_bytes = self._most_bytes = 0
-        self._free_s = 0.0  # when the device will have done all its work
-        self._active_since_s = 0.0
-        self._queue: deque[float] = deque()  # when each launched kernel ends
         self._waits_raise = False
-        self._draw = random.Random(f"{self.card.seed} {process}")
-        self._pace = math.exp(self._draw.gauss(0.0, self.card.between))
-        self._kernel_s: defaultdict[str, float] = defaultdict(float)
-        self._calls: Counter[str] = Counter()
-        self.launches, self._in_graph, self._charged = 0, False, 0
         self._charging = Charging(
-            self.card, launch=self._charge, read=self._settle, allocate=self.allocate
+            self.card, launch=self.launch, read=self.settle, allocate=self.allocate
         )
+        self._charged = 0  # how many regions within each other
+        self._repeated = RepeatedSteps(self.noted)
 
-    def host(self, seconds: float) -> None:
-        """Let the host compute."""
-        self.now_s += seconds
+    def repeated(self, step: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """Return what stands for a step of which nothing but the time is needed."""
+        return self._repeated.of(step) if self.card.flop_per_s else step
 
-    def launch(self, kernel_s: float) -> None:
-        """Let the host launch a kernel that takes so long at full speed."""
-        self.launches += 1
-        if not self._in_graph:
-            self._begin_launch()
-        start_s = max(self.now_s, self._free_s)
-        if start_s - self._free_s > self.card.ramp_s:
-            self._active_since_s = start_s
-        scatter = math.exp(self._draw.gauss(0.0, self.card.within))
-        taken_s = kernel_s * self._pace * scatter / self._speed(start_s)
-        self._free_s = start_s + taken_s
-        self.busy_s += taken_s
-        if not self._in_graph:
-            self._queue.append(self._free_s)
-
-    def _begin_launch(self) -> None:
-        self.now_s += self.card.launch_s
-        while self._queue and self._queue[0] <= self.now_s:
-            self._queue.popleft()
-        if len(self._queue) >= self.card.queue_depth:
-            self.now_s = self._queue.popleft()
+    def beside_capture(self) -> AbstractContextManager[None]:
+        self.mark()  # or plain steps would be repeated, and none captured
+        return nullcontext()
 
     def capture(self, step: Callable[[], Tensor]) -> Callable[[], Tensor]:
-        return recorded(step, self._one_launch)
-
-    @contextmanager
-    def _one_launch(self) -> Iterator[None]:
-        self._begin_launch()
-        self._in_graph = True
-        try:
-            yield
-        finally:
-            self._in_graph = False
-        self._queue.append(self._free_s)
-
-    def _charge(self, name: str, kernel_s: float) -> None:
-        before_s = self.busy_s
-        self.launch(kernel_s)
-        self._kernel_s[name] += self.busy_s - before_s
-        self._calls[name] += 1
+        return recorded(step, self.one_launch)
 
     @property
     def charged(self) -> dict[str, tuple[float, int]] | None:
         if not self.card.flop_per_s:  # kernels are what a test launches, and have no operators
             return None
-        return {name: (self._kernel_s[name], calls) for name, calls in self._calls.items()}
+        return {name: (self.kernel_s[name], calls) for name, calls in self.calls.items()}
 
     def begin_charging(self) -> None:
         """Let operators take time from now on, if the card has rates; regions nest."""
@@ -131,6 +88,13 @@ class Simulated(Device):
         self._charged -= 1
         if self.card.flop_per_s and not self._charged:
             self._charging.__exit__(None, None, None)  # type: ignore[no-untyped-call]  # torch's
+
+    def end_regions(self) -> None:
+        while self._charged:
+            self.end_charging()
+
+    def time_s(self) -> float:
+        return self.now_s
 
     @contextmanager
     def _charges(self) -> Iterator[None]:
@@ -155,33 +119,7 @@ class Simulated(Device):
     def synchronize(self) -> None:
         if self._waits_raise:
             raise HostWaitError("synchronizes with the device")
-        self._settle()
-
-    def _settle(self) -> None:
-        """Wait for all kernels; whoever reads a value is told by `HostReads` where it may not."""
-        self.now_s = self.ends_s
-        self._queue.clear()
-
-    @property
-    def ends_s(self) -> float:
-        """When an event is reached that is recorded now."""
-        return max(self.now_s, self._free_s)
-
-    def mhz(self, at_s: float) -> float:
-        """Return the device's clock at a time."""
-        card = self.card
-        loaded_mhz: float = card.full_mhz * card.power_cap
-        if card.ramp_s == 0:
-            return loaded_mhz
-        if at_s - self._free_s > card.ramp_s:
-            return card.idle_mhz
-        risen = min(1.0, (at_s - self._active_since_s) / card.ramp_s)
-        return card.idle_mhz + risen * (loaded_mhz - card.idle_mhz)
-
-    def _speed(self, at_s: float) -> float:
-        spells = [*self.card.held_back, *self.card.neighbours]
-        left = math.prod(each.speed for each in spells if each.at(at_s))
-        return left * (self.mhz(at_s) / self.card.full_mhz)
+        self.settle()
 
     def hardware(self) -> Hardware:
         name, size = self.card.name, self.card.memory_bytes
@@ -255,19 +193,30 @@ class SimulatedClock:
         self._launched_s = 0.0
 
     def start(self) -> None:
-        if not self._runs:  # a step that raised an error has left it running
+        if not self._runs:  # what raised an error has left it running
             self._device.begin_charging()
         self._runs = True
         self._device.synchronize()
         self._marks_s = [self._device.now_s]
 
+    @contextmanager
+    def taking(self, step: Callable[[Any], Any]) -> Iterator[Callable[[Any], Any]]:
+        try:
+            yield self._device.repeated(step)
+        except BaseException:
+            self._end()
+            raise
+
     def lap(self) -> None:
         self._marks_s.append(self._device.ends_s)
 
-    def stop(self) -> tuple[float, float | None]:
+    def _end(self) -> None:
         if self._runs:
             self._device.end_charging()
         self._runs = False
+
+    def stop(self) -> tuple[float, float | None]:
+        self._end()
         started_s, end_s = self._marks_s[0], self._device.ends_s
         self._launched_s = self._device.now_s
         self._device.synchronize()

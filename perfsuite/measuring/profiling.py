@@ -42,8 +42,9 @@ def _profile_once(arm: Timeable, device: Device) -> tuple[dict[str, Operator], f
 
     def take() -> float:
         clock.start()
-        for batch in batches:
-            arm.step(batch)
+        with clock.taking(arm.step) as step:
+            for batch in batches:
+                step(batch)
         return clock.stop()[0]
 
     if before is not None:

@@ -36,11 +36,12 @@ class Timeable(Protocol):
 
 def time_block(arm: Timeable, clock: Clock, steps: int) -> Block:
     """Time `steps` steps of `arm`."""
-    batches, step = arm.take(steps), arm.step
+    batches = arm.take(steps)
     clock.start()
-    for batch in batches:
-        step(batch)
-        clock.lap()
+    with clock.taking(arm.step) as step:
+        for batch in batches:
+            step(batch)
+            clock.lap()
     return block_of(clock, steps)
 
 

@@ -1,5 +1,6 @@
 """Who says when a block is timed: this process alone, or the other end of a comparison."""
 
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Protocol
@@ -39,9 +40,11 @@ class Alone:
     explains = True
     two_arms = True
 
-    def __init__(self, show: Show, *, budget_s: float) -> None:
+    def __init__(
+        self, show: Show, *, budget_s: float, now: Callable[[], float] = time.monotonic
+    ) -> None:
         self.show = show
-        self._budget_s = budget_s
+        self._budget_s, self._now = budget_s, now
         self.stretch_s = min(STRETCH_S, STRETCH_S * budget_s / USUAL_BUDGET_S)
 
     def asked(self, what: str, blocks: int) -> Iterator[int]:
@@ -56,4 +59,11 @@ class Alone:
     def two(self, what: str, first: Turn, second: Turn, clear: Callable[[Duet], bool]) -> Duet:
         """Time both in ABBA order until it is clear, or the budget is spent."""
         progress = partial(self.show, f"{what} in turns")
-        return duet(first, second, clear=clear, budget_s=self._budget_s, progress=progress)
+        return duet(
+            first,
+            second,
+            clear=clear,
+            budget_s=self._budget_s,
+            progress=progress,
+            now=self._now,
+        )

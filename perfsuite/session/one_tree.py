@@ -172,12 +172,13 @@ class PerfSession(GatingSession):
         key = self.key_of(item)
         assert key is not None
         markers = sorted({marker.name for marker in item.iter_markers()} - MARKERS_THAT_ACT)
+        budget_s = self._config.getoption("perf_budget")
         bench = item.stash[_BENCH] = Bench(
             Notes(key, markers=markers),
             machine=self._machine,
             workload=workload,
             thresholds=self._thresholds,
-            turns=Alone(self.status.show, budget_s=self._config.getoption("perf_budget")),
+            turns=Alone(self.status.show, budget_s=budget_s, now=self._machine.device.time_s),
             promoted={} if self._baseline is None else self._baseline.config(key),
         )
         yield bench
@@ -227,8 +228,7 @@ class PerfSession(GatingSession):
         """
 
         def screen(record: Benchmark) -> tuple[Contamination, tuple["Verdict", ...]]:
-            about = self._machine.software, self._machine.facts
-            found = baseline.contamination(record, *about)
+            found = baseline.contamination(record, self._machine.software, self._machine.facts)
             return found, compare(baseline, record, self._thresholds.compare, found)
 
         record = bench.record()

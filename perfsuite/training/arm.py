@@ -32,7 +32,7 @@ class NotShownError(TrainingError):
 class CheckedStep:
     """A step in the float32 arithmetic of its precision, whose loss is checked and detached."""
 
-    __slots__ = ("_flags", "_step")
+    __slots__ = ("__weakref__", "_flags", "_step")
 
     def __init__(
         self, step: Callable[[Any], Any], precision: Precision, *, benchmark: bool = False

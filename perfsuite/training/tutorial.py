@@ -22,6 +22,11 @@ _KINDS: dict[str, tuple[Any, int, dict[str, int]]] = {
         {"block_steps": 10, "convergence_steps": 100, "convergence_seeds": 8},
     ),
     "tiny": (scale_width(TUTORIAL_CFG, 8), 16, {"block_steps": 2}),
+    "sketch": (
+        scale_width(TUTORIAL_CFG, 8),
+        16,
+        {"block_steps": 2, "convergence_steps": 20, "convergence_seeds": 4},
+    ),
 }
 
 _JUDGED_AT_ONCE = 250  # images, which without a backward pass take less memory than a batch
@@ -43,6 +48,9 @@ def tutorial_workload(
     name: str, data: str = "mnist5k", *, graph: bool = False, hold_out: bool = False
 ) -> Workload:
     """Return the workload "tutorial" or "tiny" on digits of a source; see `load_digits`.
+
+    "sketch" is "tiny", trained for less: for a device that is simulated, whose values the CPU
+    computes.
 
     With `graph` its step is captured, and launched at once: see `Training`. With `hold_out` every
     tenth digit is none to train on, and the training can be judged by them.
