@@ -10,6 +10,7 @@ from statistics import median
 
 from perfsuite.judging.blocks import Block
 from perfsuite.judging.gates import Outcome, Verdict, not_gated
+from perfsuite.judging.throttling import sift
 
 GATE = "host_bound"
 WORD = "HOST-BOUND"
@@ -38,6 +39,8 @@ class Load:
         host_s: until the last launch returned.
         device_s: between two events, gaps between kernels included.
         kernel_s: the sum of its kernels' times, None where those cannot be told.
+        held_back: whether the device was throttled in most of what was timed; its kernels, which
+            are not, then say nothing of how long it idled.
     """
 
     label: str
@@ -45,11 +48,14 @@ class Load:
     device_s: float
     kernel_s: float | None
     launches: float | None = None
+    held_back: bool = False
 
     @property
     def idle(self) -> float | None:
         """The share of the step in which the device had nothing to do; None if unknown."""
-        return None if self.kernel_s is None else max(0.0, 1 - self.kernel_s / self.device_s)
+        if self.kernel_s is None or self.held_back:
+            return None
+        return max(0.0, 1 - self.kernel_s / self.device_s)
 
     @property
     def host_bound(self) -> bool | None:
@@ -84,6 +90,7 @@ def load_of(label: str, blocks: Sequence[Block], kernels: Kernels | None) -> Loa
         device_s=device_s,
         kernel_s=None if kernels is None else kernels.kernel_s,
         launches=None if kernels is None else kernels.launches,
+        held_back=not sift(blocks, lambda block: bool(block.throttled)).decides,
     )
 
 
@@ -102,7 +109,10 @@ def judge_host(loads: Sequence[Load]) -> Verdict:
             reason=reason,
         )
     if any(load.host_bound is None for load in loads):
-        why = "whether the device waits for the host is unknown: its kernels could not be timed"
+        why = "its kernels could not be timed"
+        if any(load.held_back for load in loads):
+            why = "it was held back most of the time"
+        why = f"whether the device waits for the host is unknown: {why}"
         return not_gated(GATE, figure, why)
     if any(load.idle is not None and load.idle > MOST_IDLE for load in loads):
         why = "the device idles, and not for the host, which has launched everything early"

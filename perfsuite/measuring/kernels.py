@@ -21,7 +21,6 @@ def kernels_of(arm: Timeable, device: Device, *, repeats: int = REPEATS) -> Kern
     found: list[Kernels] = []
     held_back: list[Kernels] = []
     sensor = device.sensor()
-    before = sensor.read()
     while len(found) < repeats and len(found) + len(held_back) < TRIES * repeats:
         batches = arm.take(STEPS)
 
@@ -30,12 +29,12 @@ def kernels_of(arm: Timeable, device: Device, *, repeats: int = REPEATS) -> Kern
                 for batch in batches:  # noqa: B023  # called at once
                     step(batch)
 
+        before = sensor.read()
         launched = device.kernels(steps)
         if launched is None:
             return None
-        after = sensor.read()
-        (held_back if sensor.held_back(before, after) else found).append(launched)
-        before = after
+        held = sensor.held_back(before, sensor.read())
+        (held_back if held else found).append(launched)
     found = found or held_back
     return Kernels(
         kernel_s=median(each.kernel_s for each in found) / STEPS,

@@ -1,5 +1,6 @@
 """HOST-BOUND where a simulated device waits for its host, and only there."""
 
+import math
 import random
 
 import pytest
@@ -7,8 +8,10 @@ from fakes import FakeHostBound, block
 
 from perfsuite.against.restart import Restart
 from perfsuite.against.verdicts import verdicts
+from perfsuite.devices.cards import Spell
+from perfsuite.judging.blocks import Block
 from perfsuite.judging.gates import Outcome, Verdict
-from perfsuite.judging.host_bound import WORD, Load, judge_host, load_of
+from perfsuite.judging.host_bound import WORD, Kernels, Load, judge_host, load_of
 from perfsuite.judging.stopping import LOOKS
 from perfsuite.judging.thresholds import AgainstLimits, CompareLimits, ConvergenceLimits, Thresholds
 from perfsuite.measuring.kernels import kernels_of
@@ -132,6 +135,35 @@ def test_what_three_readings_do_not_tell_is_said(
     assert verdict.outcome is outcome
     assert verdict.shown != WORD
     assert said in str(verdict)
+
+
+def test_a_step_that_was_held_back_does_not_idle() -> None:
+    def found(throttled: int) -> Verdict:
+        reasons = [("heat",)] * throttled + [()] * (3 - throttled)
+        blocks = [
+            Block(steps=1, wall_s=2.0, device_s=2.0, host_s=1.5, throttled=each) for each in reasons
+        ]
+        told = load_of("x", blocks, Kernels(kernel_s=1.0, launches=100))
+        assert told is not None
+        return judge_host([told])
+
+    assert found(throttled=1).shown == WORD
+    held_back = found(throttled=2)
+    assert held_back.outcome is Outcome.NOT_GATED
+    assert "held back most of the time" in held_back.reason
+
+
+def test_kernels_are_not_timed_while_the_device_is_held_back() -> None:
+    def kernel_s(until_s: float) -> float:
+        half = Spell(start_s=0.0, end_s=until_s, speed=0.5)
+        arm = FakeHostBound(launches=10, kernel_s=0.001, held_back=(half,))
+        found = kernels_of(arm, arm.time)
+        assert found is not None
+        return found.kernel_s
+
+    # A thousand seconds pass before each of five repeats.
+    assert kernel_s(3500.0) == pytest.approx(0.01)
+    assert kernel_s(math.inf) == pytest.approx(0.02)
 
 
 def test_on_a_cpu_there_is_nothing_to_say() -> None:
