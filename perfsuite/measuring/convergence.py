@@ -91,7 +91,8 @@ def train(arm: Arm, batches: Sequence[Any], clock: Clock) -> TrainingRun:
     scaled = scaler.is_enabled()
     counter = None
     with suppress(NotShownError):
-        counter = StepCounter(arm.optimizers, scaled=scaled)
+        graphed = arm.written is not None
+        counter = StepCounter(arm.optimizers, scaled=scaled, graphed=graphed)
     # Scaling a one tells the scale and, unlike `get_scale`, waits for nothing.
     one = torch.ones((), device=arm.device)
     clock.start()
@@ -257,7 +258,8 @@ def _health(pairs: Sequence[SeedPair], asked: ConvergenceLimits) -> tuple[Verdic
 def _skipped_of(runs: Sequence[TrainingRun], asked: ConvergenceLimits) -> Verdict:
     skipped = [run.skipped_steps for run in runs if run.skipped_steps is not None]
     if not skipped and not any(run.scales for run in runs):
-        return not_gated("skipped_steps", "unknown", "add the optimizer to `state`")
+        why = "no optimizer in `state` counts its steps, as Adam does in state['step']"
+        return not_gated("skipped_steps", "unknown", why)
     # One run that took too many steps must not be hidden by one that skipped as many.
     worst = min(skipped) if skipped and min(skipped) < 0 else sum(skipped)
     known = len(skipped) == len(runs)

@@ -67,11 +67,13 @@ class TrainStep:
 class StepCounter:
     """Counts the steps that optimizers take from now on, in the order in which they are given."""
 
-    def __init__(self, optimizers: Iterable[torch.optim.Optimizer], *, scaled: bool) -> None:
+    def __init__(
+        self, optimizers: Iterable[torch.optim.Optimizer], *, scaled: bool, graphed: bool = False
+    ) -> None:
         self._optimizers = list(optimizers)
         self._before = [applied_steps(each) or 0 for each in self._optimizers]
         self._called = [0] * len(self._optimizers)
-        self._scaled = scaled
+        self._scaled, self._graphed = scaled, graphed
         for index, optimizer in enumerate(self._optimizers):
             optimizer.register_step_post_hook(lambda *_, index=index: self._note(index))
 
@@ -82,7 +84,8 @@ class StepCounter:
         """Return how many steps each took; None where that is not known.
 
         A fused optimizer under a gradient scaler is called every step and decides on the device
-        whether to take it, so that only its own count can tell.
+        whether to take it, and one that was captured in a graph is called no more, so that only
+        its own count can tell.
         """
         return [self._taken(index) for index in range(len(self._optimizers))]
 
@@ -91,7 +94,7 @@ class StepCounter:
         if (counted := applied_steps(optimizer)) is not None:
             return counted - self._before[index]
         decides = self._scaled and getattr(optimizer, "_step_supports_amp_scaling", False)
-        return None if decides else self._called[index]
+        return None if decides or self._graphed else self._called[index]
 
 
 def applied_steps(optimizer: torch.optim.Optimizer) -> int | None:

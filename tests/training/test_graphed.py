@@ -16,6 +16,7 @@ from perfsuite.devices.device import Device, DeviceError
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.gates import Outcome, Verdict
 from perfsuite.judging.host_bound import Load
+from perfsuite.measuring.convergence import train
 from perfsuite.measuring.kernels import loads_of
 from perfsuite.measuring.timing import time_block, warm_up
 from perfsuite.probes.captured import graphed_step
@@ -178,6 +179,22 @@ def test_a_step_that_reads_on_the_host_is_told_in_one_line(device: Device) -> No
         arm.step(batch)
     with pytest.raises(TrainingError, match=r"cannot be captured as a graph: .*captur"):
         arm.step(captured)
+
+
+@pytest.mark.parametrize(("graph", "skipped"), [(False, 0), (True, None)])
+def test_steps_that_a_graph_takes_are_not_taken_for_skipped(
+    device: Device, graph: bool, skipped: int | None
+) -> None:
+    def make(precision: Precision, device: torch.device, _: int) -> Training:
+        model = network(device)
+        sgd = torch.optim.SGD(model.parameters(), lr=1e-2)  # which counts none
+        step = TrainStep(model, sgd, precision=precision, graph=graph)
+        batches = [(torch.ones(8, 1, 8, 8), torch.zeros(8, dtype=torch.int64))]
+        return Training(step=step, batches=batches, state=[model, sgd])
+
+    arm = Workload(name="sgd", make=make).arm(Precision.fp32, device.place)
+    run = train(arm, arm.take(PLAIN_STEPS + 5), device.clock())
+    assert run.skipped_steps == skipped
 
 
 def test_a_cpu_says_that_it_has_no_graphs() -> None:
