@@ -19,15 +19,15 @@ from torch import nn
 from perfsuite.devices.choice import choose_device
 from perfsuite.devices.device import Device
 from perfsuite.devices.precision import Precision, backend_flags
-from perfsuite.devices.simulated import Simulated
+from perfsuite.measuring.kernels import kernels_of
 from perfsuite.measuring.profiling import profile
 from perfsuite.measuring.timing import time_block, warm_up
 from perfsuite.training.arm import Arm
-from perfsuite.training.batches import doubled
 from perfsuite.training.tutorial import tutorial_workload
 
 Figures = dict[str, Any]
-BATCHES, STEPS, PROCESSES, READINGS = (128, 256, 512, 1024), 10, 5, 100
+BATCHES, WARM_UP, STEPS, PROCESSES, READINGS = (128, 256, 512, 1024), 3, 10, 5, 100
+BUSY_S = 2.0
 
 
 def arm_on(device: Device, precision: Precision, seed: int = 0) -> Arm:
@@ -38,29 +38,17 @@ def arm_on(device: Device, precision: Precision, seed: int = 0) -> Arm:
 def host_share(device: Device) -> Figures:
     """How much of a block the host launches for: nearly all of it where it holds up the device."""
     found: Figures = {}
-    now_s = _host_clock(device)
     for precision in device.precisions:
-        arm = arm_on(device, precision)
-        (batch,) = arm.take(1)
-        for size in BATCHES:
-            for _ in range(3):
-                arm.step(batch)
-            clock = device.clock()
-            clock.start()
-            started_s = now_s()
-            for _ in range(STEPS):
-                arm.step(batch)
-            launched_s = now_s() - started_s
-            wall_s, _ = clock.stop()
-            found[f"host_share {precision} {size}"] = launched_s / wall_s
-            found[f"step_ms {precision} {size}"] = wall_s / STEPS * 1e3
-            found[f"host_ms {precision} {size}"] = launched_s / STEPS * 1e3
-            batch = doubled(batch)
+        arm, clock = arm_on(device, precision), device.clock()
+        for doublings, size in enumerate(BATCHES):
+            enlarged = arm.enlarged(doublings)
+            time_block(enlarged, clock, WARM_UP)
+            block = time_block(enlarged, clock, STEPS)
+            found[f"step_ms {precision} {size}"] = block.wall_s * 1e3
+            if block.host_s is not None:
+                found[f"host_share {precision} {size}"] = block.host_s / block.wall_s
+                found[f"host_ms {precision} {size}"] = block.host_s * 1e3
     return found
-
-
-def _host_clock(device: Device) -> Callable[[], float]:
-    return (lambda: device.now_s) if isinstance(device, Simulated) else time.perf_counter
 
 
 def kernels(device: Device) -> Figures:
@@ -70,35 +58,18 @@ def kernels(device: Device) -> Figures:
         arm, clock = arm_on(device, precision), device.clock()
         warm_up(arm, clock, steps=2)
         step_s = time_block(arm, clock, STEPS).step_s
+        if (launched := kernels_of(arm, device)) is not None:
+            found[f"kernel_ms {precision}"] = launched.kernel_s * 1e3
+            found[f"launches {precision}"] = launched.launches
         told = profile(arm, device)
-        launches, profiled_s = _launches(device, arm)
+        with torch.profiler.profile(activities=device.profiler_activities()):
+            profiled_s = time_block(arm, clock, 1).wall_s
         found |= {
-            f"kernel_ms {precision}": (told.total_s - told.outside_s) * 1e3,
-            f"launches {precision}": launches,
             f"layouts {precision}": told.layouts,
             f"casts {precision}": told.casts,
             f"inflation {precision}": profiled_s / step_s,
         }
     return found
-
-
-def _launches(device: Device, arm: Arm) -> tuple[int, float]:
-    """Return how many kernels a profiled step launches, and how long it takes.
-
-    Of a simulated device it is how many operators.
-    """
-    (batch,) = arm.take(1)
-    before, clock = device.charged, device.clock()
-    with torch.profiler.profile(activities=device.profiler_activities()) as profiler:
-        clock.start()
-        arm.step(batch)
-        profiled_s, _ = clock.stop()
-    if before is not None:
-        after = device.charged or {}
-        calls = [sum(n for _, n in each.values()) for each in (before, after)]
-        return calls[1] - calls[0], profiled_s
-    launched = sum(e.count for e in profiler.key_averages() if e.device_type.name != "CPU")
-    return launched, profiled_s
 
 
 def sensor(device: Device) -> Figures:
@@ -111,9 +82,10 @@ def sensor(device: Device) -> Figures:
     values, clock = torch.randn(1024, 1024, device=device.place), device.clock()
     before = reader.read()
     clock.start()
-    until_s = time.perf_counter() + 2
-    while time.perf_counter() < until_s and not isinstance(device, Simulated):
+    until_s = device.time_s() + BUSY_S
+    while device.time_s() < until_s:
         values = (values @ values).clamp(-1, 1)
+        device.synchronize()
     busy = reader.read()
     clock.stop()
     time.sleep(0.001)
