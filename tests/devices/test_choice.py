@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from perfsuite.devices import choice, cuda
+from perfsuite.devices.cards import CARDS
 from perfsuite.devices.choice import (
     KINDS,
     choose_device,
@@ -144,10 +145,17 @@ def test_a_device_that_no_fork_can_use_any_more_is_named(monkeypatch: pytest.Mon
     assert started_devices() == ["cuda"]
 
 
-@pytest.mark.cuda
-def test_events_and_wall_clock_agree_on_a_long_kernel() -> None:
-    clock = choose_device("cuda").clock()
-    matrix = torch.randn(4096, 4096, device="cuda")
+@pytest.mark.parametrize(
+    ("wanted", "size", "scale"),  # of FLOPs
+    [
+        ("simulated:h100", 256, CARDS["h100"].flop_scale),
+        pytest.param("cuda", 4096, 1, marks=pytest.mark.cuda),
+    ],
+)
+def test_events_and_wall_clock_agree_on_a_long_kernel(wanted: str, size: int, scale: int) -> None:
+    device = choose_device(wanted)
+    clock = device.clock()
+    matrix = torch.randn(size, size, device=device.place)
     (matrix @ matrix).sum().item()
     clock.start()
     for _ in range(50):
@@ -155,5 +163,6 @@ def test_events_and_wall_clock_agree_on_a_long_kernel() -> None:
     wall_s, device_s = clock.stop()
     assert device_s is not None
     # The queue outlives the loop: a clock that did not synchronise would see the launches only.
-    assert device_s > 50 * 4096**3 * 2 / 2e15
+    assert device_s > 50 * size**3 * 2 * scale / 2e15
     assert device_s <= wall_s <= device_s * 1.2 + 1e-3
+    choose_device("cpu")
