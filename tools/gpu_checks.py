@@ -63,7 +63,7 @@ def kernels(device: Device) -> Figures:
             found[f"launches {precision}"] = launched.launches
         told = profile(arm, device)
         with torch.profiler.profile(activities=device.profiler_activities()):
-            profiled_s = time_block(arm, clock, 1).wall_s
+            profiled_s = time_block(arm, clock, STEPS).step_s
         found |= {
             f"layouts {precision}": told.layouts,
             f"casts {precision}": told.casts,

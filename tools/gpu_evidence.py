@@ -19,7 +19,7 @@ from typing import Any
 
 from gpu_predictions import page, with_speedups
 
-from perfsuite.devices.choice import NAMES, choose_device
+from perfsuite.devices.choice import NAMES, SIMULATED, choose_device
 from perfsuite.records.wording import simulated_note
 
 ROOT = Path(__file__).parents[1]
@@ -63,6 +63,23 @@ def steps(device: str, folder: Path) -> list[EvidenceStep]:
         " sys.exit(main(rows=[row for row in ROWS if row.needs_cuda]))"
     )
     detection = ("--slowdowns", "0", "5", "--trials=1", "--budget=30", "--alone")
+    of_a_gpu = [
+        EvidenceStep(
+            name="planted-bugs",
+            command=(python, "-c", f"import sys; sys.path.insert(0, 'tests'); {rows}"),
+            limit_s=120,
+        ),
+        EvidenceStep(
+            name="detection",
+            command=(
+                *(python, "studies/detection_study.py", *detection),
+                *("--device", device, "--folder", str(folder)),
+            ),
+            limit_s=150,
+        ),
+    ]
+    if device.startswith(SIMULATED):  # which has no CUDA: neither its bugs, nor its sleep
+        of_a_gpu = []
     return [
         check("host_share", 60),
         check("kernels", 60),
@@ -80,19 +97,7 @@ def steps(device: str, folder: Path) -> list[EvidenceStep]:
             command=(python, "-m", "perfsuite", "promote", *runs, "--suite=benchmarks"),
             limit_s=20,
         ),
-        EvidenceStep(
-            name="planted-bugs",
-            command=(python, "-c", f"import sys; sys.path.insert(0, 'tests'); {rows}"),
-            limit_s=120,
-        ),
-        EvidenceStep(
-            name="detection",
-            command=(
-                *(python, "studies/detection_study.py", *detection),
-                *("--device", device, "--folder", str(folder)),
-            ),
-            limit_s=150,
-        ),
+        *of_a_gpu,
     ]
 
 
