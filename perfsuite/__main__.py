@@ -1,8 +1,7 @@
-"""The command ``perfsuite``: start a suite, promote or accept, show history, advise, report."""
+"""The command ``perfsuite``: start a suite, promote, accept, bisect, history, advise, report."""
 # PYTHON_ARGCOMPLETE_OK  # by which argcomplete knows that a shell may ask this command
 
 import argparse
-import math
 import os
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from perfsuite.bisecting.bisect_command import add_bisecting, positive, run_bisection
 from perfsuite.judging.thresholds import FILE_NAME, ThresholdsError
 from perfsuite.records.baseline import BaselineError
 from perfsuite.records.files import write_new
@@ -24,6 +24,7 @@ _HOW = """Judge mixed-precision training: is it faster, does it still learn, did
   pytest benchmarks                            time and judge it
   pytest benchmarks --perf-against main        compare it with another commit, both in turns
   pytest benchmarks --benchmark-json=run.json  keep a run, for
+  perfsuite bisect v1.2                        find the commits since that changed a figure
   perfsuite promote run.json                   a baseline, with which
   pytest benchmarks --benchmark-compare        compares"""
 
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "report": _report,
             "advise": _advise,
             "advise-step": _advise_step,
+            "bisect": run_bisection,
         }
         return commands[given.command](given)
     except (BaselineError, RunError, LedgerError, ThresholdsError, OSError) as error:
@@ -111,7 +113,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     how.add_argument("-o", "--output", type=Path, metavar="FILE.svg", help="draw it too")
     how.add_argument(
         "--max-age",
-        type=_positive,
+        type=positive,
         metavar="DAYS",
         help="only fail if nothing was evaluated for so long, on any of the hardware",
     )
@@ -135,14 +137,14 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     advising.add_argument("--hardware", metavar="KEY", help="which, if there are several")
     advising.add_argument(
         "--budget",
-        type=_positive,
+        type=positive,
         default=60.0,
         metavar="SECONDS",
         help="to confirm a suspicion, as --perf-budget (default: %(default)g)",
     )
     advising.add_argument(
         "--margin",
-        type=_positive,
+        type=positive,
         metavar="SHARE",
         help="that you would like to have, such as 0.03 (default: that of thresholds.toml)",
     )
@@ -158,6 +160,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="DIR",
         help="folder of the benchmarks (default: %(default)s)",
     )
+    add_bisecting(commands)
     reporting = commands.add_parser(
         "report", help="write a page with charts of the newest run, compared with those before it"
     )
@@ -169,17 +172,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         import argcomplete
 
         argcomplete.autocomplete(parser)
-    return parser.parse_args(arguments)
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no positive number")
-    return value
+    given, further = parser.parse_known_args(arguments)
+    if further and given.command != "bisect":
+        parser.error(f"unrecognized arguments: {' '.join(further)}")
+    given.further = further
+    return given
 
 
 def _init(given: argparse.Namespace) -> int:

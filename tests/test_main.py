@@ -39,7 +39,7 @@ def test_a_shell_that_asks_what_may_follow_is_told_by_argcomplete(
     monkeypatch.setenv("_ARGCOMPLETE", "1")
     with pytest.raises(SystemExit):
         main(["history", "/nowhere"])
-    assert "{init,promote,accept,history,advise,advise-step,report}" in told[0]
+    assert "{init,promote,accept,history,advise,advise-step,bisect,report}" in told[0]
     # argcomplete looks for this in the first 1024 bytes of the module.
     assert b"PYTHON_ARGCOMPLETE_OK" in Path(perfsuite.__main__.__file__).read_bytes()[:1024]
 

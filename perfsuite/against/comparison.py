@@ -16,11 +16,12 @@ from typing import Any
 import pytest
 
 from perfsuite.against.controllers import ServerController
-from perfsuite.against.import_paths import Trees, installed_folders
+from perfsuite.against.import_paths import Trees, installed_folders, misplaced
 from perfsuite.against.messages import Collected, Setup
 from perfsuite.against.worktree import add_worktree, overlay, remove_worktree
 from perfsuite.devices.choice import environment_of
 from perfsuite.judging.hardware import current_key
+from perfsuite.records.commits import which_commit, which_package
 from perfsuite.records.git import Ref, resolve
 from perfsuite.records.wording import software_changes
 from perfsuite.session.collection import arguments
@@ -38,6 +39,21 @@ class Comparison:
     before: ServerController
     after: ServerController
     collected: Mapping[str, Collected]  # by "before" and "after"
+    suite: Path
+    python: str | None = None  # of the side before, where that is not this one
+
+    def misplaced(self, then: Mapping[str, list[str]], now: Mapping[str, list[str]]) -> str | None:
+        """Return why two workers did not run two trees' code; None where there is only one."""
+        return None if self.ref is None else misplaced(then, now)
+
+    def which(self, key: str) -> list[str]:
+        """Return the command that finds what changed a benchmark, if one can."""
+        if self.ref is not None:
+            return which_commit(self.ref.commit, key, self.suite)
+        then, now = (self.collected[side].software for side in ("before", "after"))
+        if self.python is None or then == now:
+            return []
+        return which_package(self.python, key, self.suite)
 
     def header(self) -> list[str]:
         """Return lines that say what is compared."""
@@ -66,17 +82,23 @@ def prepare(
     that is not this one. Raises GitError, SideError where a side does not start or collect, and
     ComparisonError.
     """
-    with _cleaning_up() as stack:
+    with cleaned_up() as stack:
         yield _prepare(config, suite, ref, python, stack)
 
 
 @contextmanager
 def working_tree(config: pytest.Config, suite: Path) -> Iterator[ServerController]:
     """Start a server of the working tree alone; SideError where it does not start or collect."""
-    with _cleaning_up() as stack:
+    with cleaned_up() as stack:
         top = config.rootpath.resolve()
-        started = _start(
-            "after", None, config=config, suite=suite, top=top, checkout=None, home=_home(stack)
+        started = start_side(
+            "after",
+            None,
+            config=config,
+            suite=suite,
+            top=top,
+            checkout=None,
+            home=home_of_a_side(stack),
         )
         server = stack.enter_context(started)
         server.collected()
@@ -84,7 +106,8 @@ def working_tree(config: pytest.Config, suite: Path) -> Iterator[ServerControlle
 
 
 @contextmanager
-def _cleaning_up() -> Iterator[ExitStack]:
+def cleaned_up() -> Iterator[ExitStack]:
+    """Yield a stack that is closed at the end, whichever signal ends it."""
     stack = ExitStack()
     try:
         with _signals((signal.SIGTERM, signal.SIGHUP), signal.default_int_handler):
@@ -94,10 +117,22 @@ def _cleaning_up() -> Iterator[ExitStack]:
             stack.close()
 
 
-def _home(stack: ExitStack) -> Path:
+def home_of_a_side(stack: ExitStack) -> Path:
+    """Return a folder of its own for a side, which goes when the stack is closed."""
     home = Path(os.path.realpath(tempfile.mkdtemp(prefix="perfsuite-")))
     stack.callback(shutil.rmtree, home, ignore_errors=True)
     return home
+
+
+def checked_out(ref: Ref, suite: Path, home: Path, stack: ExitStack) -> Path:
+    """Check a commit out into `home`, with the working tree's suite, until the stack is closed."""
+    # The repository registers a worktree under its folder's name, so it must be unique.
+    checkout = home / home.name
+    stack.callback(remove_worktree, ref.top, checkout)
+    add_worktree(ref, checkout)
+    if suite.is_relative_to(ref.top):
+        overlay(ref.top, checkout, suite.relative_to(ref.top))
+    return checkout
 
 
 def _prepare(
@@ -105,23 +140,17 @@ def _prepare(
 ) -> Comparison:
     ref = None if name is None else resolve(name, suite)
     top = config.rootpath.resolve() if ref is None else ref.top
-    home, checkout = _home(stack), None
-    if ref is not None:
-        # The repository registers a worktree under its folder's name, so it must be unique.
-        checkout = home / home.name
-        stack.callback(remove_worktree, top, checkout)
-        add_worktree(ref, checkout)
-        if suite.is_relative_to(top):
-            overlay(top, checkout, suite.relative_to(top))
-    start = partial(_start, config=config, suite=suite, top=top, checkout=checkout, home=home)
+    home = home_of_a_side(stack)
+    checkout = None if ref is None else checked_out(ref, suite, home, stack)
+    start = partial(start_side, config=config, suite=suite, top=top, checkout=checkout, home=home)
     pythons = {"before": python, "after": None}
     servers = {side: stack.enter_context(start(side, it)) for side, it in pythons.items()}
     collected = {side: server.collected() for side, server in servers.items()}
     refuse_incomparable(collected["before"], collected["after"], one_tree=ref is None)
-    return Comparison(ref=ref, **servers, collected=collected)
+    return Comparison(ref=ref, **servers, collected=collected, suite=suite, python=python)
 
 
-def _start(
+def start_side(
     side: str,
     python: str | None,
     *,
@@ -130,7 +159,13 @@ def _start(
     top: Path,
     checkout: Path | None,
     home: Path,
+    name: str | None = None,
 ) -> ServerController:
+    """Start the server of a side: "before" has the code of the checkout, "after" that of `top`.
+
+    `name` is what it is called where something is wrong with it.
+    """
+
     def moved(path: Path) -> Path:
         """Return where a path of the working tree lies for this side."""
         if checkout is None or side == "after" or not path.is_relative_to(top):
@@ -167,6 +202,7 @@ def _start(
         folder=_existing(moved(folder)),
         log=home / f"{side}.log",
         environment=environment_of(config.option.perf_device),
+        name=name,
     )
 
 

@@ -7,7 +7,6 @@ imports neither torch nor a benchmark: placeholders have the names of what the s
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import pytest
 from perfsuite.against.comparison import Comparison, ComparisonError, prepare
 from perfsuite.against.controllers import SideError
 from perfsuite.against.pairs import Pairs
-from perfsuite.against.placeholders import Placeholder, placeholder_file
+from perfsuite.against.placeholders import Placeholder, placeholder_file, placeholders_of
 from perfsuite.against.restart import Restart
 from perfsuite.against.verdicts import verdicts
 from perfsuite.judging.gates import Verdict
@@ -80,18 +79,19 @@ class ComparisonSession(GatingSession):
         self, module_path: Path, parent: pytest.Collector
     ) -> pytest.Collector:
         """Collect what both sides have of a file, without importing it."""
-        path = module_path.resolve()
-        collect = partial(placeholder_file, parent, module_path, run=self.compare)
-        if not path.is_relative_to(self._suite):
-            self._others.append(path.name)
-            return collect(key="", members={})
-        file = path.relative_to(self._suite).as_posix()
-        # A benchmark that only the code before has must not go unnoticed.
-        items = self._collected["before"].items | self._collected["after"].items
-        start = f"{file}::"
-        members = {key.removeprefix(start): items[key] for key in items if key.startswith(start)}
-        error = None if members else self._collected["after"].why_not(file)
-        return collect(key=file, members=members, error=error)
+        found = placeholders_of(
+            parent,
+            module_path,
+            suite=self._suite,
+            # A benchmark that only the code before has must not go unnoticed.
+            items=self._collected["before"].items | self._collected["after"].items,
+            why_not=self._collected["after"].why_not,
+            run=self.compare,
+        )
+        if found is not None:
+            return found
+        self._others.append(module_path.name)
+        return placeholder_file(parent, module_path, key="", members={}, run=self.compare)
 
     def key_of(self, item: pytest.Item) -> str | None:
         return item.key if isinstance(item, Placeholder) else None
@@ -153,6 +153,9 @@ class ComparisonSession(GatingSession):
                 "ref": ref and ref.name,
                 "commit": ref and ref.commit,
                 "software": then.software,
-                "loaded": {"before": then.loaded, "after": now.loaded},
+                "loaded": {
+                    side: {where: names for where, names in has.loaded.items() if where != "files"}
+                    for side, has in self._collected.items()
+                },
             },
         }

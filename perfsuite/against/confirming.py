@@ -15,7 +15,7 @@ from perfsuite.against.controllers import SideError
 from perfsuite.against.old_environment import (
     EnvironmentUnavailableError,
     changed_packages,
-    old_python,
+    python_with,
 )
 from perfsuite.against.pairs import Paired, Pairs
 from perfsuite.against.restart import Restart
@@ -147,7 +147,7 @@ class Confirmer:
             return wanted
         changed = changed_packages(self.baseline.runs[-1].software, self.software)
         self.status.show(f"installing {', '.join(changed)}", 0, 1)
-        return str(old_python(changed)) if changed else None
+        return str(python_with(changed)) if changed else None
 
     def _remedy(self, error: Exception) -> str:
         if not isinstance(error, GitError):

@@ -81,7 +81,7 @@ class _Controller:
 class ServerController(_Controller):
     """Starts and ends the server of one side, a process group of its own that prints to `log`.
 
-    Its `environment` is laid over this process's.
+    Its `environment` is laid over this process's; `name` is told for its side's.
     """
 
     def __init__(
@@ -92,6 +92,7 @@ class ServerController(_Controller):
         folder: Path,
         log: Path,
         environment: Mapping[str, str],
+        name: str | None = None,
     ) -> None:
         self._log = log
         self._workers: set[int] = set()
@@ -114,10 +115,11 @@ class ServerController(_Controller):
                 )
         except OSError as error:
             ours.close()
-            raise SideError(setup.side, f"{python} cannot be started: {error.strerror}") from None
+            reason = f"{python} cannot be started: {error.strerror}"
+            raise SideError(name or setup.side, reason) from None
         finally:
             theirs.close()
-        super().__init__(setup.side, Line(ours.detach(), messages.ANSWERS))
+        super().__init__(name or setup.side, Line(ours.detach(), messages.ANSWERS))
         with suppress(LineClosedError):  # told when it is asked what it has collected
             self._line.send(setup)
 

@@ -32,6 +32,7 @@ class Trees:
         # One that holds the tree itself, such as /usr, says nothing of what is in the tree.
         self._installed = [each for each in folders if each.is_relative_to(self.top)]
         self._sides: dict[str, str | None] = {}  # of modules, by name
+        self._files: set[str] = set()  # of modules in a tree, relative to it
 
     def side_of(self, path: str) -> str | None:
         """Return "before" or "after" by whose code it is; None for others, and for the suite."""
@@ -56,10 +57,13 @@ class Trees:
         """Return the packages imported, by where from: "before", "after" or "neither" tree.
 
         Those are also "shadowed" that came from neither, even in part, though a tree has them.
+        And the "files" that were imported from a tree, relative to it.
         """
         for name, module in list(sys.modules.items()):
             if name not in self._sides:  # each is looked up once: a fork knows what its server knew
-                self._sides[name] = self._side_of_module(name, getattr(module, "__file__", None))
+                file = getattr(module, "__file__", None)
+                self._sides[name] = self._side_of_module(name, file)
+                self._files.update(self._relative(file))
         wheres = ("before", "after", "neither", "shadowed")
         found: dict[str, set[str]] = {where: set() for where in wheres}
         for name, side in self._sides.items():
@@ -68,7 +72,20 @@ class Trees:
                 found[side].add(package)
             if side == "neither" and self._has(package):
                 found["shadowed"].add(package)
-        return {side: sorted(names) for side, names in found.items()}
+        return {side: sorted(names) for side, names in found.items()} | {
+            "files": sorted(self._files)
+        }
+
+    def _relative(self, file: object) -> list[str]:
+        """Return where in its tree a module's file lies; nothing if in none."""
+        if not isinstance(file, str) or not os.path.isabs(file):  # noqa: PTH117
+            return []
+        real = Path(os.path.realpath(file))
+        side = self._tree(real)
+        if side is None:
+            return []
+        tree = self.checkout if side == "before" and self.checkout is not None else self.top
+        return [real.relative_to(tree).as_posix()]
 
     def _side_of_module(self, name: str, file: object) -> str | None:
         # A conftest.py or a plugin is no code under test. Some modules that have no file make

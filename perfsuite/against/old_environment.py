@@ -1,6 +1,6 @@
-"""The environment in which a baseline was promoted, made anew from the versions that it recorded.
+"""Environments with other versions: the one in which a baseline was promoted, or between two.
 
-It is a virtual environment of the packages that differ, with today's packages behind them. It is
+Each is a virtual environment of the packages that differ, with today's packages behind them. It is
 made by uv, from whatever registry that is set up to use, and is kept for the next time.
 """
 
@@ -23,7 +23,7 @@ _SHOWN = 200  # characters of what uv says
 
 
 class EnvironmentUnavailableError(RuntimeError):
-    """An old environment that cannot be had; the message says why, and what to do."""
+    """An environment that cannot be had; the message says why, and what to do."""
 
 
 def changed_packages(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -45,7 +45,7 @@ def changed_packages(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[st
     ]
 
 
-def old_python(requirements: list[str], cache: Path | None = None) -> Path:
+def python_with(requirements: list[str], cache: Path | None = None) -> Path:
     """Return the interpreter of an environment with these packages, which is made if need be.
 
     Raises:
@@ -54,7 +54,7 @@ def old_python(requirements: list[str], cache: Path | None = None) -> Path:
     uv = shutil.which("uv")
     if uv is None:
         raise EnvironmentUnavailableError(
-            "--perf-confirm-python auto takes uv to install the old versions: pip install uv"
+            f"it takes uv to install {', '.join(requirements)}: pip install uv"
         )
     name = hashlib.sha256(repr((sys.prefix, sys.version, requirements)).encode()).hexdigest()[:16]
     folder = (cache or _cache()) / name
@@ -80,4 +80,4 @@ def _run(*command: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         said = " ".join(done.stderr.split())[:_SHOWN] or f"it ended with {done.returncode}"
-        raise EnvironmentUnavailableError(f"uv could not install the old versions: {said}")
+        raise EnvironmentUnavailableError(f"uv could not make the environment: {said}")

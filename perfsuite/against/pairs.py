@@ -62,6 +62,7 @@ class Pairs:
             _, paired.reasons = counts_of(paired.restarts[0])
             if not paired.reasons:  # which the counts are by themselves
                 paired.reasons, paired.profiles = self._explain(key, paired.restarts)
+            paired.reasons += self._comparison.which(key)
         paired.took_s = time.monotonic() - started_s
         return paired
 

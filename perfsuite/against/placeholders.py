@@ -59,6 +59,28 @@ class _File(_Group, pytest.File):
     """The file of some benchmarks."""
 
 
+def placeholders_of(
+    parent: pytest.Collector,
+    path: Path,
+    *,
+    suite: Path,
+    items: Mapping[str, Sequence[str]],
+    why_not: Callable[[str], str | None],
+    run: Callable[[Placeholder], None],
+) -> pytest.File | None:
+    """Return what stands for a file of the suite: those of `items` that are in it, or its error.
+
+    None for a file of no suite; `why_not` says why one of the suite was not collected.
+    """
+    if not path.resolve().is_relative_to(suite):
+        return None
+    file = path.resolve().relative_to(suite).as_posix()
+    start = f"{file}::"
+    members = {key.removeprefix(start): items[key] for key in items if key.startswith(start)}
+    error = None if members else why_not(file)
+    return placeholder_file(parent, path, key=file, members=members, run=run, error=error)
+
+
 def placeholder_file(
     parent: pytest.Collector,
     path: Path,

@@ -5,11 +5,10 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
-from perfsuite.against.comparison import Comparison, ComparisonError
+from perfsuite.against.comparison import ComparisonError
 from perfsuite.against.controllers import ServerController, SideError
-from perfsuite.against.import_paths import misplaced
 from perfsuite.against.messages import Done, Ready
 from perfsuite.judging.blocks import Block
 from perfsuite.judging.interleaving import Duet, starting_order, take_turns
@@ -21,6 +20,21 @@ Show = Callable[[str, int, int], None]  # what is done, how many parts of it, of
 Record = Mapping[str, Any]  # what one side measured of a benchmark, as in a run's JSON
 
 
+class Sides(Protocol):
+    """Two sides that are ready, A and B of a restart."""
+
+    @property
+    def before(self) -> ServerController:
+        """A."""
+
+    @property
+    def after(self) -> ServerController:
+        """B."""
+
+    def misplaced(self, then: Mapping[str, list[str]], now: Mapping[str, list[str]]) -> str | None:
+        """Return why their workers, by `Done.loaded`, did not run two trees' code, if so."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restart:
     """What a pair of fresh processes measured; A is before and B after."""
@@ -29,6 +43,7 @@ class Restart:
     duets: Mapping[str, Duet]  # the turns that they took, by what was timed
     before: Record
     after: Record
+    files: tuple[str, ...] = ()  # that either imported from its tree, relative to that
 
     def record(self) -> dict[str, Any]:
         """Return all of it for the run's JSON."""
@@ -59,7 +74,7 @@ def _known(figures: dict[str, Any]) -> dict[str, Any]:
 
 
 def run_restart(
-    comparison: Comparison, key: str, index: int, show: Show, *, explain: bool = False
+    comparison: Sides, key: str, index: int, show: Show, *, explain: bool = False
 ) -> Restart:
     """Run a benchmark in a fresh process of each side; only one of them works at a time.
 
@@ -91,12 +106,19 @@ def run_restart(
             start_s = time.monotonic() - go_s
             first, second = (workers[letter].block for letter in "AB")
             duets[name] = take_turns(first, second, index=index, quads=partial(_quads, start_s))
-    if comparison.ref is not None and (why_not := misplaced(then.loaded, now.loaded)):
+    if why_not := comparison.misplaced(then.loaded, now.loaded):
         raise ComparisonError(
             f"not two trees: {why_not}; install the project in editable mode, or put it on"
             " pytest's pythonpath"
         )
-    return Restart(started=order, duets=duets, before=then.record, after=now.record)
+    files = {file for each in (then, now) for file in each.loaded.get("files", ())}
+    return Restart(
+        started=order,
+        duets=duets,
+        before=then.record,
+        after=now.record,
+        files=tuple(sorted(files)),
+    )
 
 
 def run_alone(server: ServerController, key: str, show: Show) -> str | None:

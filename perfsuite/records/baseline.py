@@ -17,6 +17,7 @@ from perfsuite.judging.hardware import current_key
 from perfsuite.judging.spreads import Spread, observed_spread, or_assumed, pooled_spreads
 from perfsuite.judging.thresholds import CompareLimits
 from perfsuite.records.causes import reasons
+from perfsuite.records.commits import which_commit
 from perfsuite.records.git import commits_since
 from perfsuite.records.schema import (
     NO_BENCHMARK,
@@ -81,12 +82,13 @@ class Baseline:
         run = self.runs[-1]
         if now.key not in run.benchmarks:
             return []
-        return reasons(
+        lines = reasons(
             run.benchmarks[now.key],
             now,
             software=(run.software, software),
             commits=commits_since(run.commit, self.folder),
         )
+        return [*lines, *which_commit(run.commit, now.key, self.folder.parents[1])]
 
     def environment(self, now: Benchmark, software: dict[str, Any]) -> list[str]:
         """Return what is known to differ from the newest promoted run, besides the code."""

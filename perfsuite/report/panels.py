@@ -59,6 +59,42 @@ def history(axes: Axes, series: Series) -> None:
     axes.margins(x=0.02)
 
 
+def draw_path(
+    levels: Mapping[int, tuple[float, float, float]],
+    changes: Sequence[tuple[int, int, str]],
+    *,
+    title: str,
+    steps: str,
+) -> bytes:
+    """Return a picture of a figure along a row of versions, as SVG.
+
+    A level is (times the first version's, low end of its interval, high end), by version; a change
+    is (first step, last step, what is written above it).
+    """
+
+    def path(axes: Axes) -> None:
+        at = sorted(levels)
+        value, low, high = zip(*(levels[version] for version in at), strict=True)
+        axes.vlines(at, low, high, color=COLOURS["first"])
+        axes.plot(at, value, "o", color=COLOURS["first"])
+        for first, last, text in changes:
+            axes.axvspan(first - 0.9, last - 0.1, color=COLOURS["bad"], alpha=0.25, linewidth=0)
+            axes.annotate(
+                text,
+                ((first + last) / 2 - 0.5, 1),
+                xycoords=("data", "axes fraction"),
+                xytext=(0, 2),
+                textcoords="offset points",
+                horizontalalignment="center",
+                color=COLOURS["bad"],
+            )
+        axes.set_xlabel(f"{steps}, 0 is the good end")
+        axes.set_ylabel("times the good end")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+    return draw([path], width_in=9.0, panel_in=2.8, title=title, salt=title)
+
+
 def intervals(axes: Axes, rows: Sequence[tuple[str, float, float, float]]) -> None:
     """Draw step times, a row each, with their intervals.
 

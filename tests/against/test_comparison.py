@@ -132,7 +132,9 @@ def test_it_is_said_where_throttling_cannot_be_seen() -> None:
 def test_it_is_said_what_is_compared(ref: Ref | None, now: Collected, lines: list[str]) -> None:
     servers: Any = {"before": None, "after": None}
     both = {"before": collected(), "after": now}
-    assert Comparison(ref=ref, **servers, collected=both).header() == lines
+    assert (
+        Comparison(ref=ref, **servers, collected=both, suite=Path("benchmarks")).header() == lines
+    )
 
 
 @pytest.fixture(scope="module")

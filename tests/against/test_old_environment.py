@@ -9,7 +9,7 @@ import pytest
 from perfsuite.against.old_environment import (
     EnvironmentUnavailableError,
     changed_packages,
-    old_python,
+    python_with,
 )
 
 NOW = {"python": "3.11.7", "torch": "2.15.0", "numpy": "2.4.6", "cudnn": 91000, "perfsuite": "2"}
@@ -57,14 +57,14 @@ def test_another_python_is_refused_with_the_remedy() -> None:
 def test_the_old_package_is_before_those_of_today_and_is_installed_once(
     uv: Path, tmp_path: Path
 ) -> None:
-    python = old_python(["torch==2.14.1"], tmp_path / "cache")
+    python = python_with(["torch==2.14.1"], tmp_path / "cache")
     code = "import torch, msgspec; print(torch.__version__)"
     done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "2.14.1\n"
     said = (uv / "log").read_text("utf-8")
-    assert old_python(["torch==2.14.1"], tmp_path / "cache") == python
+    assert python_with(["torch==2.14.1"], tmp_path / "cache") == python
     assert (uv / "log").read_text("utf-8") == said
-    assert old_python(["torch==2.13.0"], tmp_path / "cache") != python
+    assert python_with(["torch==2.13.0"], tmp_path / "cache") != python
 
 
 def test_what_cannot_be_installed_is_told_and_tried_again_the_next_time(
@@ -72,7 +72,7 @@ def test_what_cannot_be_installed_is_told_and_tried_again_the_next_time(
 ) -> None:
     for _ in range(2):
         with pytest.raises(EnvironmentUnavailableError, match="error: no version of torch==0"):
-            old_python(["torch==0"], tmp_path / "cache")
+            python_with(["torch==0"], tmp_path / "cache")
     assert (uv / "log").read_text("utf-8").count("pip install") == 2
 
 
@@ -81,4 +81,4 @@ def test_without_uv_it_is_told_how_to_get_it(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(EnvironmentUnavailableError, match="pip install uv"):
-        old_python(["torch==2.14.1"], tmp_path / "cache")
+        python_with(["torch==2.14.1"], tmp_path / "cache")

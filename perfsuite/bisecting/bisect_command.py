@@ -1,0 +1,80 @@
+"""The command ``perfsuite bisect``: its arguments, and what is made of them."""
+
+import argparse
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from perfsuite.records.schema import RunError
+
+if TYPE_CHECKING:  # argparse keeps the type to itself
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def positive(text: str) -> float:
+    """Read a positive number, as argparse has it."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no positive number")
+    return value
+
+
+def add_bisecting(commands: "Commands") -> None:
+    """Add the command's arguments."""
+    bisecting = commands.add_parser(
+        "bisect",
+        help="find the commits at which a figure changed; what else is given goes to pytest",
+    )
+    bisecting.add_argument("good", metavar="GOOD", help="a commit, branch or tag before the change")
+    bisecting.add_argument("bad", nargs="?", metavar="BAD", help="one after it (default: HEAD)")
+    bisecting.add_argument(
+        "--packages",
+        action="store_true",
+        help="GOOD and BAD are environments, each an interpreter or a file of requirements"
+        " (default of BAD: this interpreter)",
+    )
+    bisecting.add_argument(
+        "--suite",
+        type=Path,
+        default=Path("benchmarks"),
+        metavar="DIR",
+        help="folder of the benchmarks (default: %(default)s)",
+    )
+    bisecting.add_argument(
+        "--figure", metavar="NAME", help="which (default: the first that differs between both)"
+    )
+    bisecting.add_argument(
+        "--budget",
+        type=positive,
+        default=1800.0,
+        metavar="SECONDS",
+        help="for each benchmark, after which it answers with what it knows (default: %(default)g)",
+    )
+    bisecting.add_argument(
+        "-o", "--output", type=Path, metavar="DIR", help="to write the answer and its picture in"
+    )
+
+
+def run_bisection(given: argparse.Namespace) -> int:
+    """Search as was asked for; return the exit code."""
+    if not given.suite.is_dir():
+        raise RunError(f"{given.suite}: no folder of benchmarks; name it with --suite")
+    # Imported late: it imports pytest.
+    from perfsuite.bisecting.bisection_session import bisect, commit_row, package_row
+
+    if given.packages:
+        row = package_row(given.good, given.bad or sys.executable)
+    else:
+        row = commit_row(given.good, given.bad or "HEAD")
+    return bisect(
+        row,
+        given.suite,
+        figure=given.figure,
+        budget_s=given.budget,
+        output=given.output,
+        arguments=given.further,
+    )

@@ -1,0 +1,221 @@
+"""The search of a row for one benchmark: counts first, which are exact, then a noisy figure."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from perfsuite.bisecting.rounds import BisectionError, Count, Round, Rounds
+from perfsuite.judging.change_posterior import CommitCompared
+from perfsuite.judging.change_search import FIRST_ROUNDS, ChangeSearch, SearchAnswer
+from perfsuite.judging.count_search import counted_changes
+from perfsuite.judging.counts import Ledger, changes, told
+from perfsuite.judging.estimates import Estimate, SampleError
+from perfsuite.judging.interleaving import pooled_ratio
+from perfsuite.judging.thresholds import Thresholds
+from perfsuite.records.wording import short_name
+
+_SUSPECTED = 50.0
+"""How many times likelier a step is to change a figure where it changes what is counted."""
+
+
+@dataclass(kw_only=True)
+class Finding:
+    """What a search found of a benchmark.
+
+    Attributes:
+        figure: that was searched, empty where only counts were.
+        steps: of the row, that may change what the benchmark runs; others are left out.
+        counted: where counts change, as (first, last) of the row's steps, and what changes.
+        answer: on the figure; its commits are places in `steps`, from 1.
+        ends: the figure of the bad end over that of the good one.
+        levels: of the figure over the good end's, by step of the row, with intervals.
+        notes: what else there is to say, a line each.
+        open: why there is no answer; empty if there is one.
+    """
+
+    key: str
+    figure: str = ""
+    steps: Sequence[int] = ()
+    counted: list[tuple[int, int, list[str]]] = field(default_factory=list)
+    answer: SearchAnswer | None = None
+    ends: Estimate | None = None
+    levels: dict[int, tuple[float, float, float]] = field(default_factory=dict)
+    comparisons: int = 0
+    rounds: int = 0
+    took_s: float = 0.0
+    notes: list[str] = field(default_factory=list)
+    open: str = ""
+
+
+@dataclass(kw_only=True)
+class Searcher:
+    """Searches a row for benchmarks, one after the other, until a deadline."""
+
+    rounds: Rounds
+    thresholds: Thresholds
+    figure: str | None  # None for the first that differs between the ends
+    budget_s: float
+    show: Callable[[str, int, int], None]
+
+    def search(self, key: str) -> Finding:
+        """Search for what changed a benchmark; raises BisectionError."""
+        started_s = time.monotonic()
+        finding = Finding(key=key)
+        counting = self._counting(key)
+        if counting is not None:
+            self._count(counting, finding)
+        if counting != key:
+            self._measure(key, finding, started_s + self.budget_s)
+        self.rounds.end_between()
+        finding.took_s = time.monotonic() - started_s
+        return finding
+
+    def _counting(self, key: str) -> str | None:
+        """Return the benchmark that counts what this one runs, if there is one."""
+        name, bracket, parameters = key.rpartition("::")[2].partition("[")
+        if "ledger" in name:
+            return key
+        items = self.rounds.collected[len(self.rounds.row.steps)].items
+        return next(
+            (
+                each
+                for each in items
+                if "ledger" in each.rpartition("::")[2].partition("[")[0]
+                and each.endswith(bracket + parameters)
+            ),
+            None,
+        )
+
+    def _count(self, key: str, finding: Finding) -> None:
+        n = len(self.rounds.row.steps)
+        known: dict[int, Count] = {}
+
+        def at(version: int) -> Count:
+            if version not in known:
+                self.show(f"counting {short_name(key)}", len(known), n)
+                known[version] = self.rounds.count(key, version)
+                if why := known[version].why:
+                    finding.notes.append(f"skipped {self.rounds.told(version)}: {why}")
+            return known[version]
+
+        for end in (0, n):
+            if at(end).ledger is None:
+                return
+        steps = self._steps(finding, {*at(0).files, *at(n).files})
+
+        def read(place: int) -> Ledger | None:
+            return at(n if place == len(steps) else steps[place - 1] if place else 0).ledger
+
+        for first, last in counted_changes(read, len(steps)):
+            before, after = read(first - 1), read(last)
+            assert before is not None
+            assert after is not None
+            lines = told(changes(before, after))
+            finding.counted.append((steps[first - 1], steps[last - 1], lines))
+
+    def _steps(self, finding: Finding, imported: set[str]) -> Sequence[int]:
+        row = self.rounds.row
+        every = range(1, len(row.steps) + 1)
+        # An older perfsuite on both sides does not tell what was imported: nothing is left out.
+        finding.steps = [step for step in every if not imported or row.may_change(step, imported)]
+        return finding.steps
+
+    def _measure(self, key: str, finding: Finding, deadline_s: float) -> None:
+        n = len(self.rounds.row.steps)
+        between = self._ends(key, n)
+        finding.figure = name = self._chosen(key, between, finding)
+        steps = self._steps(finding, set(between[0].files))
+        margin = self._margin(name)
+        finding.ends = _ratio([each.over_good[name] for each in between])
+        if not steps:
+            finding.open = f"no {self.rounds.row.noun} between touches what the benchmark imports"
+            return
+        suspected = {s for first, last, _ in finding.counted for s in range(first, last + 1)}
+        search = ChangeSearch(
+            [_SUSPECTED if step in suspected else 1.0 for step in steps], margin=margin
+        )
+        ends = tuple(each.over_good[name] for each in between)
+        search.tell(CommitCompared(commit=len(steps), over_good=ends))
+        finding.rounds = len(ends)
+        while (place := search.next()) is not None:
+            if time.monotonic() > deadline_s:
+                finding.notes.append("the budget is spent; run it again to go on from here")
+                break
+            version = n if place == len(steps) else steps[place - 1]
+            taken = self._compare(key, name, search, place, version)
+            if isinstance(taken, str):
+                search.skip(place)
+                finding.notes.append(f"skipped {self.rounds.told(version)}: {taken}")
+            else:
+                search.tell(taken)
+                finding.rounds += len(taken.over_good)
+        finding.answer = search.answer()
+        finding.comparisons = len(search.compared)
+        finding.levels[0] = (1.0, 1.0, 1.0)
+        for place, level, error in zip(
+            search.now.commits, search.now.levels, search.now.errors, strict=True
+        ):
+            version = n if place == len(steps) else steps[place - 1]
+            low, high = (math.exp(level + sign * 2.576 * error) for sign in (-1, 1))
+            finding.levels[version] = (math.exp(level), low, high)
+        if not finding.answer.changes and not finding.answer.decided:
+            finding.open = "too noisy to say; give it more --budget"
+
+    def _ends(self, key: str, n: int) -> list[Round]:
+        """Compare both ends, from which the noise is learnt."""
+        found: list[Round] = []
+        for index in range(FIRST_ROUNDS):
+            self.show("both ends", index, FIRST_ROUNDS)
+            found.append(self.rounds.round(key, n))
+        return found
+
+    def _compare(
+        self, key: str, name: str, search: ChangeSearch, place: int, version: int
+    ) -> CommitCompared | str:
+        """Compare a version with both ends until its level is known, or say why it cannot be."""
+        over_good: tuple[float, ...] = ()
+        bad_over: tuple[float, ...] = ()
+        while True:
+            self.show(self.rounds.told(version)[:40], len(over_good), len(over_good) + 1)
+            found = self.rounds.round(key, version)
+            whole = name in found.over_good and (place == search.n or name in found.bad_over)
+            if found.why or not whole:
+                return found.why or f"it has no {name}"
+            over_good += (found.over_good[name],)
+            bad_over += (found.bad_over[name],) if place != search.n else ()
+            taken = CommitCompared(commit=place, over_good=over_good, bad_over=bad_over)
+            if not search.unclear(taken):
+                return taken
+
+    def _chosen(self, key: str, between: Sequence[Round], finding: Finding) -> str:
+        """Return the figure to be searched: the one asked for, or the first that differs."""
+        names = [name for name in between[0].over_good if all(name in r.over_good for r in between)]
+        if not names:
+            raise BisectionError(f"{short_name(key)}: nothing was measured on both ends")
+        if self.figure is not None:
+            if self.figure not in names:
+                known = ", ".join(names)
+                raise BisectionError(f"{short_name(key)} has no figure {self.figure}, but {known}")
+            return self.figure
+        differ = []
+        for name in names:
+            ratio = _ratio([each.over_good[name] for each in between])
+            margin = self._margin(name)
+            if ratio.low > 1 + margin or ratio.high < 1 / (1 + margin):
+                differ.append(name)
+        if len(differ) > 1:
+            others = ", ".join(differ[1:])
+            finding.notes.append(f"{others} {'differ' if differ[2:] else 'differs'}, too: --figure")
+        return (differ or names)[0]
+
+    def _margin(self, figure: str) -> float:
+        of_loss = figure.endswith("mean_loss")
+        return self.thresholds.convergence.margin if of_loss else self.thresholds.against.margin
+
+
+def _ratio(ratios: Sequence[float]) -> Estimate:
+    try:
+        return pooled_ratio(ratios, confidence=0.99)
+    except SampleError as error:
+        return Estimate.no_answer(str(error))

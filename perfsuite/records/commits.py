@@ -1,0 +1,104 @@
+"""The row of commits between two, and which of them can change what a benchmark runs."""
+
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import dataclass
+from os.path import relpath
+from pathlib import Path, PurePosixPath
+from shlex import quote
+
+from perfsuite.records.git import GitError, Ref, commits_since, git, why_shallow
+
+WHICH = "which commit: perfsuite "
+"""How the line begins that tells the command of a bisection."""
+_SOURCE, _PROSE = (".py", ".pyi"), (".md", ".rst")
+_RECORD, _FIELD = "\x01", "\x02"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitOfRow:
+    """A commit of the row; what it touches is told beside its first parent."""
+
+    hash: str
+    title: str
+    parents: tuple[str, ...]
+    touched: tuple[str, ...]  # files, by their paths in the repository
+
+    @property
+    def told(self) -> str:
+        """The short hash and the title."""
+        return f"{self.hash[:12]} {self.title}"
+
+    @property
+    def merge_of(self) -> str | None:
+        """What a merge brought in, as a range of commits; None for any other commit."""
+        return f"{self.hash[:12]}^1 {self.hash[:12]}^2" if len(self.parents) > 1 else None
+
+    def may_change(self, imported: Collection[str], suite: str | None) -> bool:
+        """Tell whether what it touches may be run, where these files of the trees are imported.
+
+        Python's source runs where it is imported. Of any other file nobody knows who reads it, but
+        for prose. The `suite`, a folder of the repository, is the working tree's on all commits.
+        """
+        return any(
+            not (suite is not None and PurePosixPath(path).is_relative_to(suite))
+            and not path.endswith(_PROSE)
+            and (path in imported or not path.endswith(_SOURCE))
+            for path in self.touched
+        )
+
+
+def commits_between(good: Ref, bad: Ref) -> list[CommitOfRow]:
+    """Return the commits after `good` up to `bad`, by first parents, the oldest first.
+
+    A merge is one commit: so each is a state that the branch had, and what a merge brought in is
+    not mixed with what was there meanwhile, as under `git bisect --first-parent`.
+
+    Raises:
+        GitError: `good` is no ancestor of `bad`, or both are the same.
+    """
+    if good.commit == bad.commit:
+        raise GitError(f"{good.told} and {bad.told} are the same commit: nothing lies between")
+    base = ""
+    with suppress(GitError):  # no common ancestor, or none that a shallow clone has
+        base = git(bad.top, "merge-base", good.commit, bad.commit)
+    if base != good.commit:
+        swapped = base == bad.commit
+        remedy = "name the older one first" if swapped else f"try {base[:12]}, from which both are"
+        if not base:
+            remedy = why_shallow(bad.top) or "they have no commit in common"
+        raise GitError(f"{good.told} is no ancestor of {bad.told}: {remedy}")
+    said = git(
+        bad.top,
+        *("-c", "core.quotePath=false", "log", "--reverse", "--first-parent", "-m"),
+        *("--name-only", "--no-renames", f"--format={_RECORD}%H{_FIELD}%P{_FIELD}%s{_FIELD}"),
+        f"{good.commit}..{bad.commit}",
+    )
+    found = []
+    for record in said.split(_RECORD)[1:]:
+        name, parents, title, touched = record.split(_FIELD)
+        files = tuple(line for line in touched.splitlines() if line)
+        found.append(
+            CommitOfRow(hash=name, title=title, parents=tuple(parents.split()), touched=files)
+        )
+    return found
+
+
+def which_commit(since: str, key: str, suite: Path) -> list[str]:
+    """Return the command that finds which commit changed a benchmark, if there are several."""
+    if len(commits_since(since, suite)) < 2:
+        return []
+    return [f"{WHICH}bisect {since[:12]}{_of_benchmark(key, suite)}"]
+
+
+def which_package(python: str, key: str, suite: Path) -> list[str]:
+    """Return the command that finds which package did, beside another interpreter's."""
+    return [
+        f"which package: perfsuite bisect --packages {quote(python)}{_of_benchmark(key, suite)}"
+    ]
+
+
+def _of_benchmark(key: str, suite: Path) -> str:
+    folder = relpath(suite)
+    where = "" if folder == "benchmarks" else f" --suite {quote(folder)}"
+    return f"{where} -k {quote(key.rpartition('::')[2])}"

@@ -1,0 +1,217 @@
+"""A row is searched for what changed a benchmark: counts first, then a figure, then words."""
+
+import random
+from collections import defaultdict
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from perfsuite.bisecting.answers import answer_lines, write_answers
+from perfsuite.bisecting.rounds import BisectionError, Count, Round
+from perfsuite.bisecting.searching import Finding, Searcher
+from perfsuite.judging.counts import Ledger
+from perfsuite.judging.thresholds import load_thresholds
+
+THRESHOLDS = load_thresholds(Path("no thresholds.toml"), "cpu-any")
+KEY, LEDGER = "test_speed.py::test_step[fp32]", "test_ledger.py::test_ledger[fp32]"
+
+
+@dataclass
+class FakeRow:
+    """Versions whose steps are numbered; prose changes nothing that is imported."""
+
+    steps: Sequence[str]
+    prose: Collection[int] = ()
+    noun: str = "commit"
+
+    def may_change(self, step: int, imported: Collection[str]) -> bool:
+        assert {*imported} == {"net.py"}
+        return step not in self.prose
+
+    def advice(self, step: int) -> str | None:
+        return "a merge" if step == 40 else None
+
+    def header(self) -> list[str]:
+        return ["good: a", "bad:  b"]
+
+
+@dataclass
+class FakeRounds:
+    """What versions 0 to n would be measured to be, without a process."""
+
+    figures: dict[str, list[float]]
+    casts: Sequence[int] = ()
+    noise: float = 0.02
+    broken: Collection[int] = ()
+    prose: Collection[int] = ()
+    read: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+
+    def __post_init__(self) -> None:
+        self.n = len(next(iter(self.figures.values()))) - 1
+        self.row: Any = FakeRow([f"commit {step}" for step in range(1, self.n + 1)], self.prose)
+        items: dict[str, list[str]] = {KEY: []}
+        if self.casts:
+            items[LEDGER] = []
+        self.collected: Any = {self.n: SimpleNamespace(items=items)}
+        self._draw = random.Random(1)
+
+    def told(self, version: int) -> str:
+        return f"commit {version}"
+
+    def end_between(self) -> None:
+        pass
+
+    def round(self, key: str, version: int) -> Round:
+        self.read[key].append(version)
+        if version in self.broken:
+            return Round(key=key, version=str(version), why="it cannot be imported")
+
+        def ratios(after: int, before: int) -> dict[str, float]:
+            scatter = 1 + self._draw.gauss(0, self.noise)
+            return {name: at[after] / at[before] * scatter for name, at in self.figures.items()}
+
+        return Round(
+            key=key,
+            version=str(version),
+            over_good=ratios(version, 0),
+            bad_over=ratios(self.n, version) if version != self.n else {},
+            files=["net.py"],
+        )
+
+    def count(self, key: str, version: int) -> Count:
+        self.read[key].append(version)
+        counts = {"forward: cast": self.casts[version]}
+        return Count(key=key, version=str(version), ledger=Ledger(counts=counts), files=["net.py"])
+
+
+def path(n: int, *changes: tuple[int, float]) -> list[float]:
+    return [
+        1.0 * _product(1 + size for at, size in changes if at <= version)
+        for version in range(n + 1)
+    ]
+
+
+def _product(values: Any) -> float:
+    found = 1.0
+    for value in values:
+        found *= value
+    return found
+
+
+def search(
+    rounds: FakeRounds, *, key: str = KEY, figure: str | None = None, budget_s: float = 1e9
+) -> Finding:
+    show: Callable[[str, int, int], None] = lambda *_: None  # noqa: E731  # nobody looks
+    fake: Any = rounds
+    searcher = Searcher(
+        rounds=fake, thresholds=THRESHOLDS, figure=figure, budget_s=budget_s, show=show
+    )
+    return searcher.search(key)
+
+
+def told(finding: Finding, rounds: FakeRounds) -> str:
+    return "\n".join(answer_lines(finding, rounds.row))
+
+
+def test_the_commit_is_named_with_size_share_and_probability() -> None:
+    rounds = FakeRounds({"step_s": path(64, (40, 0.2))})
+    finding = search(rounds)
+    line = next(line for line in told(finding, rounds).splitlines() if " at commit 40 (" in line)
+    assert line.startswith("  1.")
+    assert line.endswith("of the difference")
+    assert "a merge" in told(finding, rounds)
+    assert not finding.open
+    assert set(rounds.read[KEY]) == {64, *(v for v in finding.levels if v)}
+
+
+def test_commits_that_touch_nothing_are_left_out_and_that_is_said() -> None:
+    prose = [step for step in range(1, 65) if step % 4]
+    rounds = FakeRounds({"step_s": path(64, (40, 0.2))}, prose=prose)
+    assert "48 commits of 64 touch nothing that it imports" in told(search(rounds), rounds)
+    assert not set(rounds.read[KEY]) & {*prose}
+
+
+def test_where_no_commit_can_change_it_there_is_no_answer_and_no_search() -> None:
+    rounds = FakeRounds({"step_s": path(8, (3, 0.2))}, prose=range(1, 9))
+    finding = search(rounds)
+    assert finding.open == "no commit between touches what the benchmark imports"
+    assert set(rounds.read[KEY]) == {8}
+
+
+def test_a_commit_that_cannot_be_compared_is_skipped_and_said_so() -> None:
+    rounds = FakeRounds({"step_s": path(64, (33, 0.2))}, broken=(32, 33))
+    text = told(search(rounds), rounds)
+    assert "skipped commit 32: it cannot be imported" in text
+    assert "one of 3 commits, 'commit 32' to 'commit 34'" in text
+
+
+def test_counts_that_change_are_found_exactly_and_tell_where_to_look_first() -> None:
+    casts = [1] * 20 + [3] * 45
+    rounds = FakeRounds({"step_s": path(64, (20, 0.2))}, casts=casts)
+    finding = search(rounds)
+    assert finding.counted == [(20, 20, ["+2 forward: cast (1 -> 3)"])]
+    assert finding.answer is not None
+    assert [each.first for each in finding.answer.changes] == [20]
+    assert finding.comparisons < search(FakeRounds({"step_s": path(64, (20, 0.2))})).comparisons
+    text = told(finding, rounds)
+    assert "counts change at commit 20\n    +2 forward: cast (1 -> 3)" in text
+
+
+def test_a_benchmark_that_only_counts_is_searched_by_counts_alone() -> None:
+    rounds = FakeRounds({"step_s": path(8)}, casts=[1, 1, 1, 2, 2, 2, 2, 2, 2])
+    finding = search(rounds, key=LEDGER)
+    assert finding.counted == [(3, 3, ["+1 forward: cast (1 -> 2)"])]
+    assert not rounds.read[KEY]
+    same = FakeRounds({"step_s": path(8)}, casts=[1] * 9)
+    assert "no count changes" in told(search(same, key=LEDGER), same)
+
+
+def test_the_first_figure_that_differs_is_searched_and_others_are_told() -> None:
+    figures = {
+        "calm_s": path(16),
+        "step_s": path(16, (5, 0.2)),
+        "kernel_s": path(16, (9, 0.3)),
+    }
+    finding = search(FakeRounds(figures))
+    assert finding.figure == "step_s"
+    assert "kernel_s differs, too: --figure" in finding.notes
+    finding = search(FakeRounds(figures), figure="kernel_s")
+    assert finding.answer is not None
+    assert [each.first for each in finding.answer.changes] == [9]
+    with pytest.raises(BisectionError, match="has no figure gone, but calm_s, step_s, kernel_s"):
+        search(FakeRounds(figures), figure="gone")
+
+
+def test_without_a_change_it_says_so() -> None:
+    rounds = FakeRounds({"step_s": path(64)}, noise=0.01)
+    assert "no change beyond the margin (" in told(search(rounds), rounds)
+
+
+def test_a_budget_ends_it_with_what_is_known() -> None:
+    rounds = FakeRounds({"step_s": path(64, (40, 0.2))})
+    finding = search(rounds, budget_s=-1.0)
+    assert "the budget is spent; run it again to go on from here" in finding.notes
+    assert "one of 64 commits" in told(finding, rounds)
+
+
+def test_noise_is_no_answer() -> None:
+    rounds = FakeRounds({"step_s": path(64)}, noise=0.25)
+    finding = search(rounds)
+    assert finding.answer is not None
+    assert finding.open or not all(each.single for each in finding.answer.changes)
+
+
+def test_the_answer_is_written_with_its_picture_and_replaced(tmp_path: Any) -> None:
+    rounds = FakeRounds({"step_s": path(16, (5, 0.2))})
+    finding = search(rounds)
+    for _ in range(2):
+        picture, text, figures = write_answers([finding], rounds.row, tmp_path)
+    assert b"<svg" in picture.read_bytes()
+    assert b"times the good end" in picture.read_bytes()
+    assert "at commit 5" in text.read_text("utf-8")
+    assert picture.name in text.read_text("utf-8")
+    assert b'"changes"' in figures.read_bytes()

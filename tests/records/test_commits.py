@@ -1,0 +1,103 @@
+"""The row of commits between two: by first parents, with what each touches."""
+
+from pathlib import Path
+
+import pytest
+from projects import git_in
+
+from perfsuite.records.commits import CommitOfRow, commits_between, which_commit, which_package
+from perfsuite.records.git import GitError, resolve
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("repository")
+    git_in(folder, "init", "--quiet", "--initial-branch=main")
+
+    def commit(name: str, title: str) -> None:
+        (folder / name).write_text(title, encoding="utf-8")
+        git_in(folder, "add", "--all")
+        git_in(folder, "commit", "--quiet", "--message", title)
+
+    commit("a.py", "first")
+    commit("a.py", "second")
+    git_in(folder, "switch", "--quiet", "--create", "side", "HEAD^")
+    commit("b.py", "aside")
+    commit("ü b.txt", "aside too")
+    git_in(folder, "switch", "--quiet", "main")
+    git_in(folder, "merge", "--quiet", "--no-ff", "--message", "merged", "side")
+    commit("README.md", "prose")
+    return folder
+
+
+def row(folder: Path, good: str, bad: str = "HEAD") -> list[CommitOfRow]:
+    return commits_between(resolve(good, folder), resolve(bad, folder))
+
+
+def test_a_merge_is_one_commit_with_all_that_it_brought(repository: Path) -> None:
+    found = row(repository, "HEAD~3")
+    assert [each.title for each in found] == ["second", "merged", "prose"]
+    assert [each.touched for each in found] == [("a.py",), ("b.py", "ü b.txt"), ("README.md",)]
+    assert [each.merge_of is not None for each in found] == [False, True, False]
+    assert found[1].told == f"{found[1].hash[:12]} merged"
+    inside = found[1].merge_of
+    assert inside is not None
+    assert [each.title for each in row(repository, "HEAD~3", inside.split()[1])] == [
+        "aside",
+        "aside too",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "message"),
+    [
+        ("HEAD", "main", "are the same commit"),
+        ("HEAD", "HEAD~1", "name the older one first"),
+        ("side", "HEAD~2", "is no ancestor of .*: try [0-9a-f]{12}, from which both are"),
+    ],
+)
+def test_what_is_no_row_is_refused_in_one_line(
+    repository: Path, good: str, bad: str, message: str
+) -> None:
+    with pytest.raises(GitError, match=message):
+        row(repository, good, bad)
+
+
+def test_a_shallow_clone_is_told_what_to_do(repository: Path, tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    git_in(tmp_path, "clone", "--quiet", "--depth=1", f"file://{repository}", str(clone))
+    git_in(clone, "fetch", "--quiet", "--depth=1", "origin", "side")
+    with pytest.raises(GitError, match="the clone is shallow: fetch it whole"):
+        row(clone, "FETCH_HEAD")
+
+
+@pytest.mark.parametrize(
+    ("touched", "may"),
+    [
+        (("net/a.py",), True),
+        (("net/b.py", "README.md"), False),
+        (("benchmarks/test_a.py", "benchmarks/data.bin"), False),
+        (("net/weights.bin",), True),
+        (("pyproject.toml",), True),
+        ((), False),
+    ],
+)
+def test_what_is_not_imported_changes_nothing(touched: tuple[str, ...], may: bool) -> None:
+    commit = CommitOfRow(hash="0" * 40, title="", parents=(), touched=touched)
+    assert commit.may_change({"net/a.py"}, "benchmarks") is may
+
+
+def test_the_command_that_finds_which_is_told_where_several_may_be_it(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite, key = repository / "benchmarks", "test_speed.py::TestIt::test_step[fp32]"
+    suite.mkdir(exist_ok=True)
+    monkeypatch.chdir(repository)
+    first = resolve("HEAD~3", repository).commit
+    told = [f"which commit: perfsuite bisect {first[:12]} -k 'test_step[fp32]'"]
+    assert which_commit(first, key, suite) == told
+    assert which_commit(resolve("HEAD~1", repository).commit, key, suite) == []
+    assert which_package("/a b/python", key, repository / "other") == [
+        "which package: perfsuite bisect --packages '/a b/python' --suite other"
+        " -k 'test_step[fp32]'"
+    ]
