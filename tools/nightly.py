@@ -7,6 +7,7 @@ adds such runs to a history, ``torch 2.14.*`` installs the PyTorch that a night 
 
 import argparse
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -15,8 +16,9 @@ from pathlib import Path
 
 import msgspec
 from nights import NEWEST, NightlyError, NightOutcome, append, leg_of, past_runs
-from red_issue import code, shorten
+from red_issue import ANSWERS, code, shorten
 
+from perfsuite.records.commits import WHICH
 from perfsuite.records.files import write_new
 from perfsuite.records.schema import Run, RunError, read_run
 
@@ -24,8 +26,12 @@ SUMMARY_BYTES = 1_000_000
 """Of a report that GitHub shows with the job: of a step with more than 1 MiB it shows nothing."""
 
 
-def gate(device: str, out: Path, suite: Path, history: Path | None, torch: str) -> int:
+def gate(
+    device: str, out: Path, suite: Path, history: Path | None, torch: str, *, bisect_s: float
+) -> int:
     """Run the suite, write what came of it, and return the exit code that says so.
+
+    Whatever is red is bisected for `bisect_s` seconds in all.
 
     Raises:
         NightlyError: `out` is not empty, `history` is no folder, or `torch` is no version.
@@ -44,11 +50,22 @@ def gate(device: str, out: Path, suite: Path, history: Path | None, torch: str) 
         past = [path for folder in folders for path in past_runs(folder, run)]
         if fault := _write_report(past, run.path, out / "report"):
             outcome = _without_report(outcome, fault)
+        bisect(run, device, out / ANSWERS, bisect_s)
     write_new(out / "outcome.json", msgspec.json.format(msgspec.json.encode(outcome)) + b"\n")
     print(f"nightly: {outcome.verdict}{': ' * bool(outcome.reason)}{outcome.reason}")
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         _show(outcome, out / "report" / "report.md", Path(summary))
     return outcome.exit_code
+
+
+def bisect(run: Run, device: str, folder: Path, budget_s: float) -> None:
+    """Run the bisections that red benchmarks told of, each for an equal share of the budget."""
+    told = [line for each in run.benchmarks.values() for line in each.reasons]
+    commands = [shlex.split(line.removeprefix(WHICH)) for line in told if line.startswith(WHICH)]
+    for number, command in enumerate(commands if budget_s > 0 else ()):
+        options = [f"--perf-device={device}", f"--budget={budget_s / len(commands):.0f}"]
+        options.append(f"--output={folder / str(number)}")
+        subprocess.run([sys.executable, "-m", "perfsuite", *command, *options], check=False)
 
 
 def _run_suite(device: str, out: Path, suite: Path, history: Path | None) -> int:
@@ -168,6 +185,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     gating.add_argument(
         "--torch", default="", metavar="VERSION", help="that was asked for; its nights are a series"
     )
+    gating.add_argument(
+        "--bisect",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="to search the commits for what made it red, in all (default: not at all)",
+    )
     appending = commands.add_parser("append", help="add the runs of nights to a history")
     appending.add_argument("history", type=Path, metavar="DIR")
     appending.add_argument("outs", nargs="*", type=Path, metavar="OUT", help="that a gate wrote")
@@ -181,7 +205,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parse(arguments)
     try:
         if given.command == "gate":
-            return gate(given.device, given.out.absolute(), given.suite, given.history, given.torch)
+            return gate(
+                given.device,
+                given.out.absolute(),
+                given.suite,
+                given.history,
+                given.torch,
+                bisect_s=given.bisect,
+            )
         if given.command == "append":
             append(given.history, given.outs)
         else:

@@ -19,6 +19,8 @@ LABEL = "perf-regression"
 TITLE = "The nightly performance gate is red"
 BODY_BYTES = 64_000
 """GitHub refuses a body of more than 65,536 characters, of which none is less than a byte."""
+ANSWERS = "bisections"
+"""The folder of a leg in which each bisection leaves a folder with ``bisect.md``."""
 CUT = "\n\n(cut here: the rest is in the run's artefacts)"
 
 
@@ -72,11 +74,21 @@ def read_leg(folder: Path) -> Leg:
     facts = [f"verdict: {code(str(verdict))} {code(reason)}".rstrip()]
     facts += [f"commit: {code(str(outcome.get('commit')))}"]
     facts += [f"did not pass: {code(key)}" for key in failed]
+    facts += answers_of(folder)
     try:
         report = (folder / "report" / "report.md").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         report = ""
     return Leg(title=title, red=not green, facts=facts, report=report)
+
+
+def answers_of(folder: Path) -> list[str]:
+    """Return what bisections of a leg found, a line each."""
+    facts = []
+    for path in sorted(folder.glob(f"{ANSWERS}/*/bisect.md")):
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        facts += [f"bisected: {code(line)}" for line in lines if line.startswith("    ")]
+    return facts
 
 
 def read_legs(folder: Path, expected: int, result: str) -> list[Leg]:

@@ -258,3 +258,12 @@ def test_gh_that_is_not_there_or_answers_nonsense(github: GitHub) -> None:
     assert github.run(PATH="/nowhere").stderr == "red_issue: gh: No such file or directory\n"
     github.answers["issue list"] = "none"
     assert github.run().stderr == "red_issue: gh issue list printed 'none\\n'\n"
+
+
+def test_what_a_bisection_found_stands_in_the_issue(github: GitHub) -> None:
+    folder = github.red("0") / "bisections" / "0"
+    folder.mkdir(parents=True)
+    answer = "# Bisection\n\n    step_s\n      1.2x at 0123abc Use `another` kernel (99.8%)\n"
+    (folder / "bisect.md").write_text(answer, encoding="utf-8")
+    github.run()
+    assert "- bisected: `1.2x at 0123abc Use 'another' kernel (99.8%)`" in github.text()
