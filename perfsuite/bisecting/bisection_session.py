@@ -145,14 +145,14 @@ class BisectionSession:
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Show what was found, and where it was written."""
-        if not self._findings:
+        if self._kept is None or not self._kept.exists():
             return
         terminalreporter.section("perfsuite bisect")
         lines = self._row.header()
         for finding in self._findings:
             lines += ["", *answer_lines(finding, self._row)]
-        lines += ["", f"measured rounds are kept in {self._kept}, and used again"]
-        if self._output is not None:
+        lines += ["", f"what was measured is kept in {self._kept}: the same command goes on there"]
+        if self._output is not None and self._findings:
             written = write_answers(self._findings, self._row, self._output)
             lines += [f"wrote {path}" for path in written]
         for line in lines:

@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from perfsuite.against.comparison import ComparisonError
 from perfsuite.against.controllers import ServerController, SideError
 from perfsuite.against.messages import Collected, Ready
 from perfsuite.against.old_environment import EnvironmentUnavailableError
@@ -25,6 +26,8 @@ from perfsuite.bisecting.rows import Row
 from perfsuite.judging.counts import Ledger
 from perfsuite.records.git import GitError
 from perfsuite.records.ledgers import ledger_in
+
+_CANNOT_RUN = (SideError, GitError, EnvironmentUnavailableError)
 
 
 class BisectionError(RuntimeError):
@@ -130,7 +133,7 @@ class Rounds:
             try:
                 self._ends[end] = row.start(end, stack)
                 self.collected[end] = self._ends[end].collected()
-            except (SideError, GitError, EnvironmentUnavailableError, OSError) as error:
+            except (*_CANNOT_RUN, OSError) as error:
                 raise BisectionError(f"the {self.told(end)} cannot be started: {error}") from None
         self._log = opened(self.collected[len(row.steps)])
 
@@ -171,7 +174,11 @@ class Rounds:
             for before, after in pairs:
                 pair: Any = _PairOfVersions(row=self.row, before=before, after=after)
                 found.append(run_restart(pair, key, index, self._show))
-        except (SideError, GitError, EnvironmentUnavailableError) as error:
+        except ComparisonError as error:
+            if version in self._ends:
+                raise BisectionError(f"both ends cannot be compared: {error}") from None
+            return Round(key=key, version=name, why=str(error))
+        except _CANNOT_RUN as error:
             self._blame(error)
             return Round(key=key, version=name, why=str(error))
         files = sorted({file for each in found for file in each.files})
@@ -190,7 +197,7 @@ class Rounds:
             with server.start(key, 0, partial(self._show, f"{server.side}:")) as worker:
                 while isinstance(done := worker.go(), Ready):
                     worker.block()
-        except (SideError, GitError, EnvironmentUnavailableError) as error:
+        except _CANNOT_RUN as error:
             self._blame(error)
             return Count(key=key, version=name, why=str(error))
         return Count(

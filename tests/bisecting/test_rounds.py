@@ -1,12 +1,23 @@
 """Rounds are kept as they are measured, taken from the file first, and blamed on whom they fail."""
 
+from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from perfsuite.against.comparison import ComparisonError
+from perfsuite.against.controllers import SideError
 from perfsuite.against.restart import Restart
-from perfsuite.bisecting.rounds import Count, Round, RoundLog, figures_of
+from perfsuite.bisecting.rounds import (
+    BisectionError,
+    Count,
+    Round,
+    RoundLog,
+    Rounds,
+    figures_of,
+)
 from perfsuite.judging.counts import Ledger
 
 
@@ -42,3 +53,96 @@ def test_figures_are_those_that_both_have_and_that_have_a_ratio(after: float | N
         after=side(bytes=150.0, odd=after),
     )
     assert figures_of(restart) == {"bytes": 1.5, "reference mean_loss": 1.0}
+
+
+class FakeServer:
+    """A side that was started; one that is broken says so when it is asked what it has."""
+
+    def __init__(self, side: str, *, broken: bool = False) -> None:
+        self.side = side
+        self._broken = broken
+
+    def collected(self) -> Any:
+        if self._broken:
+            raise SideError(self.side, "its server ended")
+        return SimpleNamespace(items={})
+
+
+class Row:
+    """Versions 0 to 4, some of which cannot be started."""
+
+    noun = "commit"
+    steps = ("one", "two", "three", "four")
+
+    def __init__(self, broken: tuple[int, ...] = ()) -> None:
+        self.broken = broken
+        self.running: list[int] = []
+
+    def start(self, version: int, stack: ExitStack) -> Any:
+        self.running.append(version)
+        stack.callback(self.running.remove, version)
+        return FakeServer(f"v{version}", broken=version in self.broken)
+
+
+@pytest.fixture
+def restarts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, int]]:
+    """Let restarts measure nothing; return those that ran: both sides, and their index."""
+    ran: list[tuple[str, str, int]] = []
+
+    def run(pair: Any, key: str, index: int, show: Any) -> Restart:
+        if "refused" in key and len(ran) >= int(key[-1]):
+            raise ComparisonError("the code after times nothing")
+        if "v0 fails" in key:
+            raise SideError("v0", "killed")
+        ran.append((pair.before.side, pair.after.side, index))
+        return Restart(started="AB", duets={}, before=side(x=1.0), after=side(x=2.0))
+
+    monkeypatch.setattr("perfsuite.bisecting.rounds.run_restart", run)
+    return ran
+
+
+def rounds_of(row: Row, stack: ExitStack, log: Path) -> Rounds:
+    fake: Any = row
+    return Rounds(fake, lambda _: RoundLog(log), stack, lambda *_: None)
+
+
+def test_a_version_is_measured_beside_both_ends_and_one_runs_at_a_time(
+    tmp_path: Path, restarts: list[tuple[str, str, int]]
+) -> None:
+    row, log = Row(), tmp_path / "log"
+    with ExitStack() as stack:
+        rounds = rounds_of(row, stack, log)
+        assert not rounds.round("k", 4).bad_over
+        found = [rounds.round("k", version) for version in (2, 2, 3)]
+        assert row.running == [0, 4, 3]
+        rounds.end_between()
+        assert row.running == [0, 4]
+    assert row.running == []
+    assert found[0].over_good["x"] == found[0].bad_over["x"] == 2.0
+    assert restarts == [
+        ("v0", "v4", 0),
+        *(("v0", "v2", 0), ("v2", "v4", 0), ("v0", "v2", 1), ("v2", "v4", 1)),
+        *(("v0", "v3", 0), ("v3", "v4", 0)),
+    ]
+    with ExitStack() as stack:  # what was measured is not measured again
+        again = rounds_of(Row(), stack, log)
+        assert [again.round("k", version) for version in (2, 2, 3)] == found
+        assert again.measured == 0
+        again.round("k", 2)
+        assert restarts[-1] == ("v2", "v4", 2)
+
+
+def test_whose_fault_it_is(tmp_path: Path, restarts: list[tuple[str, str, int]]) -> None:
+    with ExitStack() as stack:
+        row = Row(broken=(2,))
+        rounds = rounds_of(row, stack, tmp_path / "log")
+        assert rounds.round("k", 2).why == "v2: its server ended"
+        assert row.running == [0, 4]
+        assert rounds.count("k", 2).why == "v2: its server ended"
+        assert rounds.round("refused 0", 3).why == "the code after times nothing"
+        with pytest.raises(BisectionError, match="both ends cannot be compared: the code after"):
+            rounds.round("refused 0", 4)
+        with pytest.raises(BisectionError, match="the good end failed: v0: killed"):
+            rounds.round("v0 fails", 3)
+    with ExitStack() as stack, pytest.raises(BisectionError, match="the bad end cannot be started"):
+        rounds_of(Row(broken=(4,)), stack, tmp_path / "other")
