@@ -88,7 +88,9 @@ class LiveBisections(msgspec.Struct, kw_only=True):
     searches: list[LiveSearch]
 
 
-def repository(folder: Path, changes: dict[int, float], draw: random.Random) -> None:
+def repository(
+    folder: Path, changes: dict[int, float], draw: random.Random, *, commits: int = COMMITS
+) -> None:
     """Make a repository whose step changes at some commits; of the others a third touches prose."""
 
     def write(name: str, text: str) -> None:
@@ -104,7 +106,7 @@ def repository(folder: Path, changes: dict[int, float], draw: random.Random) -> 
         write(name, text)
     git("init", "--quiet")
     microbatches = float(MICROBATCHES)
-    for commit in range(COMMITS + 1):
+    for commit in range(commits + 1):
         microbatches *= 1 + changes.get(commit, 0.0)
         if commit and commit not in changes and draw.random() < 1 / 3:
             write("README.md", f"{commit}\n")

@@ -1,6 +1,5 @@
 """The search of a row for one benchmark: counts first, which are exact, then a noisy figure."""
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -153,12 +152,10 @@ class Searcher:
         finding.answer = search.answer()
         finding.comparisons = len(search.compared)
         finding.levels[0] = (1.0, 1.0, 1.0)
-        for place, level, error in zip(
-            search.now.commits, search.now.levels, search.now.errors, strict=True
-        ):
+        for place, level in search.levels().items():
             version = n if place == len(steps) else steps[place - 1]
-            low, high = (math.exp(level + sign * 2.576 * error) for sign in (-1, 1))
-            finding.levels[version] = (math.exp(level), low, high)
+            finding.levels[version] = (level.value, level.low, level.high)
+            finding.ends = level  # at last that of the bad end, known by now from all comparisons
         if not finding.answer.changes and not finding.answer.decided:
             finding.open = "too noisy to say; give it more --budget"
 

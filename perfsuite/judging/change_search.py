@@ -166,6 +166,14 @@ class ChangeSearch:
         decided = probability >= _SURE_OF_NUMBER and all(each.single for each in changes)
         return SearchAnswer(changes=changes, probability=probability, decided=decided)
 
+    def levels(self) -> dict[int, Estimate]:
+        """Return the figure of each commit that was compared over the good end's, in order."""
+        now = self.now
+        return {
+            commit: self._estimate(float(level), float(error))
+            for commit, level, error in zip(now.commits, now.levels, now.errors, strict=True)
+        }
+
     @property
     def _limit(self) -> float:
         return math.log1p(self._margin)
@@ -190,19 +198,19 @@ class ChangeSearch:
             before = where[first - 1] if first > there[0] else -1.0
             after = where[last + 1] if last < there[-1] else -1.0
             first, last = (first - 1, last) if before > after else (first, last + 1)
-        half = NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * error
         return FoundChange(
             first=first + 1,
             last=last + 1,
-            ratio=Estimate.from_logs(
-                mean,
-                mean - half,
-                mean + half,
-                confidence=CONFIDENCE,
-                n=sum(len(each.over_good) for each in self.compared),
-                scatter=error,
-            ),
+            ratio=self._estimate(mean, error),
             probability=min(float(by_commit[first : last + 1].sum()), 1.0),
+        )
+
+    def _estimate(self, mean: float, error: float) -> Estimate:
+        """Return a ratio from its logarithm and the standard error of that."""
+        half = NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * error
+        rounds = sum(len(each.over_good) for each in self.compared)
+        return Estimate.from_logs(
+            mean, mean - half, mean + half, confidence=CONFIDENCE, n=rounds, scatter=error
         )
 
 

@@ -1,11 +1,15 @@
 """The study of bisections: its words are true, and its page is what its JSON says."""
 
+import random
+import re
 from pathlib import Path
 
 import bisect_study
+import live_bisect_study
 import msgspec
 import pytest
 from bisect_study import BisectCase, case, git_bisect, page, word
+from projects import git_in
 
 from perfsuite.judging.change_search import FoundChange, SearchAnswer
 from perfsuite.judging.estimates import Estimate
@@ -70,3 +74,25 @@ def test_the_published_searches_are_as_good_as_is_asked() -> None:
             assert each.said["right"] >= 0.9 * each.searches
         if each.noise <= 0.02 and each.planted.startswith("+10 %"):
             assert each.said["right"] >= (0.95 if "," not in each.planted else 0.9) * each.searches
+
+
+LIVE = sorted(DOCS.glob("bisect-*.json"))
+
+
+@pytest.mark.parametrize("path", LIVE, ids=lambda path: path.stem)
+def test_the_published_page_of_live_bisections_is_what_its_json_says(path: Path) -> None:
+    study = msgspec.json.decode(path.read_bytes(), type=live_bisect_study.LiveBisections)
+    assert path.with_suffix(".md").read_text().rstrip() == live_bisect_study.page(study).rstrip()
+    for each in study.searches:
+        told = live_bisect_study.worth(each.found, each.at, decided=each.worth != "open")
+        assert each.worth == told
+
+
+def test_a_repository_of_the_live_study_changes_where_it_was_planted(tmp_path: Path) -> None:
+    draw = random.Random(1)
+    live_bisect_study.repository(tmp_path, {3: 0.2}, draw, commits=4)
+    code = [
+        git_in(tmp_path, "show", f"HEAD~{4 - commit}:src/mynet/__init__.py") for commit in range(5)
+    ]
+    taken = [int(re.findall(r"MICROBATCHES = (\d+)", each)[0]) for each in code]
+    assert taken == [50, 50, 50, 60, 60]
