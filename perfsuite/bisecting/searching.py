@@ -62,8 +62,13 @@ class Searcher:
         started_s = time.monotonic()
         finding = Finding(key=key)
         counting = self._counting(key)
-        if counting is not None:
-            self._count(counting, finding)
+        try:
+            if counting is not None:
+                self._count(counting, finding)
+        except BisectionError as error:
+            if counting == key:
+                raise
+            finding.notes.append(f"counts tell nothing: {error}")
         if counting != key:
             self._measure(key, finding, started_s + self.budget_s)
         self.rounds.end_between()
@@ -142,7 +147,7 @@ class Searcher:
                 finding.notes.append("the budget is spent; run it again to go on from here")
                 break
             version = n if place == len(steps) else steps[place - 1]
-            taken = self._compare(key, name, search, place, version)
+            taken = self._compare(key, name, search, place, version, deadline_s=deadline_s)
             if isinstance(taken, str):
                 search.skip(place)
                 finding.notes.append(f"skipped {self.rounds.told(version)}: {taken}")
@@ -168,7 +173,14 @@ class Searcher:
         return found
 
     def _compare(
-        self, key: str, name: str, search: ChangeSearch, place: int, version: int
+        self,
+        key: str,
+        name: str,
+        search: ChangeSearch,
+        place: int,
+        version: int,
+        *,
+        deadline_s: float,
     ) -> CommitCompared | str:
         """Compare a version with both ends until its level is known, or say why it cannot be."""
         over_good: tuple[float, ...] = ()
@@ -182,7 +194,7 @@ class Searcher:
             over_good += (found.over_good[name],)
             bad_over += (found.bad_over[name],) if place != search.n else ()
             taken = CommitCompared(commit=place, over_good=over_good, bad_over=bad_over)
-            if not search.unclear(taken):
+            if not search.unclear(taken) or time.monotonic() > deadline_s:
                 return taken
 
     def _chosen(self, key: str, between: Sequence[Round], finding: Finding) -> str:

@@ -84,6 +84,8 @@ class FakeRounds:
 
     def count(self, key: str, version: int) -> Count:
         self.read[key].append(version)
+        if version in self.broken:
+            raise BisectionError("the good end failed")
         counts = {"forward: cast": self.casts[version]}
         return Count(key=key, version=str(version), ledger=Ledger(counts=counts), files=["net.py"])
 
@@ -159,6 +161,16 @@ def test_counts_that_change_are_found_exactly_and_tell_where_to_look_first() -> 
     assert finding.comparisons < search(FakeRounds({"step_s": path(64, (20, 0.2))})).comparisons
     text = told(finding, rounds)
     assert "counts change at commit 20\n    +2 forward: cast (1 -> 3)" in text
+
+
+def test_counts_that_an_end_cannot_give_leave_the_figure_to_be_searched() -> None:
+    rounds = FakeRounds({"step_s": path(64, (20, 0.2))}, casts=[1] * 65, broken=(0,))
+    finding = search(rounds)
+    assert finding.notes == ["counts tell nothing: the good end failed"]
+    assert finding.answer is not None
+    assert [each.first for each in finding.answer.changes] == [20]
+    with pytest.raises(BisectionError):
+        search(rounds, key=LEDGER)
 
 
 def test_a_benchmark_that_only_counts_is_searched_by_counts_alone() -> None:
