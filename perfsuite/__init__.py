@@ -36,11 +36,14 @@ if TYPE_CHECKING:
     from perfsuite.measuring.convergence import train_pairs as train_pairs
     from perfsuite.measuring.epochs import EpochsOf as EpochsOf
     from perfsuite.measuring.epochs import train_epochs as train_epochs
+    from perfsuite.measuring.first_step import FreshProcess as FreshProcess
+    from perfsuite.measuring.first_step import first_steps as first_steps
     from perfsuite.measuring.memory import activation_bytes as activation_bytes
     from perfsuite.measuring.memory import (
         activation_bytes_per_sample as activation_bytes_per_sample,
     )
     from perfsuite.measuring.step_counts import count_step as count_step
+    from perfsuite.probes.captured import compiled_step as compiled_step
     from perfsuite.probes.on_cuda import cuda_dtypes as cuda_dtypes
     from perfsuite.probes.registry import PROBES as PROBES
     from perfsuite.probes.registry import judge_probes as judge_probes
@@ -77,8 +80,10 @@ _HOMES = {
     "measuring.convergence": "SeedPair TrainingRun judge_twice train train_pairs",
     "measuring.epochs": "EpochsOf train_epochs",
     "measuring.batch_tries": "LargestBatch largest_batches",
+    "measuring.first_step": "FreshProcess first_steps",
     "measuring.memory": "activation_bytes activation_bytes_per_sample",
     "measuring.step_counts": "count_step",
+    "probes.captured": "compiled_step",
     "probes.on_cuda": "cuda_dtypes",
     "probes.registry": "PROBES judge_probes run_probe",
     "session.declaring": "workload",

@@ -7,6 +7,7 @@ and changes nothing in a session without a benchmark that uses the fixture `perf
 
 from argparse import Namespace
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from perfsuite.session.stash import SESSION, TRIES
 
 if TYPE_CHECKING:
     from perfsuite.measuring.bench import Bench
+    from perfsuite.measuring.first_step import FreshProcess
     from perfsuite.training.workload import Workload
 
 _COMPARE = pytest.StashKey[Any]()
@@ -287,3 +289,11 @@ def perf(
     with request.config.stash[SESSION].bench(request.node, workload) as bench:
         yield bench
         bench.machine.device.end_regions()
+
+
+@pytest.fixture
+def fresh_process(request: pytest.FixtureRequest) -> "FreshProcess":
+    """Have a fresh process take the first step of this benchmark's training."""
+    from perfsuite.session.fresh_process import in_fresh_process
+
+    return partial(in_fresh_process, request.node)

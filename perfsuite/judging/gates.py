@@ -214,6 +214,21 @@ def scale_within(gate: str, scale: float, low: float, high: float) -> Verdict:
     )
 
 
+def cached(gate: str, hits: int | None, misses: int | None) -> Verdict:
+    """Judge that a second process found all that a first one had compiled; None is not known."""
+    if hits is None or misses is None:
+        return not_gated(gate, "unknown", "this torch does not tell")
+    if not hits + misses:
+        return not_gated(gate, "nothing was looked for in a cache", "what compiles keeps none")
+    return Verdict(
+        gate=gate,
+        outcome=Outcome.FAIL if misses else Outcome.PASS,
+        figure=f"{hits} graphs were found in a cache, {misses} were not",
+        threshold="none that a second process compiles anew",
+        reason="what a graph depends on differs from one process to the next" * bool(misses),
+    )
+
+
 def throttling(gate: str, sifted: Sifted[Any], reasons: Sequence[str]) -> Verdict:
     """Judge whether enough of what was timed is left where some of it had to be set aside."""
     return Verdict(

@@ -117,6 +117,56 @@ def without_torchs_warnings() -> Iterator[None]:
         yield
 
 
+@dataclass(slots=True)
+class CompilerTold:
+    """What torch told of what was compiled; None of what it did not tell."""
+
+    compile_s: float | None = None
+    hits: int | None = None  # graphs that were found in a cache on the disk
+    misses: int | None = None
+
+
+@contextmanager
+def told_by_torch() -> Iterator[CompilerTold]:
+    """Have torch tell of what is compiled within, as it is meant to be compiled."""
+    found, utils = CompilerTold(), _private("_dynamo.utils")
+    counted = getattr(utils, "counters", None)
+    ask, forget = (getattr(utils, f"{verb}_compilation_metrics", None) for verb in ("get", "clear"))
+    if forget is not None:
+        forget()
+    if counted is not None:
+        counted.clear()
+    yield found
+    if ask is not None:
+        every = [getattr(each, "duration_us", None) for each in ask()]
+        found.compile_s = sum(each for each in every if each is not None) / 1e6
+    if counted is not None:
+        of_graphs = counted["inductor"]
+        found.hits, found.misses = (of_graphs[f"fxgraph_cache_{each}"] for each in ("hit", "miss"))
+
+
+@contextmanager
+def drawing_as_written() -> Iterator[None]:
+    """Let what is compiled draw the random numbers that it draws where it is not."""
+    config = _private("_inductor.config")
+    if not hasattr(config, "fallback_random"):
+        yield
+        return
+    with config.patch(fallback_random=True):
+        yield
+
+
+def lacks_compiler(error: BaseException) -> bool:
+    """Tell whether something could not be compiled since the machine has no C++ compiler."""
+    wanted = getattr(_private("_inductor.exc"), "InvalidCxxCompiler", ())
+    while not isinstance(error, wanted):
+        inner = getattr(error, "inner_exception", None) or error.__cause__ or error.__context__
+        if inner is None:
+            return False
+        error = inner
+    return True
+
+
 def compiler_loaded() -> bool:
     """Tell whether anything can have been compiled: torch.compile loads what compiles."""
     return "torch._dynamo" in sys.modules

@@ -48,6 +48,15 @@ def count_compilation(arm: Arm) -> Ledger:
     return _ledger(first, told, sizes)
 
 
+def compiles(arm: Arm, batch: Any) -> bool:
+    """Take a step, and tell whether anything of it is compiled."""
+    if not compiler_loaded():
+        return False
+    with watched_compiler() as watch:
+        arm.step(batch)
+        return bool(watch.told().frames)
+
+
 def _script(epoch: dict[str, Part]) -> dict[str, Part]:
     def again() -> None:
         for part in epoch.values():

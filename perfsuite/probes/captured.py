@@ -1,19 +1,21 @@
-"""The probe of a step that is captured as a graph: it has to do what the step does."""
+"""Probes of a step that is captured or compiled: it has to do what it does as it is written."""
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from perfsuite.devices.precision import Precision
+from perfsuite.measuring.compiler import drawing_as_written, lacks_compiler
+from perfsuite.measuring.scripted_run import compiles
 from perfsuite.probes.probe import Found, Make, probe
-from perfsuite.training.arm import Arm
+from perfsuite.training.arm import Arm, NotShownError
 from perfsuite.training.batches import fields_of
 from perfsuite.training.graphed import PLAIN_STEPS
 from perfsuite.training.snapshot import states_of
 
-_REPLAYED = 6
+_REPLAYED = _COMPILED = 6
 _LOSSES, _MOVED, _NUMBERS = 1e-2, 0.1, 1e-3
 """Largest differences: of losses; of all tensors of a part, as a share of how far they moved; and
 of single numbers. Kernels of a GPU may add in another order each time."""
@@ -32,21 +34,62 @@ def graphed_step(make: Make, precision: Precision, batch: Any) -> Found:
         return Found("no graph was asked for", good=True, wanted="the step as it is written")
     many = PLAIN_STEPS + _REPLAYED
     before = states_of(arm.parts)
-    found, state = _trained(arm, batch, many)
-    losses, written = _trained(make(precision).as_written(), batch, many)
-    for at, (one, other) in enumerate(zip(losses, found, strict=True), start=1):
-        if not _near(one, other, _LOSSES):
-            return Found(f"the loss of step {at} is {one:.6g}, and {other:.6g} in the graph", False)
-    for name in written:
-        if (wrong := _difference(before[name], written[name], state[name], name)) is not None:
-            return Found(f"{wrong} differs after {many} steps", False)
+    found = _trained(arm, batch, many)
+    written = _trained(make(precision).as_written(), batch, many)
+    if (wrong := _how_they_differ(before, written, found, "in the graph")) is not None:
+        return Found(wrong, False)
     return Found(f"{_REPLAYED} steps were those of the step as it is written", True)
 
 
-def _trained(arm: Arm, batch: Any, many: int) -> tuple[list[float], dict[str, Any]]:
+@probe(
+    wanted="a compiled step whose losses, weights and other state are those of the step as it is"
+    f" written, losses within {_LOSSES:.0%}",
+    remedy="compile less, or with backend='aot_eager', to see which part computes something else;"
+    " a wrong result of torch.compile is a bug to be reported to PyTorch",
+)
+def compiled_step(make: Make, precision: Precision, batch: Any) -> Found:
+    """A step that is compiled must train as it does where it is not."""
+    if not compiles(make(precision), batch):
+        return Found("nothing is compiled", good=True, wanted="the step as it is written")
+    with drawing_as_written():
+        written = _trained(make(precision), batch, _COMPILED)
+        arm = make(precision)
+        before = states_of(arm.parts)
+        torch.compiler.reset()  # what other code has compiled may not be what this would
+        try:
+            with torch.compiler.set_stance("default"):
+                found = _trained(arm, batch, _COMPILED)
+        except Exception as error:
+            if lacks_compiler(error):
+                raise NotShownError("the machine has no C++ compiler: install g++") from error
+            raise getattr(error, "inner_exception", None) or error from None
+    if (wrong := _how_they_differ(before, written, found, "where it is compiled")) is not None:
+        return Found(wrong, False)
+    return Found(f"{_COMPILED} steps were those of the step as it is written", True)
+
+
+class _Trained(NamedTuple):
+    losses: list[float]
+    state: dict[str, Any]  # at its end
+
+
+def _trained(arm: Arm, batch: Any, many: int) -> _Trained:
     batches = arm.take(many) or [batch] * many
     losses = [arm.step(each) for each in batches]
-    return [float(loss) for loss in losses], states_of(arm.parts)
+    return _Trained([float(loss) for loss in losses], states_of(arm.parts))
+
+
+def _how_they_differ(
+    before: dict[str, Any], written: _Trained, found: _Trained, where: str
+) -> str | None:
+    """Return what differs first: a loss, or a part of the state at the end; None if nothing."""
+    for at, (one, other) in enumerate(zip(written.losses, found.losses, strict=True), start=1):
+        if not _near(one, other, _LOSSES):
+            return f"the loss of step {at} is {one:.6g}, and {other:.6g} {where}"
+    for name, state in written.state.items():
+        if (wrong := _difference(before[name], state, found.state[name], name)) is not None:
+            return f"{wrong} differs after {len(written.losses)} steps"
+    return None
 
 
 def _near(one: float, other: float, tolerance: float) -> bool:

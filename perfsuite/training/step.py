@@ -1,6 +1,7 @@
 """The training step, written once for every precision."""
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,8 @@ class TrainStep:
     ``GradScaler`` read its overflow flag on the host every step.
 
     With `graph` it is captured as a graph, once it is the step of a `Training`; a fused optimizer
-    has to be capturable for that.
+    has to be capturable for that. With `backend` the model is compiled by that backend of
+    ``torch.compile``, such as "inductor".
 
     Raises ValueError if not all parameters are on one device, DeviceError if nothing is known
     of it, PrecisionError if it cannot do the precision.
@@ -33,6 +35,7 @@ class TrainStep:
         precision: Precision = Precision.fp32,
         criterion: Criterion = nn.functional.cross_entropy,
         graph: bool = False,
+        backend: str | Callable[..., Any] | None = None,
     ) -> None:
         devices = {parameter.device for parameter in model.parameters()}
         if len(devices) != 1:
@@ -42,6 +45,7 @@ class TrainStep:
         self.precision = Precision(precision)
         device_of(self.device).require(self.precision)
         self.model = model
+        self._called = model if backend is None else torch.compile(model, backend=backend)
         self.optimizer = optimizer
         self.criterion = criterion
         self.scaler = self.precision.scaler(self.device)
@@ -56,7 +60,7 @@ class TrainStep:
         with self._flags:
             self.optimizer.zero_grad(set_to_none=True)
             with self._autocast:
-                loss = self.criterion(self.model(inputs), targets)
+                loss = self.criterion(self._called(inputs), targets)
             # A disabled scaler hands loss and optimizer through unchanged.
             self.scaler.scale(loss).backward()
             self.scaler.step(self.optimizer)

@@ -46,7 +46,12 @@ def fused_adam(
 
 
 def tutorial_workload(
-    name: str, data: str = "mnist5k", *, graph: bool = False, hold_out: bool = False
+    name: str,
+    data: str = "mnist5k",
+    *,
+    graph: bool = False,
+    hold_out: bool = False,
+    backend: str | None = None,
 ) -> Workload:
     """Return the workload "tutorial" or "tiny" on digits of a source; see `load_digits`.
 
@@ -54,7 +59,8 @@ def tutorial_workload(
     computes.
 
     With `graph` its step is captured, and launched at once: see `Training`. With `hold_out` every
-    tenth digit is none to train on, and the training can be judged by them.
+    tenth digit is none to train on, and the training can be judged by them. With `backend` the
+    model is compiled: see `TrainStep`.
     """
     cfg, batch_size, portions = _KINDS[name]
 
@@ -62,7 +68,7 @@ def tutorial_workload(
         # channels_last and the like are the model's own business: it is moved, nothing more.
         model = build_model(cfg).to(device).train()
         optimizer = fused_adam(model.parameters(), capturable=graph)
-        step = TrainStep(model, optimizer, precision=precision, graph=graph)
+        step = TrainStep(model, optimizer, precision=precision, graph=graph, backend=backend)
         digits = digits_on(data, device)
         digits, held_out = digits.split() if hold_out else (digits, None)
         return Training(

@@ -27,6 +27,7 @@ def test_public_names() -> None:
         "EpochsOf",
         "Estimate",
         "Fits",
+        "FreshProcess",
         "LargestBatch",
         "LeverError",
         "Levers",
@@ -46,10 +47,12 @@ def test_public_names() -> None:
         "at_most",
         "build_model",
         "busy_doublings",
+        "compiled_step",
         "count_step",
         "cuda_dtypes",
         "doubled",
         "finite",
+        "first_steps",
         "fitting_samples",
         "judge_claims",
         "judge_probes",
@@ -86,6 +89,8 @@ def test_a_benchmark_file_needs_public_names_alone(path: Path) -> None:
         *(f"perfsuite.benchmarks.{name}" for name in perfsuite.benchmarks.__all__),
         "perfsuite.benchmarks.largest_batch",  # takes too long for the standard ones
         "perfsuite.benchmarks.largest_batch.test_largest_batch",
+        "perfsuite.benchmarks.compilation",  # of trainings with torch.compile alone
+        "perfsuite.benchmarks.compilation.test_compilation",
     }
 
 
