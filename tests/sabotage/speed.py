@@ -24,7 +24,15 @@ from perfsuite.training.cfg import TUTORIAL_CFG
 from perfsuite.training.model import build_model
 from perfsuite.training.snapshot import parts_of
 from perfsuite.training.step import TrainStep
-from sabotage.environments import BATCH_SIZE, Batch, Check, adam, batches, two_convolutions
+from sabotage.environments import (
+    BATCH_SIZE,
+    Batch,
+    Check,
+    adam,
+    batches,
+    one_convolution,
+    two_convolutions,
+)
 
 SLOWER = 1.25
 BUDGET_S = 60.0
@@ -77,7 +85,7 @@ def stalling(every: int | None) -> Check:
     """Return a check of how much longer stalls make the mean step than that of the healthy one."""
 
     def check(device: torch.device) -> tuple[Verdict, ...]:
-        first, second = arm(device), arm(device)
+        first, second = arm(device, one_convolution), arm(device, one_convolution)
         step, count = second.step, itertools.count(1)
 
         def stalls(batch: Batch) -> Any:
