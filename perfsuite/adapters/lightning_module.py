@@ -69,7 +69,8 @@ def of_lightning(make: Callable[..., tuple[Trainer, LightningModule, Iterable[An
         def step(batches: list[Any]) -> torch.Tensor:
             for fetcher.batch in batches:
                 trainer.fit_loop.epoch_loop.advance(fetcher)
-            loss = torch.stack(losses.seen).mean()
+            # Lightning has divided each by how many gradients are accumulated.
+            loss = torch.stack(losses.seen).sum()
             losses.seen.clear()
             return loss
 
