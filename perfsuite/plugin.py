@@ -185,11 +185,11 @@ def pytest_collection_modifyitems(
     session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
 ) -> None:
     """Start a perfsuite session if a benchmark uses the fixture `perf`; else change nothing."""
-    if _two_sides(config.option):
-        return
     if unnamed := [each for each in items if _waits_for_its_name(each, session)]:
         items[:] = [item for item in items if item not in unnamed]
         config.hook.pytest_deselected(items=unnamed)
+    if _two_sides(config.option):
+        return
     ours = [item for item in items if uses(item)]
     compare = config.stash.get(_COMPARE, False)
     reporter = config.pluginmanager.get_plugin("terminalreporter")

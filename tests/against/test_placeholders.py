@@ -18,7 +18,7 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run a comparison of two interpreters, both of them stubs, in this process."""
     suite = Suite(pytester, monkeypatch)
     monkeypatch.setattr(controllers, "_BOOTSTRAP", stub_server.PLACE)
-    for name in ("test_speed.py", "inner/test_more.py"):
+    for name in ("test_speed.py", "test_long.py", "inner/test_more.py"):
         suite.write(name, "raise AssertionError('no benchmark is imported')\n")
     suite.write("conftest.py", "raise AssertionError('nor is a conftest')\n")
 
@@ -28,6 +28,7 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
             "test_speed.py::test_slow": ["slow"],
             "test_speed.py::TestNested::TestInner::test_quick": [],
             "inner/test_more.py::test_more": ["one_tree"],
+            "test_long.py::test_long": ["when_named"],
         }
         kept = {key: marks for key, marks in items.items() if key[:8] not in str(errors)}
         monkeypatch.setenv("STUB", json.dumps({"items": kept, "errors": errors or {}}))
@@ -56,6 +57,12 @@ def test_they_are_selected_as_the_benchmarks_would_be(
     found = [line for line in result.outlines if line.startswith("test_speed.py::")]
     assert found == [f"test_speed.py::{name}" for name in names]
     assert result.ret == 0
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_what_takes_minutes_is_compared_where_its_file_is_named(run: Run, named: bool) -> None:
+    result = run("--collect-only", "-q", *["test_long.py"] * named)
+    assert ("test_long.py::test_long" in result.outlines) is named
 
 
 def test_each_has_a_verdict_of_its_own(run: Run) -> None:

@@ -42,7 +42,7 @@ def test_a_second_process_finds_what_the_first_one_compiled(suite: Suite) -> Non
     suite.write("test_compilation.py", BENCHMARK)
     path = suite.folder / "run.json"
     # In a process of its own: what compiles cannot be imported a second time.
-    arguments = "--perf-device=cpu", f"--benchmark-json={path}"
+    arguments = "test_compilation.py", "--perf-device=cpu", f"--benchmark-json={path}"
     assert suite.pytester.runpytest_subprocess(*arguments).ret == 0
     record = load(path)["benchmarks"][0]["extra_info"]["perfsuite"]
     steps = record["raw"]["first_steps"]
