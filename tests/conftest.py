@@ -16,12 +16,13 @@ pytest_plugins = ["pytester"]
 
 
 def pytest_configure() -> None:
-    """Keep torch to one thread, here and in the sessions that tests start.
+    """Say what sessions that tests start are to know: no more than one thread, and not of xdist.
 
     The models here are small: a second thread costs more than it brings, above all where other
     work takes a core and the two wait for each other.
     """
     os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported, which comes later
+    os.environ.pop("PYTEST_XDIST_WORKER", None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -114,8 +114,6 @@ class Suite:
         # Files are rewritten within a second, which is all that a .pyc tells apart.
         monkeypatch.setattr(sys, "dont_write_bytecode", True)
         monkeypatch.setenv("COLUMNS", "100")  # whatever the terminal has
-        # The tests may themselves run under xdist.
-        monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
         self.write("thresholds.toml", THRESHOLDS)
 
     def write(self, name: str, text: str) -> Path:

@@ -51,10 +51,7 @@ def test_the_thresholds_are_valid_also_where_all_of_them_are_used(here: Path) ->
 
 
 @pytest.mark.slow
-def test_a_new_suite_runs_as_it_is(
-    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
+def test_a_new_suite_runs_as_it_is(pytester: pytest.Pytester) -> None:
     assert main(["init", str(pytester.path / "benchmarks")]) == 0
     result = pytester.runpytest_subprocess(
         "benchmarks", "--perf-device=cpu", "--perf-budget=1", "-k", "not speedup and not time"

@@ -1,6 +1,5 @@
 """Every snippet that a page shows is run: Python as part of a suite, TOML as thresholds."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -38,9 +37,7 @@ TIMED = "from perfsuite.benchmarks import test_step_time\n"  # whose rates are m
 
 
 @pytest.mark.slow
-def test_python_runs(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("PYTEST_XDIST")]:
-        monkeypatch.delenv(name)
+def test_python_runs(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(mine=MINE)
     pytester.makeconftest(PYTHON[0][1])  # what is trained where a snippet says nothing
     trainings = 0
