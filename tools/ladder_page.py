@@ -19,7 +19,8 @@ How near is the tutorial's step to what a machine can do? The ladder begins with
 loop, as its text has it: a DataLoader with ToTensor, a copy of each batch, plain Adam, the loss
 read in each step. Each rung pulls one lever more. Neighbours take turns, so that what slows the
 machine slows both. Each rung has to leave the first loss and the mean loss of {CHECKED_STEPS} steps
-as they are, without dropout and within the margin of `[convergence]`. A lever that makes the step
+as they are, without dropout and within the margin of `[convergence]`; those of a batch of another
+size are only told. A lever that makes the step
 slower is told, with the operators that did it, and is taken off again; only mixed precision stays,
 since it is what the ladder is about. What is not ready after {READY_S:.0f} s, as a compiler may not
 be, is left out, and says so.

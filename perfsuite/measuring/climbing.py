@@ -162,7 +162,8 @@ def try_levers(
     """Try levers, each in turns with the recipe before it, or all with the first one.
 
     A lever changes fields of the recipe. With `climb` it stays pulled for all that follow, unless
-    it made the step slower and is not called `always`. Each has to leave the losses as they are.
+    it made the step slower and is not called `always`. Each has to leave the losses as they are;
+    those of another batch are told, since Adam makes whole steps of what is rounded otherwise.
     """
     margin = perf.thresholds.convergence.margin
     confidence = perf.thresholds.amp_speedup.confidence
@@ -198,6 +199,10 @@ def try_levers(
         if rung.recipe.step_alone != below.recipe.step_alone:
             alike = losses_alike(f"{name} losses", rung.losses, below.losses, margin)
             tried.loss_apart = alike.figure
+            if times != 1:
+                alike = not_gated(
+                    alike.gate, alike.figure, "a batch of another size is rounded anew"
+                )
             perf.gate(alike)
         if tried.word == SLOWER and perf.turns.explains:
             tried.slower_by = explain(below.profile, rung.profile, ratio=times / gain.value)
