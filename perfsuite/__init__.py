@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from perfsuite.judging.gates import at_least as at_least
     from perfsuite.judging.gates import at_most as at_most
     from perfsuite.judging.gates import finite as finite
+    from perfsuite.judging.gates import not_gated as not_gated
     from perfsuite.judging.interleaving import Duet as Duet
     from perfsuite.judging.stalls import judge_speedup as judge_speedup
     from perfsuite.judging.stalls import judge_stalls as judge_stalls
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from perfsuite.measuring.climbing import fitting_samples as fitting_samples
     from perfsuite.measuring.climbing import own_samples as own_samples
     from perfsuite.measuring.climbing import try_levers as try_levers
+    from perfsuite.measuring.collective_counts import count_collectives as count_collectives
     from perfsuite.measuring.convergence import SeedPair as SeedPair
     from perfsuite.measuring.convergence import TrainingRun as TrainingRun
     from perfsuite.measuring.convergence import judge_twice as judge_twice
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from perfsuite.measuring.convergence import train_pairs as train_pairs
     from perfsuite.measuring.epochs import EpochsOf as EpochsOf
     from perfsuite.measuring.epochs import train_epochs as train_epochs
+    from perfsuite.measuring.fake_ranks import FakeRanksError as FakeRanksError
     from perfsuite.measuring.first_step import FreshProcess as FreshProcess
     from perfsuite.measuring.first_step import first_steps as first_steps
     from perfsuite.measuring.memory import activation_bytes as activation_bytes
@@ -71,15 +74,17 @@ _HOMES = {
     "judging.claims": "judge_claims",
     "judging.estimates": "Estimate median_s",
     "judging.fitting": "Fits",
-    "judging.gates": "Verdict at_least at_most finite",
+    "judging.gates": "Verdict at_least at_most finite not_gated",
     "judging.interleaving": "Duet",
     "judging.stalls": "judge_speedup judge_stalls",
     "measuring.bench": "Bench",
     "measuring.busy_batch": "busy_doublings",
     "measuring.climbing": "Recipe fitting_samples own_samples try_levers",
+    "measuring.collective_counts": "count_collectives",
     "measuring.convergence": "SeedPair TrainingRun judge_twice train train_pairs",
     "measuring.epochs": "EpochsOf train_epochs",
     "measuring.batch_tries": "LargestBatch largest_batches",
+    "measuring.fake_ranks": "FakeRanksError",
     "measuring.first_step": "FreshProcess first_steps",
     "measuring.memory": "activation_bytes activation_bytes_per_sample",
     "measuring.step_counts": "count_step",

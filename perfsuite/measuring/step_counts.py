@@ -4,6 +4,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
+from torch import nn
+
 from perfsuite.devices.choice import device_of
 from perfsuite.judging.counts import PEAK, Ledger, merged
 from perfsuite.measuring.kernels import kernels_of
@@ -33,8 +35,8 @@ def count_step(arm: Arm, **about: str) -> Ledger:
     """
     arm = arm.as_written()  # a graph that was captured is one launch, whatever is in it
     with uncompiled():
-        _settle(arm)
-    models = arm.models if _shows_models(arm) else []
+        settle(arm)
+    models = shown_models(arm)
     totals = {}
     if models:
         (batch,) = arm.take(1)
@@ -48,7 +50,7 @@ def count_step(arm: Arm, **about: str) -> Ledger:
             arm.step(batch)
         ledgers.append(_ledger_of(trace))
     ledger = merged(ledgers)
-    ledger.about.update(_about(arm), **about)
+    ledger.about.update(about_batch(arm), **about)
     ledger.counts.update(totals)
     if (kernels := kernels_of(arm, device_of(arm.device), repeats=1)) is not None:
         ledger.counts["launches"] = round(kernels.launches)
@@ -59,7 +61,7 @@ def count_step(arm: Arm, **about: str) -> Ledger:
     return ledger
 
 
-def _settle(arm: Arm) -> None:
+def settle(arm: Arm) -> None:
     """Take steps until the gradient scaler skips none."""
     scale, steps = None, 0
     while steps < WARM_UP or (arm.scaler.get_scale() != scale and steps < MOST_WARM_UP):
@@ -69,13 +71,15 @@ def _settle(arm: Arm) -> None:
         steps += 1
 
 
-def _shows_models(arm: Arm) -> bool:
+def shown_models(arm: Arm) -> list[nn.Module]:
+    """Return the modules in an arm's state, none where it shows none."""
     with suppress(NotShownError):
-        return bool(arm.models)
-    return False
+        return arm.models
+    return []
 
 
-def _about(arm: Arm) -> dict[str, str]:
+def about_batch(arm: Arm) -> dict[str, str]:
+    """Return of what batches, and in which precision, a step is counted."""
     shapes = (
         f"{name} {' x '.join(map(str, shape))} {str(dtype).removeprefix('torch.')}"
         for name, shape, dtype in arm.shapes or ()

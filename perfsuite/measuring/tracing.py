@@ -49,6 +49,8 @@ class Call:
         inputs: tensors among its arguments, as they were before it.
         outputs: tensors that it returned.
         site: the module and the line of source; in backward those of the forward pass.
+        namespace: the library that defines it.
+        in_module: whether the forward of a module was running.
         of_attention: whether torch's scaled_dot_product_attention chose it, or its backward.
         flops: of a product, 0 for anything else.
         fresh_bytes: of storages that it made.
@@ -61,6 +63,8 @@ class Call:
     inputs: tuple["Seen", ...]
     outputs: tuple["Seen", ...]
     site: str
+    namespace: str = "aten"
+    in_module: bool = False
     of_attention: bool = False
     flops: int = 0
     fresh_bytes: int = 0
@@ -168,16 +172,18 @@ class _Tracing(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if any(hasattr(each, "__tensor_flatten__") for each in types):
+            return NotImplemented  # as of a DTensor, which calls operators on what it wraps
         kwargs = kwargs or {}
         site, of_attention = self._site()
-        given = _tensors((args, kwargs))
+        given = tensors_in((args, kwargs))
         inputs = tuple(map(_seen, given))  # before: an operator in place changes them
         drawing = torch.Tag.nondeterministic_seeded in func.tags
         state = _random_state(given) if drawing else None
         result = func(*args, **kwargs)
         if func.is_view or func.namespace == "profiler" or func.name() in _FREE:
             return result
-        returned = _tensors(result)
+        returned = tensors_in(result)
         drawn = drawn_from = 0
         if state is not None and not torch.equal(state, _random_state(given)):
             drawn = sum(tensor.numel() for tensor in returned[:1])
@@ -188,6 +194,8 @@ class _Tracing(TorchDispatchMode):
             inputs=inputs,
             outputs=tuple(map(_seen, returned)),
             site=site,
+            namespace=func.namespace,
+            in_module=bool(self._within),
             of_attention=of_attention,
             flops=_flops(func, args, kwargs, result),
             fresh_bytes=self._note_storages(given, returned),
@@ -240,13 +248,19 @@ class _Tracing(TorchDispatchMode):
         return fresh_bytes
 
 
-def _tensors(value: Any) -> list[Tensor]:
+def tensors_in(value: Any) -> list[Tensor]:
+    """Return the tensors in any nesting of tuples, lists and mappings."""
     return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
 
 
 def _storages(tensors: Sequence[Tensor]) -> Iterator[torch.UntypedStorage]:
-    # A sparse tensor has none: its indices and values are tensors of their own.
-    return (each.untyped_storage() for each in tensors if each.layout is torch.strided)
+    # A sparse tensor has none: its indices and values are tensors of their own. Nor has one that
+    # wraps another, as what an asynchronous collective returns.
+    return (
+        each.untyped_storage()
+        for each in tensors
+        if each.layout is torch.strided and not hasattr(each, "__tensor_flatten__")
+    )
 
 
 def _seen(tensor: Tensor) -> Seen:

@@ -26,6 +26,7 @@ def test_public_names() -> None:
         "Duet",
         "EpochsOf",
         "Estimate",
+        "FakeRanksError",
         "Fits",
         "FreshProcess",
         "LargestBatch",
@@ -48,6 +49,7 @@ def test_public_names() -> None:
         "build_model",
         "busy_doublings",
         "compiled_step",
+        "count_collectives",
         "count_step",
         "cuda_dtypes",
         "doubled",
@@ -63,6 +65,7 @@ def test_public_names() -> None:
         "median_s",
         "mnist_folder",
         "mnist_loader",
+        "not_gated",
         "own_samples",
         "prefetching",
         "run_probe",
@@ -91,6 +94,8 @@ def test_a_benchmark_file_needs_public_names_alone(path: Path) -> None:
         "perfsuite.benchmarks.largest_batch.test_largest_batch",
         "perfsuite.benchmarks.compilation",  # of trainings with torch.compile alone
         "perfsuite.benchmarks.compilation.test_compilation",
+        "perfsuite.benchmarks.collectives",  # of trainings on several ranks alone
+        "perfsuite.benchmarks.collectives.test_collectives",
     }
 
 
