@@ -65,10 +65,17 @@ def test_the_page_of_the_ledger_shows_a_change_as_it_is_told() -> None:
         {"net.py:7: x = self.a(x)": 2},
         {"net.py:7: x = self.a(x)": 2, "net.py:9: x = self.b(x)": 14},
     )
-    cast = "forward: cast float32 -> bfloat16"
-    sides = [counts.Ledger(counts={cast: sum(s.values())}, sites={cast: s}) for s in sites]
-    (line,) = counts.told(counts.changes(*sides))
-    assert f"```text\n{line}\n```" in (DOCS / "ledger.md").read_text(encoding="utf-8")
+    again = ({"net.py:7: x = self.a(x)": 4}, {"train.py:31: model[0].unshard()": 1})
+    page = (DOCS / "ledger.md").read_text(encoding="utf-8")
+    for name, then, now in (
+        ("forward: cast float32 -> bfloat16", *sites),
+        ("forward: all_gather bfloat16", again[0], again[0] | again[1]),
+    ):
+        sides = [
+            counts.Ledger(counts={name: sum(s.values())}, sites={name: s}) for s in (then, now)
+        ]
+        (line,) = counts.told(counts.changes(*sides))
+        assert f"```text\n{line}\n```" in page
 
 
 def test_every_word_of_a_verdict_is_explained() -> None:
