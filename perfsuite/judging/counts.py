@@ -34,9 +34,21 @@ _HINTS = (
     (r"optimizer steps", -1, "is a step skipped, or taken for another?"),
     (r"compiler: graph breaks", 1, "move what cannot be traced out of what is compiled"),
     (r"compiler: compilations", 1, "keep what a guard names the same, or make a tensor of it"),
-    (r"all_gather", 1, "is something gathered again that had been freed, or need not be whole?"),
-    (r"reduce_scatter|(backward|between): all_reduce", -1, "are gradients not averaged any more?"),
-    (r"all_reduce", 1, "is a value of all ranks wanted in each step, as of a metric?"),
+    (
+        r"^(?!bytes).*all_gather",
+        1,
+        "is something gathered again that had been freed, or need not be whole?",
+    ),
+    (
+        r"^(?!bytes).*(reduce_scatter|(backward|between): all_reduce)",
+        -1,
+        "are gradients not averaged any more?",
+    ),
+    (
+        r"^(?!bytes).*all_reduce",
+        1,
+        "is a value of all ranks wanted in each step, as of a metric?",
+    ),
     (r"random numbers", -1, "is a dropout gone, or in evaluation mode?"),
 )
 

@@ -217,6 +217,8 @@ def test_a_fault_is_told_and_its_healthy_twin_is_silent(
     before = at_8(*healthy)
     text = lines(before, at_8(*faulty))
     assert [each for each in expected if each not in text] == [], text
+    # The cause is told once, where the calls are, and not again where their bytes are.
+    assert not any("bytes" in line and "?" in line for line in text.splitlines())
     assert lines(before, at_8(*healthy)) == ""
 
 
