@@ -123,7 +123,8 @@ def _over(found: Mapping[int, Ledger]) -> Ledger:
     """Return one ledger of those by number of ranks: what is the same for all is named once."""
     first = next(iter(found.values()))
     one = Ledger(about=first.about | {"ranks": ", ".join(map(str, found))})
-    for name in {name for each in found.values() for name in each.counts}:
+    unsteady = {name for each in found.values() for name in each.unsteady}
+    for name in {name for each in found.values() for name in each.counts} - unsteady:
         counts = {ranks: each.counts.get(name, 0) for ranks, each in found.items()}
         once = len(set(counts.values())) == 1
         for ranks, count in list(counts.items())[: 1 if once else None]:
@@ -131,5 +132,5 @@ def _over(found: Mapping[int, Ledger]) -> Ledger:
             one.counts[known] = count
             if name in found[ranks].sites:
                 one.sites[known] = found[ranks].sites[name]
-    one.unsteady.extend(sorted({name for each in found.values() for name in each.unsteady}))
+    one.unsteady.extend(sorted(unsteady))
     return one

@@ -69,6 +69,9 @@ class _Completing(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         if func.name() != "c10d::allreduce_":
             return result
-        future: torch.futures.Future[Any] = torch.futures.Future()
-        future.set_result(list(args[0]))
+        reduced = list(args[0])
+        # A future has to know on which accelerators its result may lie.
+        devices = list({each.device for each in reduced if each.device.type != "cpu"})
+        future: torch.futures.Future[Any] = torch.futures.Future(devices=devices)
+        future.set_result(reduced)
         return result[0], self._completed(future).boxed()

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from itertools import count
 from typing import Any
 
 import pytest
@@ -244,6 +245,18 @@ def to_all(*_: Any) -> None:
     dist.barrier()
     for rank in range(dist.get_world_size()):
         dist.broadcast(torch.ones(1), rank)
+
+
+def test_what_differs_from_one_step_to_the_next_is_unsteady() -> None:
+    steps = count()
+
+    def now_and_then(*_: Any) -> None:
+        if next(steps) % 2:
+            reduce_a_metric(nn.Identity(), torch.ones(()))
+
+    found = counted(workload(alone, now_and_then), ranks=[8, 64])
+    assert found.unsteady == [f"{each}between: all_reduce float32" for each in ("", "bytes ")]
+    assert found.counts == {"parameters on a rank": WEIGHTS}
 
 
 def test_nothing_is_left_of_a_group_even_where_making_fails() -> None:
