@@ -111,9 +111,18 @@ class Arm:
         return replace(self, batches=batches, flops=flops, label=f"{self.label}, batch x{times}")
 
     def resized(self, samples: int) -> "Arm":
-        """Return an arm of the same state whose batches have so many samples of its own."""
-        batches = (resized(batch, samples) for batch in self.batches)
+        """Return an arm of the same state whose batches have so many samples of its own.
+
+        All tensors change in proportion, be it of a list of micro-batches, to one row at least.
+        """
+        batches = (self._with_samples(batch, samples) for batch in self.batches)
         return replace(self, batches=batches, flops=None)
+
+    def _with_samples(self, batch: Any, samples: int) -> Any:
+        own = self.samples(batch)
+        return (
+            batch if samples == own else resized(batch, max(1, samples_in(batch) * samples // own))
+        )
 
     def as_written(self) -> "Arm":
         """Return an arm of the same state whose step is captured as no graph."""

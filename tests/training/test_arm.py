@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from perfsuite.devices.precision import Precision, read_flags
 from perfsuite.training.arm import PERTURBATION, Arm, CheckedStep, NotShownError
-from perfsuite.training.batches import TrainingError
+from perfsuite.training.batches import TrainingError, samples_in_all
 from perfsuite.training.workload import Training, Workload
 
 CPU = torch.device("cpu")
@@ -111,3 +111,20 @@ def test_a_function_that_makes_no_training_is_told() -> None:
     loose: Any = lambda *_: (1, 2)  # noqa: E731  # what a user might write
     with pytest.raises(TrainingError, match="'mine' made a tuple: return a"):
         Workload(name="mine", make=loose).arm(Precision.fp32, CPU)
+
+
+@pytest.mark.parametrize(("wanted", "rows"), [(32, 8), (16, 4), (64, 16), (1, 1)])
+def test_micro_batches_are_resized_together(wanted: int, rows: int) -> None:
+    arm = arm_with(batches=[[torch.arange(8) for _ in range(4)]])
+    arm.samples = samples_in_all
+    (batch,) = arm.resized(wanted).take(1)
+    assert [len(each) for each in batch] == [rows] * 4
+
+
+def test_samples_that_are_not_the_first_dimension_are_resized_in_proportion() -> None:
+    tokens_by_sample = torch.ones(6, 3)
+    arm = arm_with(batches=[tokens_by_sample])
+    arm.samples = lambda batch: batch.shape[1]
+    assert arm.resized(3).take(1)[0] is tokens_by_sample
+    arm.batches = iter([tokens_by_sample])
+    assert arm.resized(2).take(1)[0].shape == (4, 3)
