@@ -45,14 +45,17 @@ class EpochsOf:
         own = {"precision": str(self.arm.precision), "steps": self.steps, "parameters": shapes}
         self._about = {**self.about, **own}
         self._random = random_state(self.arm.device)
+        self._began: list[tuple[Any, ...]] = []  # the random state with which each epoch did
         if self.checkpoint is not None and self.checkpoint.exists():
             self._resume(self.checkpoint)
 
     def _resume(self, path: Path) -> None:
         try:
             # A whole pickle: what a state_dict may hold is for its owner to say. We wrote it.
-            saved = torch.load(path, map_location=self.arm.device, weights_only=False)
+            # And each tensor back to where it was: Adam counts its steps on the host.
+            saved = torch.load(path, weights_only=False)
             about, state, runs = saved["about"], saved["state"], saved["runs"]
+            began = saved["began"]
         except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.PickleError) as error:
             why = str(error).partition("\n")[0]
             raise TrainingError(
@@ -60,21 +63,24 @@ class EpochsOf:
             ) from error
         if about != self._about:
             return  # of another training, and overwritten after the first epoch
-        for _ in runs:
-            self.arm.take(self.steps)  # the order of the rest depends on those before
-        # Tensors of random states belong to the host, whatever the device.
-        put_back(self.arm.parts, self.arm.device, state | {"random": _on_host(state["random"])})
+        for random in began:  # the order of the rest depends on those before
+            set_random_state(self.arm.device, random)  # of which a loader may draw that order
+            self.arm.take(self.steps)
+        put_back(self.arm.parts, self.arm.device, state)
         self._random = random_state(self.arm.device)
+        self._began = began
         self.runs = [TrainingRun(**run) for run in runs]
 
     def train_one(self, clock: Clock) -> None:
         """Train for an epoch; what others drew of random numbers does not reach it."""
         set_random_state(self.arm.device, self._random)
+        self._began.append(self._random)
         self.runs.append(train(self.arm, self.arm.take(self.steps), clock))
         self._random = random_state(self.arm.device)
         if self.checkpoint is not None:
             state = captured(self.arm.parts, self.arm.device)
-            kept = {"about": self._about, "state": state, "runs": list(map(asdict, self.runs))}
+            runs = list(map(asdict, self.runs))
+            kept = {"about": self._about, "state": state, "runs": runs, "began": self._began}
             file = io.BytesIO()
             torch.save(kept, file)
             replace_all({self.checkpoint: file.getvalue()})
@@ -103,10 +109,6 @@ class EpochsOf:
             "scales": [scale for each in scales for scale in each],
             "skipped_steps": sum(skipped) if len(skipped) == len(self.runs) else None,
         }
-
-
-def _on_host(state: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(each.cpu() if isinstance(each, torch.Tensor) else each for each in state)
 
 
 def train_epochs(

@@ -1,6 +1,7 @@
 """A whole training, broken off and gone on with, loses exactly what an unbroken one does."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ import pytest
 import torch
 from fakes import FakeTime
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
+from perfsuite.devices.cpu import Cpu
 from perfsuite.devices.precision import Precision
 from perfsuite.measuring.epochs import EpochsOf, train_epochs
 from perfsuite.training.arm import Arm
@@ -96,6 +99,42 @@ def test_it_goes_on_where_it_was_broken_off(
     again = trainings(tmp_path)
     assert sum(len(each.runs) for each in again) == after // STEPS
     assert train(again) == unbroken
+
+
+def shuffling(precision: Precision, device: torch.device, seed: int) -> Training:
+    """Return such a training whose loader draws from the random numbers that dropout draws from."""
+    training, data = dropping(precision, device, seed), digits()
+    told = TensorDataset(data.images, data.labels)
+    training.batches = DataLoader(told, batch_size=6, shuffle=True, drop_last=True)
+    return training
+
+
+def test_a_loader_that_draws_its_order_goes_on_with_the_same_batches(tmp_path: Path) -> None:
+    """Though an epoch of the loader ends in the midst of one that is measured."""
+
+    def losses_after(*epochs: int) -> list[tuple[float, ...]]:
+        for number in epochs:
+            torch.manual_seed(number)
+            arm = Workload(name="shuffling", make=shuffling).arm(Precision.fp32, CPU)
+            path = tmp_path / f"{len(epochs)}.pt"
+            each = EpochsOf(arm, STEPS - 1, checkpoint=path)
+            train_epochs([each], epochs=number, clock=FakeTime().clock())
+        return [run.losses for run in each.runs]
+
+    assert losses_after(2, 3, EPOCHS) == losses_after(EPOCHS)
+
+
+def test_a_state_that_lies_on_the_host_goes_back_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Adam's number of steps does, wherever its weights are."""
+    path = tmp_path / "fp32.pt"
+    train([EpochsOf(fresh(Precision.fp32), STEPS, checkpoint=path)], epochs=1)
+    monkeypatch.setattr("perfsuite.training.snapshot.device_of", lambda _: Cpu())
+    elsewhere = replace(fresh(Precision.fp32), device=torch.device("meta"))
+    assert len(EpochsOf(elsewhere, STEPS, checkpoint=path).runs) == 1
+    (optimizer,) = elsewhere.optimizers
+    assert {state["step"].device for state in optimizer.state.values()} == {CPU}
 
 
 def test_the_precisions_take_turns_and_do_not_disturb_each_other(unbroken: list[Any]) -> None:
