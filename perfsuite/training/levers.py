@@ -4,7 +4,7 @@ Each is a value of the one step, off by default, and pulled on a training that w
 models and optimizers are changed where they are, before the first step.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -95,8 +95,10 @@ def _put_channels_last(models: Iterable[nn.Module]) -> None:
         parameter.data = _channels_last(parameter.data)
 
 
-def _fuse(optimizers: Iterable[torch.optim.Optimizer], *, fused: bool) -> None:
+def _fuse(optimizers: Sequence[torch.optim.Optimizer], *, fused: bool) -> None:
     changed = False
+    if not optimizers:
+        raise LeverError("no optimizer in `state` of perfsuite.Training")
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             if "fused" not in group:

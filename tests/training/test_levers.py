@@ -144,6 +144,7 @@ def linear(precision: Precision, device: torch.device, seed: int) -> Training:
         (Levers(cudnn_benchmark=True), 0, "cpu has no cuDNN"),
         (Levers(channels_last=True), 1, "no model has weights of four dimensions"),
         (Levers(compile=True), 1, "no model in `state`"),
+        (Levers(fused=True), 1, "no optimizer in `state`"),
     ],
     ids=lambda each: each if isinstance(each, str) else "",
 )
