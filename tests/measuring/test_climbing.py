@@ -19,7 +19,7 @@ from perfsuite.judging.gates import Outcome
 from perfsuite.judging.thresholds import load_thresholds
 from perfsuite.measuring import climbing, timing
 from perfsuite.measuring.bench import Bench
-from perfsuite.measuring.climbing import Recipe, fitting_samples, try_levers
+from perfsuite.measuring.climbing import Recipe, fitting_samples, time_limit, try_levers
 from perfsuite.measuring.machine import Machine
 from perfsuite.measuring.turns import Alone
 from perfsuite.records.notes import Notes
@@ -155,6 +155,18 @@ def test_a_rung_that_is_never_ready_is_left_out(
     assert slow.left_out == "it was not ready after 3 s"
     assert fused.against == "foot"
     assert signal.getsignal(signal.SIGALRM) == before
+
+
+def test_a_time_limit_leaves_the_timer_of_others_running() -> None:
+    before = signal.setitimer(signal.ITIMER_REAL, 500.0, 7.0)
+    try:
+        with time_limit(1000.0):
+            assert signal.getitimer(signal.ITIMER_REAL)[0] > 500.0
+        left_s, interval_s = signal.getitimer(signal.ITIMER_REAL)
+        assert 0.0 < left_s <= 500.0
+        assert interval_s == 7.0
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *before)
 
 
 @pytest.mark.parametrize("planted", [False, True])
