@@ -49,10 +49,13 @@ class Accelerator(Device):
         gc.collect()
         return torch.accelerator.memory_allocated(self.place) - before
 
+    def free_cache(self) -> None:
+        gc.collect()
+        torch.accelerator.empty_cache()
+
     def peak_memory(self, warm_up: Callable[[], None], measured: Callable[[], None]) -> PeakMemory:
         counts, place = torch.accelerator, self.place
-        gc.collect()
-        counts.empty_cache()
+        self.free_cache()
         allocated, reserved = counts.memory_allocated(place), counts.memory_reserved(place)
         retries = self._retries()
         warm_up()

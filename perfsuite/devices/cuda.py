@@ -104,6 +104,7 @@ class Cuda(Accelerator):
         return NvmlSensor(str(torch.cuda.get_device_properties(self.place).uuid))
 
     def confine(self, limit_bytes: int | None) -> Callable[[], int]:
+        self.free_cache()  # what is kept of others is no room of what is to come
         if limit_bytes is not None:
             total = torch.cuda.get_device_properties(self.place).total_memory
             share = min(1.0, limit_bytes / total)

@@ -173,6 +173,9 @@ class Device(ABC):
         """Call both; return the peaks during the second, None, uncalled, where none are counted."""
         return None
 
+    def free_cache(self) -> None:  # noqa: B027  # most keep none
+        """Give back the memory that is kept of tensors that are gone."""
+
     def confine(self, limit_bytes: int | None) -> Callable[[], int]:  # noqa: ARG002  # likewise
         """Let this process find no more than so much further memory, from now to its end.
 

@@ -46,6 +46,8 @@ def largest_batches(
     """
     arm = perf.fresh(precisions[0])
     own = arm.samples(*arm.take(1))
+    del arm
+    perf.machine.device.free_cache()  # the tries share its memory
     limit_bytes = _limit_bytes(perf, fits, precisions[0], own)
     found = {
         precision: _largest(perf, fits, precision, limit_bytes=limit_bytes, own=own)

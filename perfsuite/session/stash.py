@@ -10,6 +10,6 @@ if TYPE_CHECKING:
 SESSION = pytest.StashKey[Any]()
 """What gives the fixture `perf` its `Bench`; its module imports torch."""
 TRIES = pytest.StashKey[Any]()
-"""In a process that was started for one batch: makes of a `Bench` what tries it."""
+"""In a process that was started for one batch: tries it with a `Bench`, and ends."""
 MACHINE: "pytest.StashKey[Machine]" = pytest.StashKey()
 """What the session runs on."""

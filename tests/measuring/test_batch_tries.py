@@ -1,5 +1,7 @@
 """The largest batch, on a simulated device with a memory of its own: the truth can be counted."""
 
+import gc
+import weakref
 from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
@@ -13,6 +15,7 @@ from torch import nn
 from perfsuite.benchmarks.largest_batch import test_largest_batch as benchmark
 from perfsuite.devices.cards import Card
 from perfsuite.devices.cpu import Cpu
+from perfsuite.devices.cuda import Cuda
 from perfsuite.devices.precision import Precision
 from perfsuite.devices.simulated import Simulated
 from perfsuite.judging.fitting import Attempt, Tried
@@ -165,6 +168,47 @@ def test_an_accelerators_limit_is_its_memory() -> None:
     assert {attempt.limit_bytes for attempt in asked} == {device.card.memory_bytes}
 
 
+def test_the_session_keeps_no_memory_of_its_own_while_others_are_tried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    device, made, freed = FakeTime(), weakref.WeakSet[Any](), list[int]()
+
+    def noted(*about: Any) -> Training:
+        training = make(*about)
+        made.update(training.state[:1])
+        return training
+
+    def fits(_: Attempt) -> Tried:
+        assert freed
+        return Tried(peak_bytes=1)
+
+    def free_cache() -> None:
+        gc.collect()
+        freed.append(len(made))
+
+    monkeypatch.setattr(device, "free_cache", free_cache)
+    perf = bench(device)
+    perf.workload = Workload(name="noted", make=noted)
+    largest_batches(perf, fits, [FP32])
+    assert freed == [0]
+
+
+def test_what_a_gpu_keeps_of_others_is_in_no_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gpu(Cuda):
+        def __init__(self) -> None:
+            self.place = CPU
+
+    kept = {"in_use": 3, "cached": 5}
+    monkeypatch.setattr(torch.accelerator, "empty_cache", lambda: kept.update(cached=0))
+    for name in ("memory_reserved", "max_memory_reserved"):
+        monkeypatch.setattr(torch.cuda, name, lambda _: sum(kept.values()))
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda _: None)
+    peak_bytes = Gpu().confine(None)
+    kept["in_use"] += 4
+    assert peak_bytes() == 4
+    assert kept["cached"] == 0
+
+
 @pytest.mark.parametrize(
     ("error", "told"),
     [
@@ -200,11 +244,14 @@ def test_a_real_process_is_confined_and_the_session_is_not(pytester: pytest.Pyte
         from perfsuite.judging.fitting import Attempt
 
         def test_fits(perf, perf_fits):
+            with open("begun", "a") as file:
+                file.write("once")
             tried = {
                 n: perf_fits(Attempt(precision="fp32", samples=n, limit_bytes=2**28))
                 for n in (2, 3, 1000)
             }
             perf.timed([1.0])
+            assert open("begun").read() == "once"  # no try makes anything else
             assert tried[2].fits and tried[2].peak_bytes >= 2**25
             assert "SIGKILL" in tried[3].why_not
             assert "allocate memory" in tried[1000].why_not

@@ -27,7 +27,6 @@ from perfsuite.against.messages import (
     Try,
 )
 from perfsuite.against.worker.remote_turns import RemoteTurns
-from perfsuite.judging.fitting import Attempt, Fits, Tried
 from perfsuite.judging.thresholds import FILE_NAME, load_thresholds
 from perfsuite.measuring.batch_tries import try_batch
 from perfsuite.measuring.bench import Bench
@@ -68,7 +67,7 @@ class Worker:
             np.random.seed(seed)  # whoever draws from it
             torch.manual_seed(seed)
             item.config.stash[SESSION] = self
-            item.config.stash[TRIES] = self._tries
+            item.config.stash[TRIES] = self._try
             item.config.pluginmanager.register(self, "perfsuite-worker")
             unused = "ignore:Benchmark fixture was not used at all"
             item.add_marker(pytest.mark.filterwarnings(unused))
@@ -87,18 +86,14 @@ class Worker:
                 sys.stderr.flush()
             os._exit(code)
 
-    def _tries(self, perf: Bench) -> Fits:
-        """Return what tries, once, what the coordinator says; it has no need of more of this."""
-
-        def fits(_: Attempt) -> Tried:
-            self._line.send(Ready(what="a batch"))
-            request = self._line.receive()
-            assert isinstance(request, Try)  # nothing else is asked after that
-            self._line.send(TriedOut(tried=try_batch(perf, request.attempt)))
-            self._line.receive()  # until the coordinator hangs up
-            raise AssertionError("a process tries one batch")
-
-        return fits
+    def _try(self, perf: Bench) -> NoReturn:
+        """Try, once, what the coordinator says, before the benchmark has made anything."""
+        self._line.send(Ready(what="a batch"))
+        request = self._line.receive()
+        assert isinstance(request, Try)  # nothing else is asked after that
+        self._line.send(TriedOut(tried=try_batch(perf, request.attempt)))
+        self._line.receive()  # until the coordinator hangs up
+        raise AssertionError("a process tries one batch")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note why the benchmark failed, or was skipped."""
