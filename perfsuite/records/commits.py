@@ -78,6 +78,8 @@ def commits_between(good: Ref, bad: Ref) -> list[CommitOfRow]:
     for record in said.split(_RECORD)[1:]:
         name, parents, title, touched = record.split(_FIELD)
         files = tuple(line for line in touched.splitlines() if line)
+        # It may be of any bytes, and goes into files and JSON.
+        title = title.encode(errors="replace").decode()
         found.append(
             CommitOfRow(hash=name, title=title, parents=tuple(parents.split()), touched=files)
         )

@@ -48,6 +48,17 @@ def test_a_merge_is_one_commit_with_all_that_it_brought(repository: Path) -> Non
     ]
 
 
+def test_a_title_of_other_bytes_can_be_written(tmp_path: Path) -> None:
+    git_in(tmp_path, "init", "--quiet")
+    git_in(tmp_path, "commit", "--quiet", "--allow-empty", "--message=first")
+    title = tmp_path / "title"
+    title.write_bytes(b"gr\xfcn")
+    # In an encoding that git does not know, and so does not recode.
+    named = ("-c", "i18n.commitEncoding=unknown")
+    git_in(tmp_path, *named, "commit", "--quiet", "--allow-empty", f"--file={title}")
+    assert row(tmp_path, "HEAD^")[0].title.encode() == b"gr?n"
+
+
 @pytest.mark.parametrize(
     ("good", "bad", "message"),
     [
