@@ -71,7 +71,8 @@ class RoundLog:
         self._path = path
         self._known: dict[tuple[type, str, str], deque[Round | Count]] = defaultdict(deque)
         for each in self._read():
-            self._known[type(each), each.key, each.version].append(each)
+            if not each.why:  # what failed is tried again: its cause may be gone
+                self._known[type(each), each.key, each.version].append(each)
 
     def _read(self) -> Iterable[Round | Count]:
         decoder = msgspec.json.Decoder(Round | Count)
@@ -91,7 +92,10 @@ class RoundLog:
     def add(self, each: Round | Count) -> None:
         """Keep what was measured."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("ab") as file:
+        with self._path.open("a+b") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                file.write(b"" if file.read(1) == b"\n" else b"\n")  # a line was cut short
             file.write(msgspec.json.encode(each) + b"\n")
             os.fsync(file.fileno())
 

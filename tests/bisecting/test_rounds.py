@@ -31,10 +31,21 @@ def test_what_was_measured_is_taken_once_in_its_order(tmp_path: Path) -> None:
     assert log.take(Round, "a", "v") is None  # it is for the next time
     with (tmp_path / "kept" / "a.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"type":"round","key":"a","ver')  # broken off
+    log.add(Round(key="a", version="after"))
     again = RoundLog(tmp_path / "kept" / "a.jsonl")
     assert again.take(Round, "a", "other") is None
+    assert again.take(Round, "a", "after") is not None
     assert [again.take(Round, "a", "v") for _ in range(3)] == [*rounds, None]
     assert again.take(Count, "a", "v") == count
+
+
+def test_what_failed_is_tried_again_the_next_time(tmp_path: Path) -> None:
+    log = RoundLog(tmp_path / "a.jsonl")
+    log.add(Round(key="a", version="v", why="the disk is full"))
+    log.add(Count(key="a", version="v", why="the disk is full"))
+    again = RoundLog(tmp_path / "a.jsonl")
+    assert again.take(Round, "a", "v") is None
+    assert again.take(Count, "a", "v") is None
 
 
 def side(**metrics: Any) -> dict[str, Any]:
