@@ -39,11 +39,16 @@ class CommitOfRow:
 
         Python's source runs where it is imported. Of any other file nobody knows who reads it, but
         for prose. The `suite`, a folder of the repository, is the working tree's on all commits.
+        Of several conftest.py that are imported, only one is told: they share a name.
         """
         return any(
             not (suite is not None and PurePosixPath(path).is_relative_to(suite))
             and not path.endswith(_PROSE)
-            and (path in imported or not path.endswith(_SOURCE))
+            and (
+                path in imported
+                or not path.endswith(_SOURCE)
+                or PurePosixPath(path).name == "conftest.py"
+            )
             for path in self.touched
         )
 

@@ -90,6 +90,8 @@ def test_a_shallow_clone_is_told_what_to_do(repository: Path, tmp_path: Path) ->
         (("benchmarks/test_a.py", "benchmarks/data.bin"), False),
         (("net/weights.bin",), True),
         (("pyproject.toml",), True),
+        (("conftest.py",), True),
+        (("benchmarks/conftest.py",), False),
         ((), False),
     ],
 )
