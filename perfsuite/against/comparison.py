@@ -193,7 +193,8 @@ def start_side(
             f"--basetemp={home / f'{side}-tmp'}",
             # It may lie in the working tree, where $TMPDIR does.
             *([f"--ignore={home}"] if side == "after" else ()),
-            *_options_of_the_sides(config),
+            *options_of_the_sides(config),
+            f"--perf-budget={config.option.perf_budget}",
         ],
     )
     return ServerController(
@@ -206,8 +207,8 @@ def start_side(
     )
 
 
-def _options_of_the_sides(config: pytest.Config) -> list[str]:
-    """Return the options under which the sides' own pytest collects, and nothing else."""
+def options_of_the_sides(config: pytest.Config) -> list[str]:
+    """Return the options by which it is decided what the sides' own pytest measures."""
     option = config.option
     workload = option.perf_workload
     return [
@@ -220,7 +221,6 @@ def _options_of_the_sides(config: pytest.Config) -> list[str]:
         f"--import-mode={option.importmode}",
         f"--perf-device={option.perf_device}",
         f"--perf-data={option.perf_data}",
-        f"--perf-budget={option.perf_budget}",
         *([f"--perf-workload={workload}"] if workload is not None else ()),
     ]
 

@@ -4,13 +4,14 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from perfsuite.against.comparison import ComparisonError, cleaned_up
+from perfsuite.against.comparison import ComparisonError, cleaned_up, options_of_the_sides
 from perfsuite.against.messages import Collected
 from perfsuite.against.old_environment import EnvironmentUnavailableError
 from perfsuite.against.placeholders import Placeholder, placeholder_file, placeholders_of
@@ -77,9 +78,8 @@ class BisectionSession:
         config.add_cleanup(stack.close)
         try:
             self._row = self._make_row(config, self._suite)
-            self._rounds = Rounds(
-                self._row, self._opened, stack.enter_context(cleaned_up()), status.show
-            )
+            opened = partial(self._opened, config)
+            self._rounds = Rounds(self._row, opened, stack.enter_context(cleaned_up()), status.show)
             bad = self._rounds.collected[len(self._row.steps)]
             thresholds = load_thresholds(self._suite / FILE_NAME, bad.hardware["key"])
         except (
@@ -97,11 +97,8 @@ class BisectionSession:
         )
         self._status = status
 
-    def _opened(self, bad: Collected) -> RoundLog:
-        """Return the file of this very search: of these versions, benchmarks and software."""
-        about = [self._row.key(), bad.hardware, bad.software, _content_of(self._suite)]
-        name = hashlib.sha256(msgspec.json.encode(about)).hexdigest()[:12]
-        self._kept = KEPT / f"bisect-{name}.jsonl"
+    def _opened(self, config: pytest.Config, bad: Collected) -> RoundLog:
+        self._kept = log_of(self._row, self._suite, config, bad)
         return RoundLog(self._kept)
 
     def pytest_pycollect_makemodule(
@@ -169,6 +166,14 @@ def _content_of(folder: Path) -> list[tuple[str, str]]:
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
             found.append((path.relative_to(folder).as_posix(), digest))
     return found
+
+
+def log_of(row: Row, suite: Path, config: pytest.Config, bad: Collected) -> Path:
+    """Return the file of this very search: of these versions, benchmarks, and conditions."""
+    conditions = [bad.hardware, bad.software, options_of_the_sides(config)]
+    about = [row.key(), conditions, _content_of(suite)]
+    name = hashlib.sha256(msgspec.json.encode(about)).hexdigest()[:12]
+    return KEPT / f"bisect-{name}.jsonl"
 
 
 def commit_row(good: str, bad: str) -> MakeRow:

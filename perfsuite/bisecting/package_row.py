@@ -13,6 +13,7 @@ import pytest
 from perfsuite.against.comparison import home_of_a_side, start_side
 from perfsuite.against.controllers import ServerController
 from perfsuite.against.old_environment import EnvironmentUnavailableError, python_with
+from perfsuite.records.git import tree_as_it_is
 
 _LIST = """
 import json
@@ -69,7 +70,7 @@ class PackageRow:
         return lines
 
     def key(self) -> str:
-        return repr((self.steps, os.fspath(self.suite)))
+        return repr((self.steps, os.fspath(self.suite), tree_as_it_is(self.config.rootpath)))
 
     def may_change(self, step: int, imported: Collection[str]) -> bool:  # noqa: ARG002  # whatever it imports
         return True

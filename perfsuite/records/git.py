@@ -1,5 +1,6 @@
 """Questions to git about the repository around a folder, which stays as it is."""
 
+import hashlib
 import os
 import re
 import subprocess
@@ -56,6 +57,21 @@ def commits_since(commit: str, folder: Path) -> list[str]:
         return git(folder, "log", "--oneline", "--no-decorate", f"{commit}..HEAD").splitlines()
     except GitError:
         return []
+
+
+def tree_as_it_is(folder: Path) -> str:
+    """Return a digest of the working tree's commit and source; nothing where there is no git."""
+    try:
+        top = Path(git(folder, "rev-parse", "--show-toplevel"))
+        told = [git(top, "rev-parse", "HEAD"), git(top, "diff", "--binary", "HEAD")]
+        # What else is new is written by runs, and would make each run another tree.
+        new = git(top, "ls-files", "-z", "--others", "--exclude-standard", "--", "*.py")
+        files = [name for name in new.split("\0") if name]
+        told += [git(top, "hash-object", "--", *files)] * bool(files)
+    except GitError:
+        return ""
+    told += files
+    return hashlib.sha256("\0".join(told).encode(errors="surrogateescape")).hexdigest()
 
 
 def why_shallow(folder: Path) -> str:

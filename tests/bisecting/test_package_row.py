@@ -5,13 +5,15 @@ import shutil
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from projects import CONFTEST, Project
+from projects import CONFTEST, Project, git_in
 from test_bisection_session import LEDGER, bisect
 
 from perfsuite.against.old_environment import EnvironmentUnavailableError
+from perfsuite.bisecting.bisection_session import log_of
 from perfsuite.bisecting.package_row import PackageRow, installed
 
 # A uv that makes real environments and unpacks wheels, where there is no real one.
@@ -86,6 +88,52 @@ def test_what_differs_is_a_step_each_and_perfsuite_is_none(tmp_path: Path) -> No
     assert row.header()[-1] == "in one of both only, and left out: came, gone"
     with pytest.raises(EnvironmentUnavailableError, match="no package in different versions"):
         PackageRow.between(config, tmp_path, str(old), str(old))
+
+
+def test_rounds_are_of_the_code_and_the_options_that_they_were_measured_with(
+    tmp_path: Path,
+) -> None:
+    git_in(tmp_path, "init", "--quiet")
+    code, suite = tmp_path / "net.py", tmp_path / "benchmarks"
+    suite.mkdir()
+    options = SimpleNamespace(
+        perf_workload=None,
+        perf_data="synthetic",
+        perf_device="cpu",
+        perf_budget=1.0,
+        override_ini=None,
+        plugins=None,
+        importmode="prepend",
+    )
+    config: Any = SimpleNamespace(rootpath=tmp_path, option=options)
+    bad: Any = SimpleNamespace(hardware={}, software={})
+    row = PackageRow(config=config, suite=suite, old={}, new={}, left_out=())
+    seen: list[Path] = []
+
+    def log() -> Path:
+        seen.append(log_of(row, suite, config, bad))
+        return seen[-1]
+
+    for text in ("one", "two"):
+        code.write_text(text)
+        log()  # where it is committed in nothing yet, and then changed
+        git_in(tmp_path, "add", "--all")
+        git_in(tmp_path, "commit", "--quiet", "--message", text)
+        log()
+    code.write_text("edited")
+    log()
+    (tmp_path / "new.py").write_text("new")
+    log()
+    (tmp_path / "new.py").write_text("edited")
+    log()
+    options.perf_workload = "another"
+    log()
+    options.override_ini = ["pythonpath=src"]
+    log()
+    assert len({*seen}) == len(seen)
+    options.perf_budget = 2.0  # decides when to stop, and nothing that is measured
+    (tmp_path / "run.json").write_text("written by a run")
+    assert log() == seen[-2]
 
 
 def test_an_interpreter_tells_what_it_has_and_other_things_are_refused(tmp_path: Path) -> None:
