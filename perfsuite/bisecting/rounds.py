@@ -55,11 +55,15 @@ class Round(msgspec.Struct, frozen=True, kw_only=True, tag="round"):
 
 
 class Count(msgspec.Struct, frozen=True, kw_only=True, tag="count"):
-    """What a version was counted to do, which is exact; or why it could not be."""
+    """What a version was counted to do, which is exact; or why it could not be.
+
+    A benchmark without a ledger counts nothing; one that has one may have other figures, too.
+    """
 
     key: str
     version: str
     ledger: Ledger | None = None
+    measures: bool = False  # whether it has figures beside the ledger
     files: list[str] = []  # that were imported from a tree
     why: str = ""
 
@@ -130,6 +134,7 @@ class Rounds:
         self._show = show
         self._between: tuple[int, ServerController, ExitStack] | None = None
         self._taken: dict[tuple[str, int], int] = defaultdict(int)
+        self._counts: dict[tuple[str, int], Count] = {}
         self.measured = 0
         self._ends: dict[int, ServerController] = {}
         self.collected: dict[int, Collected] = {}
@@ -160,13 +165,16 @@ class Rounds:
         return known
 
     def count(self, key: str, version: int) -> Count:
-        """Return what a version is counted to do, from the file or by a fresh process."""
+        """Return what a version is counted to do, from the file or by a fresh process, once."""
+        if (key, version) in self._counts:
+            return self._counts[key, version]
         name = self.row.steps[version - 1] if version else "good end"
         known = self._log.take(Count, key, name)
         if known is None:
             known = self._count(key, version, name)
             self._log.add(known)
         assert isinstance(known, Count)
+        self._counts[key, version] = known
         return known
 
     def _measure(self, key: str, version: int, name: str, index: int) -> Round:
@@ -199,15 +207,19 @@ class Rounds:
         try:
             server = self._server(version)
             with server.start(key, 0, partial(self._show, f"{server.side}:")) as worker:
+                timed = False
                 while isinstance(done := worker.go(), Ready):
+                    timed = True
                     worker.block()
         except _CANNOT_RUN as error:
             self._blame(error)
             return Count(key=key, version=name, why=str(error))
+        raw = done.record.get("raw", {})
         return Count(
             key=key,
             version=name,
-            ledger=ledger_in(done.record.get("raw", {})),
+            ledger=ledger_in(raw),
+            measures=timed or bool(done.record.get("metrics") or raw.get("pairs")),
             files=list(done.loaded.get("files", ())),
         )
 

@@ -61,35 +61,40 @@ class Searcher:
         """Search for what changed a benchmark; raises BisectionError."""
         started_s = time.monotonic()
         finding = Finding(key=key)
-        counting = self._counting(key)
-        try:
-            if counting is not None:
+        self.show(f"counting {short_name(key)}", 0, 1)
+        own = self.rounds.count(key, len(self.rounds.row.steps))
+        counting = key if own.ledger is not None else self._counting(key)
+        counts_alone = own.ledger is not None and not own.measures
+        if counting is not None:
+            try:
                 self._count(counting, finding)
-        except BisectionError as error:
-            if counting == key:
-                raise
-            finding.notes.append(f"counts tell nothing: {error}")
-        if counting != key:
-            self._measure(key, finding, started_s + self.budget_s)
+            except BisectionError as error:
+                if counts_alone:
+                    raise
+                finding.notes.append(f"counts tell nothing: {error}")
+        if not counts_alone:
+            try:
+                self._measure(key, finding, started_s + self.budget_s)
+            except BisectionError as error:
+                if not finding.counted:
+                    raise
+                finding.open = str(error)
         self.rounds.end_between()
         finding.took_s = time.monotonic() - started_s
         return finding
 
     def _counting(self, key: str) -> str | None:
-        """Return the benchmark that counts what this one runs, if there is one."""
-        name, bracket, parameters = key.rpartition("::")[2].partition("[")
-        if "ledger" in name:
-            return key
+        """Return the benchmark that counts what this one runs, if it is known which does.
+
+        That is one with the same parameters: of the same file, or else the only one in the suite.
+        """
+        asked = _parts(key)
         items = self.rounds.collected[len(self.rounds.row.steps)].items
-        return next(
-            (
-                each
-                for each in items
-                if "ledger" in each.rpartition("::")[2].partition("[")[0]
-                and each.endswith(bracket + parameters)
-            ),
-            None,
-        )
+        ledgers = [each for each in items if "ledger" in _parts(each)[1] and each != key]
+        alike = [each for each in ledgers if _parts(each)[2] == asked[2]]
+        beside = [each for each in alike if _parts(each)[0] == asked[0]]
+        found = beside or alike
+        return found[0] if len(found) == 1 else None
 
     def _count(self, key: str, finding: Finding) -> None:
         n = len(self.rounds.row.steps)
@@ -105,7 +110,8 @@ class Searcher:
 
         for end in (0, n):
             if at(end).ledger is None:
-                return
+                why = at(end).why or f"{short_name(key)} keeps no ledger"
+                raise BisectionError(f"the {self.rounds.told(end)} counts nothing: {why}")
         steps = self._steps(finding, {*at(0).files, *at(n).files})
 
         def read(place: int) -> Ledger | None:
@@ -221,6 +227,13 @@ class Searcher:
     def _margin(self, figure: str) -> float:
         of_loss = figure.endswith("mean_loss")
         return self.thresholds.convergence.margin if of_loss else self.thresholds.against.margin
+
+
+def _parts(key: str) -> tuple[str, str, str]:
+    """Return a benchmark's file, its name, and its parameters."""
+    file, _, rest = key.partition("::")
+    head, _, parameters = rest.partition("[")
+    return file, head.rpartition("::")[2], parameters
 
 
 def _ratio(ratios: Sequence[float]) -> Estimate:

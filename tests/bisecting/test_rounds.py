@@ -1,6 +1,6 @@
 """Rounds are kept as they are measured, taken from the file first, and blamed on whom they fail."""
 
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +9,7 @@ import pytest
 
 from perfsuite.against.comparison import ComparisonError
 from perfsuite.against.controllers import SideError
+from perfsuite.against.messages import Done, Ready
 from perfsuite.against.restart import Restart
 from perfsuite.bisecting.rounds import (
     BisectionError,
@@ -71,12 +72,32 @@ class FakeServer:
 
     def __init__(self, side: str, *, broken: bool = False) -> None:
         self.side = side
+        self.started: list[str] = []
         self._broken = broken
 
     def collected(self) -> Any:
         if self._broken:
             raise SideError(self.side, "its server ended")
         return SimpleNamespace(items={})
+
+    def start(self, key: str, *_: Any) -> Any:
+        self.started.append(key)
+        return nullcontext(FakeWorker(timed=key == "timed"))
+
+
+class FakeWorker:
+    """Runs a benchmark that times a block, or nothing, and keeps a ledger."""
+
+    def __init__(self, timed: int) -> None:
+        self._left = timed
+
+    def go(self) -> Ready | Done:
+        self._left -= 1
+        raw = {"ledger": {"counts": {"forward: mm": 3}}}
+        return Ready(what="step") if self._left >= 0 else Done(record={"raw": raw}, loaded={})
+
+    def block(self) -> None:
+        pass
 
 
 class Row:
@@ -141,6 +162,23 @@ def test_a_version_is_measured_beside_both_ends_and_one_runs_at_a_time(
         assert again.measured == 0
         again.round("k", 2)
         assert restarts[-1] == ("v2", "v4", 2)
+
+
+def test_what_is_exact_is_counted_once_and_tells_what_else_is_measured(tmp_path: Path) -> None:
+    row, servers = Row(), []
+    start = row.start
+
+    def remember(version: int, stack: ExitStack) -> Any:
+        servers.append(start(version, stack))
+        return servers[-1]
+
+    row.start = remember  # type: ignore[method-assign]  # to see what it started
+    with ExitStack() as stack:
+        rounds = rounds_of(row, stack, tmp_path / "log")
+        found = [rounds.count(key, 4) for key in ("timed", "counted", "counted")]
+    assert [each.measures for each in found] == [True, False, False]
+    assert all(each.ledger is not None for each in found)
+    assert servers[1].started == ["timed", "counted"]
 
 
 def test_whose_fault_it_is(tmp_path: Path, restarts: list[tuple[str, str, int]]) -> None:

@@ -48,7 +48,12 @@ class FakeRounds:
     noise: float = 0.02
     broken: Collection[int] = ()
     prose: Collection[int] = ()
+    counts_alone: Collection[str] = (LEDGER,)
+    counts_too: Collection[str] = ()
+    refused: str = ""
+    uncounted: Collection[int] = ()
     read: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    counted: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
 
     def __post_init__(self) -> None:
         self.n = len(next(iter(self.figures.values()))) - 1
@@ -67,6 +72,8 @@ class FakeRounds:
 
     def round(self, key: str, version: int) -> Round:
         self.read[key].append(version)
+        if self.refused:
+            raise BisectionError(self.refused)
         if version in self.broken:
             return Round(key=key, version=str(version), why="it cannot be imported")
 
@@ -83,11 +90,17 @@ class FakeRounds:
         )
 
     def count(self, key: str, version: int) -> Count:
-        self.read[key].append(version)
+        self.counted[key].append(version)
         if version in self.broken:
             raise BisectionError("the good end failed")
-        counts = {"forward: cast": self.casts[version]}
-        return Count(key=key, version=str(version), ledger=Ledger(counts=counts), files=["net.py"])
+        counts = key in {*self.counts_alone, *self.counts_too} and version not in self.uncounted
+        return Count(
+            key=key,
+            version=str(version),
+            ledger=Ledger(counts={"forward: cast": self.casts[version]}) if counts else None,
+            measures=key not in self.counts_alone,
+            files=["net.py"],
+        )
 
 
 def path(n: int, *changes: tuple[int, float]) -> list[float]:
@@ -180,6 +193,53 @@ def test_a_benchmark_that_only_counts_is_searched_by_counts_alone() -> None:
     assert not rounds.read[KEY]
     same = FakeRounds({"step_s": path(8)}, casts=[1] * 9)
     assert "no count changes" in told(search(same, key=LEDGER), same)
+
+
+def test_what_counts_is_told_by_its_record_and_not_by_its_name() -> None:
+    key, casts = "test_ranks.py::test_collectives[fp32]", [1, 1, 1, 2, 2, 2, 2, 2, 2]
+    both = FakeRounds({"step_s": path(8)}, casts=casts, counts_alone=(key, LEDGER))
+    assert [each[:2] for each in search(both, key=key).counted] == [(3, 3)]
+    assert not both.read
+    assert LEDGER not in both.counted
+    both = FakeRounds({"step_s": path(8)}, casts=casts, counts_too=(KEY,))
+    finding = search(both)
+    assert [each[:2] for each in finding.counted] == [(3, 3)]
+    assert finding.figure == "step_s"
+    named = FakeRounds({"step_s": path(8)}, casts=casts, counts_alone=())
+    assert search(named, key=LEDGER).figure == "step_s"  # it keeps none, and is measured
+    gone = FakeRounds({"step_s": path(8)}, casts=casts, uncounted=(0,))
+    with pytest.raises(BisectionError, match=r"counts nothing: ledger\[fp32\] keeps no ledger"):
+        search(gone, key=LEDGER)
+
+
+@pytest.mark.parametrize(
+    ("others", "counting"),
+    [
+        (["b.py::test_ledger[fp32]", "a.py::test_ledger[fp32]"], "a.py::test_ledger[fp32]"),
+        (["b.py::test_ledger[fp32]", "b.py::test_ledger[bf16]"], "b.py::test_ledger[fp32]"),
+        (["b.py::test_ledger[fp32]", "c.py::test_ledger[fp32]"], None),
+        (["b.py::test_ledger", "a.py::test_ledger[bf16]"], None),
+    ],
+)
+def test_a_ledger_is_of_the_same_file_or_the_only_one(
+    others: Sequence[str], counting: str | None
+) -> None:
+    key = "a.py::test_step[fp32]"
+    rounds = FakeRounds({"step_s": path(8)}, casts=[1] * 9, counts_alone=others)
+    rounds.collected[8].items = {each: [] for each in (*others, key)}
+    search(rounds, key=key)
+    assert {*rounds.counted} == {key, counting} - {None}
+
+
+def test_count_changes_stay_where_nothing_can_be_measured() -> None:
+    casts = [1, 1, 1, 2, 2, 2, 2, 2, 2]
+    rounds = FakeRounds({"step_s": path(8)}, casts=casts, refused="both ends cannot be compared")
+    finding = search(rounds)
+    assert finding.open == "both ends cannot be compared"
+    assert "counts change at commit 3" in told(finding, rounds)
+    rounds.casts = [1] * 9
+    with pytest.raises(BisectionError):
+        search(rounds)
 
 
 def test_the_first_figure_that_differs_is_searched_and_others_are_told() -> None:
