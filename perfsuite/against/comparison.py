@@ -48,6 +48,8 @@ class Comparison:
 
     def which(self, key: str) -> list[str]:
         """Return the command that finds what changed a benchmark, if one can."""
+        if "one_tree" in self.collected["after"].items.get(key, ()):  # none searches it
+            return []
         if self.ref is not None:
             return which_commit(self.ref.commit, key, self.suite)
         then, now = (self.collected[side].software for side in ("before", "after"))

@@ -32,6 +32,9 @@ def add_bisecting(commands: "Commands") -> None:
     bisecting.add_argument("good", metavar="GOOD", help="a commit, branch or tag before the change")
     bisecting.add_argument("bad", nargs="?", metavar="BAD", help="one after it (default: HEAD)")
     bisecting.add_argument(
+        "files", nargs="*", metavar="FILE", help="of the benchmarks (default: all of the suite)"
+    )
+    bisecting.add_argument(
         "--packages",
         action="store_true",
         help="GOOD and BAD are environments, each an interpreter or a file of requirements"
@@ -63,18 +66,32 @@ def run_bisection(given: argparse.Namespace) -> int:
     """Search as was asked for; return the exit code."""
     if not given.suite.is_dir():
         raise RunError(f"{given.suite}: no folder of benchmarks; name it with --suite")
+    bad, files = given.bad, given.files
+    if bad is not None and _of_suite(bad, given.suite):
+        bad, files = None, [bad, *files]
+    if outside := [each for each in files if not _of_suite(each, given.suite)]:
+        raise RunError(f"{outside[0]}: no file of benchmarks in {given.suite}")
     # Imported late: it imports pytest.
     from perfsuite.bisecting.bisection_session import bisect, commit_row, package_row
 
     if given.packages:
-        row = package_row(given.good, given.bad or sys.executable)
+        row = package_row(given.good, bad or sys.executable)
     else:
-        row = commit_row(given.good, given.bad or "HEAD")
+        row = commit_row(given.good, bad or "HEAD")
     return bisect(
         row,
         given.suite,
+        files,
         figure=given.figure,
         budget_s=given.budget,
         output=given.output,
         arguments=given.further,
+    )
+
+
+def _of_suite(argument: str, suite: Path) -> bool:
+    """Tell whether an argument is a file of the suite, or what is in one, by its node id."""
+    path = Path(argument.partition("::")[0])
+    return (
+        path.is_file() and path.resolve().is_relative_to(suite.resolve()) and path.suffix == ".py"
     )

@@ -33,20 +33,26 @@ MakeRow = Callable[[pytest.Config, Path], Row]
 def bisect(
     make_row: MakeRow,
     suite: Path,
+    files: Sequence[str],
     *,
     figure: str | None,
     budget_s: float,
     output: Path | None,
     arguments: Sequence[str],
 ) -> int:
-    """Search with pytest, given further `arguments` of it; return its exit code."""
+    """Search for these files, or the whole suite, with further arguments of pytest.
+
+    Returns its exit code.
+    """
     session = BisectionSession(make_row, suite.resolve(), figure, budget_s, output)
     plugins = {entry.value for entry in entry_points(group="pytest11")}
     own = [] if "perfsuite.plugin" in plugins else ["-p", "perfsuite.plugin"]
     # Nothing of perfsuite's own, which was imported to get here, relies on rewritten asserts.
     plain = "-Wignore:Module already imported:pytest.PytestAssertRewriteWarning"
     options = ["--override-ini=addopts=", "--noconftest", "-pno:cacheprovider", "-q", plain]
-    return int(pytest.main([*own, *options, str(suite), *arguments], plugins=[session]))
+    return int(
+        pytest.main([*own, *options, *(files or [str(suite)]), *arguments], plugins=[session])
+    )
 
 
 class BisectionSession:

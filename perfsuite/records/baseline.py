@@ -88,6 +88,8 @@ class Baseline:
             software=(run.software, software),
             commits=commits_since(run.commit, self.folder),
         )
+        if "one_tree" in now.markers:  # which no bisection searches
+            return lines
         return [*lines, *which_commit(run.commit, now.key, self.folder.parents[1])]
 
     def environment(self, now: Benchmark, software: dict[str, Any]) -> list[str]:

@@ -100,12 +100,12 @@ def which_commit(since: str, key: str, suite: Path) -> list[str]:
 
 def which_package(python: str, key: str, suite: Path) -> list[str]:
     """Return the command that finds which package did, beside another interpreter's."""
-    return [
-        f"which package: perfsuite bisect --packages {quote(python)}{_of_benchmark(key, suite)}"
-    ]
+    of = _of_benchmark(key, suite)
+    return [f"which package: perfsuite bisect --packages {quote(python)}{of}"]
 
 
 def _of_benchmark(key: str, suite: Path) -> str:
-    folder = relpath(suite)
+    folder, (file, _, name) = relpath(suite), key.partition("::")
     where = "" if folder == "benchmarks" else f" --suite {quote(folder)}"
-    return f"{where} -k {quote(key.rpartition('::')[2])}"
+    # The file, too: what waits to be named is not searched otherwise.
+    return f" {quote(relpath(suite / file))}{where} -k {quote(name.rpartition('::')[2])}"

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec import structs
 from projects import Project, Result
 from suites import Suite, timed, usage_error
 
@@ -135,6 +136,17 @@ def test_it_is_said_what_is_compared(ref: Ref | None, now: Collected, lines: lis
     assert (
         Comparison(ref=ref, **servers, collected=both, suite=Path("benchmarks")).header() == lines
     )
+
+
+def test_no_command_is_told_that_would_not_search_the_benchmark(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("perfsuite.against.comparison.which_commit", lambda *_: ["which commit"])
+    servers: Any = {"before": None, "after": None}
+    now = structs.replace(collected(), items={"timed": [], "alone": ["one_tree"]})
+    both = {"before": now, "after": now}
+    comparison = Comparison(ref=REF, **servers, collected=both, suite=Path("benchmarks"))
+    assert [comparison.which(key) for key in ("timed", "alone")] == [["which commit"], []]
 
 
 @pytest.fixture(scope="module")

@@ -217,3 +217,14 @@ def test_figures_of_one_suite_share_what_they_know() -> None:
     ]
     assert green.count(Outcome.PASS) >= 9
     assert by_itself.count(Outcome.PASS) <= 6
+
+
+def test_no_command_is_told_that_would_not_search_the_benchmark(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("perfsuite.records.baseline.which_commit", lambda *_: ["which commit"])
+    now = benchmark(step_s=1.0)
+    before = baseline(now)
+    assert before.reasons(now, {})[-1:] == ["which commit"]
+    alone = structs.replace(now, markers=["one_tree"])
+    assert "which commit" not in before.reasons(alone, {})

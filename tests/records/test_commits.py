@@ -107,10 +107,11 @@ def test_the_command_that_finds_which_is_told_where_several_may_be_it(
     suite.mkdir(exist_ok=True)
     monkeypatch.chdir(repository)
     first = resolve("HEAD~3", repository).commit
-    told = [f"which commit: perfsuite bisect {first[:12]} -k 'test_step[fp32]'"]
+    asked = " benchmarks/test_speed.py -k 'test_step[fp32]'"
+    told = [f"which commit: perfsuite bisect {first[:12]}{asked}"]
     assert which_commit(first, key, suite) == told
     assert which_commit(resolve("HEAD~1", repository).commit, key, suite) == []
     assert which_package("/a b/python", key, repository / "other") == [
-        "which package: perfsuite bisect --packages '/a b/python' --suite other"
-        " -k 'test_step[fp32]'"
+        "which package: perfsuite bisect --packages '/a b/python' other/test_speed.py"
+        " --suite other -k 'test_step[fp32]'"
     ]

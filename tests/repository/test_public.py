@@ -124,7 +124,10 @@ def test_options_of_pytest(pytestconfig: pytest.Config) -> None:
         ("accept", {"RUN.json", "--suite"}),
         ("advise", {"DIR", "--suite", "--hardware", "--budget", "--margin", "--write"}),
         ("advise-step", {"DIR"}),
-        ("bisect", {"GOOD", "BAD", "--packages", "--suite", "--figure", "--budget", "--output"}),
+        (
+            "bisect",
+            {"GOOD", "BAD", "FILE", "--packages", "--suite", "--figure", "--budget", "--output"},
+        ),
         ("report", {"RUN.json", "--output"}),
     ],
 )
