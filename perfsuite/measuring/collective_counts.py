@@ -80,7 +80,7 @@ def _ledger_of_step(arm: Arm, models: Sequence[torch.nn.Module]) -> Ledger:
     counts: Counter[str] = Counter()
     sites: dict[str, Counter[str]] = defaultdict(Counter)
 
-    def look(call: Call, arguments: Sequence[Any], result: Any) -> None:
+    def look(call: Call, arguments: Sequence[Any], named: Mapping[str, Any], result: Any) -> None:
         if call.namespace not in _NAMESPACES or call.name in _WAITING:
             return
         kind = _kind(call.name)
@@ -89,7 +89,7 @@ def _ledger_of_step(arm: Arm, models: Sequence[torch.nn.Module]) -> Ledger:
             # A module gathers its weights without gradients; what stands outside of all modules,
             # as gradients that are averaged by hand, need not be done without them.
             phase = "forward" if call.in_module else "between"
-        sides = [tensors_in(side) for side in (*arguments, result)]
+        sides = [tensors_in(side) for side in (*arguments, *named.values(), result)]
         whole = max(sides, key=_bytes)
         dtypes = "+".join(sorted({str(each.dtype)[6:] for each in whole}))
         name = f"{phase}: {kind}" if kind == "barrier" else f"{phase}: {kind} {dtypes}"

@@ -6,7 +6,7 @@ A dispatch mode sees products that are functions as well as those of layers.
 import linecache
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -101,8 +101,8 @@ class Trace:
         self.live_bytes -= nbytes
 
 
-Look = Callable[[Call, Sequence[Any], Any], None]
-"""Is shown a call, its arguments and its result, to look at their values."""
+Look = Callable[[Call, Sequence[Any], Mapping[str, Any], Any], None]
+"""Is shown a call, its arguments, those by name, and its result, to look at their values."""
 
 
 @contextmanager
@@ -204,7 +204,7 @@ class _Tracing(TorchDispatchMode):
         )
         self.trace.calls.append(call)
         if self._look is not None:
-            self._look(call, args, result)
+            self._look(call, args, kwargs, result)
         return result
 
     def _phase(self) -> str:

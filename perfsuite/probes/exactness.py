@@ -1,6 +1,6 @@
 """How exact a product was: some of its numbers, against the same in float64."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -26,12 +26,19 @@ class Exactness(NamedTuple):
     least: float
 
 
-def exactness(name: str, arguments: Sequence[Any], result: Tensor) -> Exactness | None:
+def exactness(
+    name: str, arguments: Sequence[Any], named: Mapping[str, Any], result: Any
+) -> Exactness | None:
     """Return how exact an operator's result is; None for others than products and convolutions.
 
     A few numbers are computed again, whatever the operator's size. A result that is not finite, as
-    where a scale is too large, says nothing.
+    where a scale is too large, says nothing; nor does one of whole or complex numbers, or one that
+    its operator multiplies by a factor, `alpha` or `beta`.
     """
+    if not (isinstance(result, Tensor) and result.is_floating_point()):
+        return None
+    if any(named.get(factor, 1) != 1 for factor in ("alpha", "beta")):
+        return None
     if name in ("mm", "bmm"):
         found, terms, exact = _of_product(arguments[0], arguments[1], result)
     elif name in ("addmm", "baddbmm") and arguments[0].dim() <= 1:  # a bias, added to each row

@@ -1,7 +1,7 @@
 """Probes of products, those of functions too: by a trace of the step, their dtype and exactness."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,8 +30,15 @@ class TracedSteps:
 
     @property
     def products(self) -> list[Call]:
-        """Those of the first step's two passes; an optimizer may compute in what it likes."""
-        found = [call for call in self.calls[0] if call.flops and call.phase != "optimizer"]
+        """Those of floating point in the first step's two passes.
+
+        An optimizer may compute in what it likes, and no autocast casts whole or complex numbers.
+        """
+        found = [
+            call
+            for call in self.calls[0]
+            if call.flops and call.phase != "optimizer" and _of_floats(call)
+        ]
         if not found:
             raise NotShownError("nothing to look at: no product or convolution was computed")
         return found
@@ -44,10 +51,10 @@ def traced_steps(make: Make, precision: Precision, batch: Any) -> TracedSteps:
     models = [part for part in arm.parts.values() if isinstance(part, nn.Module)]
     found = TracedSteps()
 
-    def look(call: Call, arguments: Sequence[Any], result: Any) -> None:
+    def look(call: Call, arguments: Sequence[Any], named: Mapping[str, Any], result: Any) -> None:
         if call.flops and call.phase != "optimizer":
             with torch.no_grad():
-                seen = exactness(call.name, arguments, result)
+                seen = exactness(call.name, arguments, named, result)
             if seen is not None:
                 found.exactness.append((call, seen))
 
@@ -87,9 +94,14 @@ def product_dtypes(make: Make, precision: Precision, batch: Any) -> Found:
     return Found(f"{len(steps.products)} products computed in {expected}", good=True)
 
 
+def _of_floats(call: Call) -> list[str]:
+    """Return the dtypes of a call's inputs of floating point."""
+    return [each.dtype for each in call.inputs if "float" in each.dtype]
+
+
 def _wrongly_computed(call: Call, expected: str, device: str) -> str:
     """Return in which other dtype, or where else, a product was computed; empty if rightly."""
-    dtypes = {each.dtype for each in call.inputs if "float" in each.dtype}
+    dtypes = set(_of_floats(call))
     if not dtypes & {expected} and not any("float8" in dtype for dtype in dtypes):
         return f"in {' and '.join(sorted(dtypes))}"
     elsewhere = {each.device for each in call.inputs if each.elements > 1} - {device}
@@ -122,7 +134,7 @@ def exact_products(make: Make, precision: Precision, batch: Any) -> Found:
     seen = steps.exactness if steps.products else []
     worst, told = 0.0, ""
     for call, found in seen:
-        dtype = next(each.dtype for each in call.inputs if "float" in each.dtype)
+        dtype = _of_floats(call)[0]
         kind = "tf32" if (dtype, precision) == ("float32", Precision.tf32) else dtype
         of_terms, of_result = _LARGEST.get(kind, _LARGEST["float32"])
         allowed = of_terms * found.terms + of_result * found.exact + found.least

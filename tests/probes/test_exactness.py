@@ -48,7 +48,7 @@ def test_the_error_of_a_product_is_that_of_its_operands(
     if name.startswith(("addmm", "baddbmm")):
         bias = drawn(50)
         given, result = (bias, *given), result + bias
-    found = share(exactness(name, given, result))
+    found = share(exactness(name, given, {}, result))
     assert most / 10 < found < most if digits else found < most
 
 
@@ -65,21 +65,27 @@ def test_the_error_of_a_convolution_is_that_of_its_operands(kind: str) -> None:
         return (x, w, bias, *rest), torch.convolution(x, w, bias, *rest)  # type: ignore[arg-type]  # lists, as torch takes
 
     given, result = computed(x, w)
-    assert share(exactness("convolution", given, result)) < 1e-6
+    assert share(exactness("convolution", given, {}, result)) < 1e-6
     _, lossy = computed(rounded(x, 13), rounded(w, 13))
-    assert 1e-4 < share(exactness("convolution", given, lossy)) < 1e-3
+    assert 1e-4 < share(exactness("convolution", given, {}, lossy)) < 1e-3
 
 
 def test_what_says_nothing_is_left_out() -> None:
     a = drawn(4, 4)
-    assert exactness("mul", (a, a), a * a) is None
-    assert exactness("mm", (a, a), torch.full((4, 4), torch.inf)) is None
-    assert exactness("addmm", (a, a, a), a + a @ a) is None  # no bias
-    assert exactness("mm", (a[:0], a), a[:0]) is None
+    assert exactness("mul", (a, a), {}, a * a) is None
+    assert exactness("mm", (a, a), {}, torch.full((4, 4), torch.inf)) is None
+    assert exactness("addmm", (a, a, a), {}, a + a @ a) is None  # no bias
+    assert exactness("mm", (a[:0], a), {}, a[:0]) is None
+    for dtype in (torch.int64, torch.complex64):
+        b = a.to(dtype)
+        assert exactness("mm", (b, b), {}, b @ b) is None
+    for factor in ("alpha", "beta"):
+        halved = {factor: 0.5}
+        assert exactness("addmm", (a[0], a, a), halved, torch.addmm(a[0], a, a, **halved)) is None  # type: ignore[call-overload]  # by either name
 
 
 def test_terms_that_all_but_cancel_are_no_error() -> None:
     a = drawn(64, 512)
     b = torch.ones(512, 4)
     a -= a.mean(dim=1, keepdim=True)
-    assert share(exactness("mm", (a, b), a @ b)) < 1e-6
+    assert share(exactness("mm", (a, b), {}, a @ b)) < 1e-6

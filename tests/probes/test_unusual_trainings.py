@@ -1,0 +1,79 @@
+"""Healthy trainings that are made in an unusual way are not blamed."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from probing import CPU
+from torch import Tensor, nn
+
+from perfsuite.devices.precision import Precision
+from perfsuite.judging.gates import Outcome, Verdict
+from perfsuite.probes import products
+from perfsuite.probes.probe import Probe
+from perfsuite.probes.registry import run_probe
+from perfsuite.training.workload import Training, Workload
+
+IMAGES, LABELS = torch.randn(16, 8, 32), torch.randint(4, (16,))
+
+
+def verdict(
+    probe: Probe,
+    models: Callable[[], list[nn.Module]],
+    logits: Callable[..., Tensor],
+    batch: tuple[Tensor, Tensor] = (IMAGES, LABELS),
+    precision: Precision = Precision.fp32,
+) -> Verdict:
+    """Return a probe's verdict of models, and how logits are made by them of a batch's inputs."""
+
+    def make(precision: Precision, device: torch.device, _seed: int) -> Training:
+        made = models()
+        optimizer = torch.optim.SGD([p for each in made for p in each.parameters()], lr=1e-2)
+
+        def step(batch: tuple[Tensor, Tensor]) -> Tensor:
+            optimizer.zero_grad()
+            with precision.autocast(device):
+                found = logits(*made, batch[0])
+            loss = nn.functional.cross_entropy(found.float(), batch[1])
+            loss.backward()
+            optimizer.step()
+            return loss.detach()
+
+        return Training(step=step, batches=[batch], state=[*made, optimizer])
+
+    workload = Workload(name="unusual", make=make)
+    return run_probe(probe, lambda each: workload.arm(each, CPU), precision, batch)
+
+
+def passes(probe: Probe, *given: Any, **named: Any) -> None:
+    """Assert that it does."""
+    found = verdict(probe, *given, **named)
+    assert found.outcome is Outcome.PASS, str(found)
+
+
+def linear() -> list[nn.Module]:
+    return [nn.Linear(32, 4)]
+
+
+def of_complex(model: nn.Module, x: Tensor) -> Any:
+    with torch.autocast("cpu", enabled=False):
+        spectrum = torch.fft.rfft(x.float())
+        return model(torch.fft.irfft(spectrum @ spectrum.mT @ spectrum, n=32).mean(1))
+
+
+def of_whole_numbers(model: nn.Module, x: Tensor) -> Any:
+    ones = torch.ones(16, 16, dtype=torch.int64)
+    return model(x.mean(1) + (ones @ ones)[:, :1] * 1e-6)
+
+
+def of_half_a_product(model: nn.Linear, x: Tensor) -> Tensor:
+    return torch.addmm(model.bias, x.mean(1), model.weight.t(), alpha=0.5)
+
+
+@pytest.mark.parametrize("probe", [products.product_dtypes, products.exact_products])
+@pytest.mark.parametrize("logits", [of_complex, of_whole_numbers, of_half_a_product])
+def test_products_that_no_precision_is_for_are_left_out(
+    probe: Probe, logits: Callable[..., Tensor]
+) -> None:
+    passes(probe, linear, logits)
