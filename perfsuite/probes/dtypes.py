@@ -10,7 +10,16 @@ from torch import Tensor, nn
 
 from perfsuite.devices.choice import device_of
 from perfsuite.devices.precision import Precision, fp32_flags, read_flags
-from perfsuite.probes.probe import Found, Make, and_more, dtype_name, on_backward, on_forward, probe
+from perfsuite.probes.probe import (
+    Found,
+    Make,
+    and_more,
+    dtype_name,
+    named_modules,
+    on_backward,
+    on_forward,
+    probe,
+)
 from perfsuite.training.arm import Arm
 from perfsuite.training.batches import named_tensors
 
@@ -21,8 +30,7 @@ _COMPUTES = (nn.modules.conv._ConvNd, nn.Linear)
 
 def layers_of(arm: Arm, kinds: type[nn.Module] | tuple[type[nn.Module], ...]) -> dict[str, Any]:
     """Return the layers of some kinds, by name, of all models."""
-    modules = (found for model in arm.models for found in model.named_modules())
-    return {name: layer for name, layer in modules if isinstance(layer, kinds)}
+    return {name: layer for name, layer in named_modules(arm) if isinstance(layer, kinds)}
 
 
 def layer_calls(

@@ -143,6 +143,13 @@ def handed_scale(optimizer: torch.optim.Optimizer) -> float:
     return 1.0 if scale is None else float(scale)
 
 
+def named_modules(arm: Arm) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the modules of all models by name, as `named_parameters` tells their parameters."""
+    models = arm.models
+    for index, model in enumerate(models):
+        yield from model.named_modules(prefix=str(index) if len(models) > 1 else "")
+
+
 @contextmanager
 def on_backward(arm: Arm, see: Callable[[Tensor], Any]) -> Iterator[None]:
     """Call `see` with the gradient of each tensor that a model returns and that has one.

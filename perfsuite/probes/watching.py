@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from perfsuite.devices.precision import backend_flags
-from perfsuite.probes.probe import before_step, handed_scale, on_forward
+from perfsuite.probes.probe import before_step, handed_scale, named_modules, on_forward
 from perfsuite.training.arm import Arm
 from perfsuite.training.batches import named_tensors
 
@@ -27,8 +27,11 @@ class Called(NamedTuple):
 
 
 def sampled(tensor: Tensor) -> Tensor:
-    """Return a tensor's elements in float64, evenly spaced ones where they are many."""
-    flat = tensor.detach().reshape(-1)
+    """Return a tensor's elements in float64, evenly spaced ones where they are many.
+
+    Those of a sparse one too, as the gradients of an embedding may be, with its zeros.
+    """
+    flat = tensor.detach().to_dense().reshape(-1)
     return flat[:: max(1, len(flat) // _MOST | 1)].double()
 
 
@@ -61,8 +64,7 @@ class WatchedArm:
         self._names = {id(p): name for name, p in self.arm.named_parameters().items()}
         self._norms = {
             name: (layer, layer.running_var.clone())
-            for model in self.arm.models
-            for name, layer in model.named_modules()
+            for name, layer in named_modules(self.arm)
             if isinstance(layer, nn.modules.batchnorm._NormBase) and layer.running_var is not None
         }
         self._normalised: set[str] = set()

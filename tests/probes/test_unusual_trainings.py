@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 import torch
-from probing import CPU
+from probing import CPU, red
 from torch import Tensor, nn
 
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.gates import Outcome, Verdict
-from perfsuite.probes import products
+from perfsuite.probes import outcomes, products
 from perfsuite.probes.probe import Probe
-from perfsuite.probes.registry import run_probe
+from perfsuite.probes.registry import PROBES, run_probe
 from perfsuite.training.workload import Training, Workload
 
 IMAGES, LABELS = torch.randn(16, 8, 32), torch.randint(4, (16,))
@@ -77,3 +77,36 @@ def test_products_that_no_precision_is_for_are_left_out(
     probe: Probe, logits: Callable[..., Tensor]
 ) -> None:
     passes(probe, linear, logits)
+
+
+class Embedded(nn.Module):
+    """Its embedding's gradients are sparse."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(50, 16, sparse=True)
+        self.head = nn.Linear(16, 4)
+
+    def forward(self, tokens: Tensor) -> Any:
+        return self.head(self.embedding(tokens).mean(1))
+
+
+def test_sparse_gradients_are_looked_at() -> None:
+    batch = (torch.randint(50, (16, 8)), LABELS)
+    for probe in PROBES:
+        passes(probe, lambda: [Embedded()], lambda model, x: model(x), batch=batch)
+
+
+@pytest.mark.parametrize("momentum", [0.1, 0.0])
+def test_layers_of_one_name_in_two_models_are_told_apart(momentum: float) -> None:
+    def models() -> list[nn.Module]:
+        return [
+            nn.Sequential(nn.Linear(32, 8), nn.BatchNorm1d(8, momentum=momentum)),
+            nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4)),
+        ]
+
+    found = verdict(outcomes.buffers, models, lambda one, other, x: other(one(x.mean(1))))
+    if momentum:
+        assert found.outcome is Outcome.PASS, str(found)
+    else:
+        assert red(found, "the running statistics of 0.1 never moved"), str(found)
