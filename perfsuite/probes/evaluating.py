@@ -32,7 +32,7 @@ def evaluation(make: Make, precision: Precision, batch: Any) -> Found:
     if math.isnan(found.evaluated) and not math.isnan(trained):
         raise NotShownError(
             "nothing to compare: what the step gives its models, they cannot be called with in"
-            " evaluation mode, or return no tensors then"
+            " evaluation mode, or return no tensors then, or tensors of other sizes than fp32's"
         )
     if math.isnan(trained):
         raise NotShownError("add the model that the step calls to `state` of perfsuite.Training")

@@ -174,9 +174,11 @@ def _compared(wanted: Callable[[], list[Tensor]], found: Callable[[], list[Tenso
     except Exception:
         return math.nan  # a model that cannot be called so says nothing of the precision
     try:
-        pairs = list(zip(reference, found(), strict=True))
-        apart = math.hypot(*(norm_of(other - one) for one, other in pairs))
+        others = found()
     except (ValueError, RuntimeError) as error:
         return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-    size = math.hypot(*(norm_of(one) for one, _ in pairs))
+    if [each.shape for each in reference] != [each.shape for each in others]:
+        return math.nan  # their sizes may depend on values, as how many boxes are found
+    apart = math.hypot(*(norm_of(b - a) for a, b in zip(reference, others, strict=True)))
+    size = math.hypot(*map(norm_of, reference))
     return apart / size if size else math.nan

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.gates import Outcome, Verdict
-from perfsuite.probes import outcomes, products
+from perfsuite.probes import evaluating, outcomes, products
 from perfsuite.probes.probe import Probe
 from perfsuite.probes.registry import PROBES, run_probe
 from perfsuite.training.workload import Training, Workload
@@ -110,3 +110,25 @@ def test_layers_of_one_name_in_two_models_are_told_apart(momentum: float) -> Non
         assert found.outcome is Outcome.PASS, str(found)
     else:
         assert red(found, "the running statistics of 0.1 never moved"), str(found)
+
+
+class Detecting(nn.Linear):
+    """Returns in evaluation mode as many numbers as are large."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # torch's name
+        found = super().forward(input)
+        return found if self.training else found[found > 0]
+
+
+def test_outputs_whose_number_depends_on_values_are_not_compared() -> None:
+    drawn = torch.Generator().manual_seed(0)
+    batch = (torch.randn(512, 32, generator=drawn), torch.randint(4, (512,), generator=drawn))
+    found = verdict(
+        evaluating.evaluation,
+        lambda: [Detecting(32, 4)],
+        lambda model, x: model(x),
+        batch=batch,
+        precision=Precision.bf16,
+    )
+    assert found.outcome is Outcome.NOT_GATED, str(found)
+    assert "tensors of other sizes than fp32's" in found.reason
