@@ -5,7 +5,7 @@ from typing import Any
 
 from perfsuite.devices.precision import Precision
 from perfsuite.probes.probe import Found, Make, and_more, probe
-from perfsuite.probes.references import STEPS, led
+from perfsuite.probes.references import led
 from perfsuite.training.arm import NotShownError
 
 _LEAST, _TIMES = 0.1, 4.0
@@ -48,14 +48,15 @@ def modes(make: Make, precision: Precision, batch: Any) -> Found:
     """No module may be in training mode in one step and not in another.
 
     A step that evaluates and does not go back trains without dropout, and its running statistics
-    stay. How a step begins is not looked at: a model may be made in either mode.
+    stay. How a step begins is not looked at: a model may be made in either mode, and need not be
+    called in each step.
     """
     found = led(make, precision, batch)
     if not found.modes:
         raise NotShownError("add the model that the step calls to `state` of perfsuite.Training")
     wrong = [
-        f"{name} is in training mode in {times} of {STEPS} steps"
-        for name, times in found.modes.items()
-        if times not in (0, STEPS)
+        f"{name} is in training mode in {calls.in_training} of {calls.called} steps"
+        for name, calls in found.modes.items()
+        if 0 < calls.in_training < calls.called
     ]
     return Found(and_more(wrong) if wrong else "each step is like the first", good=not wrong)

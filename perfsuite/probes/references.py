@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from perfsuite.devices.precision import Precision
 from perfsuite.probes.probe import Make, settled, without_dropout
-from perfsuite.probes.watching import WatchedArm, norm_of, parameters_of, sampled
+from perfsuite.probes.watching import Calls, WatchedArm, norm_of, parameters_of, sampled
 from perfsuite.training.arm import Arm
 from perfsuite.training.batches import named_tensors
 from perfsuite.training.snapshot import random_state, set_random_state
@@ -50,7 +50,7 @@ class Led:
         gradients: root mean squares of fp32's first gradients and of the precision's, by parameter.
         homeless: parameters that were given gradients, and that no optimizer has.
         still: layers called in training mode whose running statistics stayed as they were.
-        modes: by module and place in the step, how often it was called in training mode.
+        modes: calls by module, and by which of its calls in a step.
         calls: of models in a step, that gradients came back to.
         epochs: by how much each schedule of learning rates went on.
         trained, evaluated: how far the models' outputs are from fp32's, as a share of them, as the
@@ -64,7 +64,7 @@ class Led:
     gradients: dict[str, tuple[float, float]]
     homeless: list[str]
     still: list[str]
-    modes: dict[str, int]
+    modes: dict[str, Calls]
     calls: int
     epochs: dict[str, int]
     trained: float | str

@@ -46,13 +46,21 @@ def norm_of(tensor: Tensor) -> float:
 
 
 @dataclass
+class Calls:
+    """How often a module was called in all steps, and how often of them in training mode."""
+
+    called: int = 0
+    in_training: int = 0
+
+
+@dataclass
 class WatchedArm:
     """An arm whose steps are watched, while entered, and that may lead another or be led."""
 
     arm: Arm
     gradients: dict[str, float] = field(default_factory=dict)
     homeless: set[str] = field(default_factory=set)
-    modes: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    modes: dict[str, Calls] = field(default_factory=lambda: defaultdict(Calls))
     last: list[Called] = field(default_factory=list)  # of the latest step
     calls: int = 0
 
@@ -61,6 +69,7 @@ class WatchedArm:
         self._led_by: list[deque[list[Tensor | None]]] = [deque() for _ in self.arm.optimizers]
         self._leads: WatchedArm | None = None
         self._returned: set[int] = set()  # places of calls that gradients came back to
+        self._modules = {module: name for name, module in named_modules(self.arm)}
         self._names = {id(p): name for name, p in self.arm.named_parameters().items()}
         self._norms = {
             name: (layer, layer.running_var.clone())
@@ -118,8 +127,12 @@ class WatchedArm:
 
     def _note_call(self, module: nn.Module, inputs: Any, named: Any, output: Any) -> None:
         place = len(self.last)
-        for name, part in module.named_modules():
-            self.modes[f"{name or 'the model'} in call {place}"] += part.training
+        again = sum(called.module is module for called in self.last)
+        for part in module.modules():
+            name = self._modules.get(part, type(part).__name__)
+            calls = self.modes[f"{name or 'the model'} in call {again}"]
+            calls.called += 1
+            calls.in_training += part.training
         tensors = [tensor for _, tensor in named_tensors(output) if tensor.is_floating_point()]
         self.last.append(Called(module, inputs, named, [sampled(each) for each in tensors]))
         for tensor in tensors:

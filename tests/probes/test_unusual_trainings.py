@@ -1,5 +1,6 @@
 """Healthy trainings that are made in an unusual way are not blamed."""
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -132,3 +133,30 @@ def test_outputs_whose_number_depends_on_values_are_not_compared() -> None:
     )
     assert found.outcome is Outcome.NOT_GATED, str(found)
     assert "tensors of other sizes than fp32's" in found.reason
+
+
+class Twice:
+    """Calls its model again in every second step, and may evaluate in it before that."""
+
+    def __init__(self, *, stays: bool) -> None:
+        self.steps, self.stays = Counter[nn.Module](), stays
+
+    def __call__(self, model: nn.Module, x: Tensor) -> Any:
+        self.steps[model] += 1
+        found = model(x)
+        if self.steps[model] % 2:
+            model.train(not (self.stays and self.steps[model] > 2))
+            found = found + 0.01 * model(x * 0.9)
+            model.train()
+        return found
+
+
+@pytest.mark.parametrize("stays", [False, True])
+def test_a_model_that_is_not_called_in_each_step_is_blamed_for_its_mode_alone(
+    stays: bool,
+) -> None:  # a case
+    seen = verdict(evaluating.modes, linear, Twice(stays=stays), (IMAGES.mean(1), LABELS))
+    if stays:
+        assert red(seen, "the model in call 1 is in training mode in "), str(seen)
+    else:
+        assert seen.outcome is Outcome.PASS, str(seen)
