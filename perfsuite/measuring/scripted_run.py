@@ -19,7 +19,8 @@ from perfsuite.training.batches import TrainingError, resized, samples_in
 if TYPE_CHECKING:
     from torch import nn
 
-Part = Callable[[], None]
+Part = Callable[[], str]
+"""Takes steps; returns the line of the error that ended them, if one did."""
 
 FURTHER_STEPS = 3
 GRAPHS, BREAKS, GIVEN_UP = "compiler: graphs", "compiler: graph breaks", "compiler: frames given up"
@@ -30,7 +31,8 @@ def count_compilation(arm: Arm) -> Ledger:
 
     Counts are ``compiler: graphs`` of the first step, ``compiler: graph breaks`` (places in the
     source, in the whole script), ``compiler: compilations PART`` (what was compiled in a part that
-    was not before it), and ``compiler: frames given up``, which run uncompiled.
+    was not before it), and ``compiler: frames given up``, which run uncompiled. A part
+    that the step cannot run, as in evaluation mode, is not counted: `about` tells its error.
     """
     (batch,) = arm.take(1)
     if not compiler_loaded():
@@ -41,11 +43,15 @@ def count_compilation(arm: Arm) -> Ledger:
         if not first.frames:
             return Ledger()
         others, sizes = _other_sizes(batch)
+        about = {"compiled for batches of": sizes}
         told: dict[str, Compilations] = {}
         for name, part in _script(_parts(arm, batch, others)).items():
-            part()
-            told[name] = watch.told()
-    return _ledger(first, told, sizes)
+            error, found = part(), watch.told()
+            if error:
+                about[f"not counted {name}"] = error
+            else:
+                told[name] = found
+    return _ledger(first, told, about)
 
 
 def compiles(arm: Arm, batch: Any) -> bool:
@@ -58,23 +64,33 @@ def compiles(arm: Arm, batch: Any) -> bool:
 
 
 def _script(epoch: dict[str, Part]) -> dict[str, Part]:
-    def again() -> None:
+    def again() -> str:
         for part in epoch.values():
             part()
+        return ""
 
     return {**epoch, "in a second epoch": again}
 
 
 def _parts(arm: Arm, batch: Any, others: Sequence[Any]) -> dict[str, Part]:
-    def steps(batches: Sequence[Any]) -> None:
-        for each in batches:
-            arm.step(each)
+    def further() -> str:
+        for _ in range(FURTHER_STEPS):
+            arm.step(batch)
+        return ""
 
-    def evaluation() -> None:
+    def steps(batches: Sequence[Any]) -> str:
+        try:
+            for each in batches:
+                arm.step(each)
+        except Exception as error:  # whatever a step that is made for this batch alone raises
+            return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        return ""
+
+    def evaluation() -> str:
         with _evaluating(arm):
-            steps([batch, *others])
+            return steps([batch, *others])
 
-    parts = {"in further steps": partial(steps, [batch] * FURTHER_STEPS)}
+    parts: dict[str, Part] = {"in further steps": further}
     if others:
         parts["at other batch sizes"] = partial(steps, others)
     return {**parts, "in evaluation mode": evaluation}
@@ -109,7 +125,7 @@ def _evaluating(arm: Arm) -> Iterator[None]:
             module.training = training
 
 
-def _ledger(first: Compilations, told: Mapping[str, Compilations], sizes: str) -> Ledger:
+def _ledger(first: Compilations, told: Mapping[str, Compilations], about: dict[str, str]) -> Ledger:
     every = [first, *told.values()]
     sites = {
         BREAKS: Counter(dict.fromkeys((line for each in every for line in each.breaks), 1)),
@@ -117,7 +133,7 @@ def _ledger(first: Compilations, told: Mapping[str, Compilations], sizes: str) -
         **{f"compiler: compilations {name}": Counter(each.frames) for name, each in told.items()},
     }
     return Ledger(
-        about={"compiled for batches of": sizes},
+        about=about,
         counts={GRAPHS: first.graphs} | {name: found.total() for name, found in sites.items()},
         sites={name: dict(found) for name, found in sites.items() if found},
     )

@@ -176,6 +176,43 @@ def test_a_step_that_compiles_nothing_has_no_such_counts() -> None:
     assert count_compilation(arm_of(net, net)) == Ledger()
 
 
+class OfItsBatchAlone(Net):
+    def between(self, hidden: Tensor) -> Tensor:
+        return hidden + torch.ones(8, 4)
+
+
+class OtherInEvaluation(Net):
+    def between(self, hidden: Tensor) -> Tensor:
+        return hidden * 2 if self.training else hidden.detach()
+
+
+@pytest.mark.parametrize(
+    ("net", "part", "error"),
+    [
+        (OfItsBatchAlone(), "at other batch sizes", "TorchRuntimeError: RuntimeError when"),
+        (OtherInEvaluation(), "in evaluation mode", "RuntimeError: element 0 of tensors does not"),
+    ],
+    ids=["sizes", "evaluation"],
+)
+def test_a_part_that_the_step_cannot_run_is_told_and_not_counted(
+    net: Net, part: str, error: str
+) -> None:
+    ledger = counted(net)
+    assert error in ledger.about[f"not counted {part}"]
+    assert f"compiler: compilations {part}" not in ledger.counts
+    assert (ledger.counts[FURTHER], ledger.counts[AGAIN]) == (0, 0)
+
+
+def test_a_step_that_cannot_go_on_is_an_error() -> None:
+    class Ending(Counting):
+        def between(self, hidden: Tensor) -> Tensor:
+            assert self.taken < 2
+            return super().between(hidden)
+
+    with pytest.raises(AssertionError):
+        counted(Ending())
+
+
 def test_modes_of_modules_are_as_before() -> None:
     net = Net()
     net.drop.eval()
