@@ -7,6 +7,7 @@ It has collected what $STUB says; what its workers do, the name of the benchmark
 
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -69,6 +70,9 @@ def work(line: Line[Request], key: str) -> NoReturn:
         time.sleep(1000)
     if "exits" in key:
         os._exit(3)
+    if "ended-by" in key:
+        victim = os.getppid() if "server" in key else os.getpid()
+        os.kill(victim, signal.Signals[key.rpartition(" ")[2]])
     if "strange" in key:
         line._socket.sendall(b'{"type": "unheard-of"}\n')
     elif "early" in key:

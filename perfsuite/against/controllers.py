@@ -29,7 +29,7 @@ class SideError(RuntimeError):
         super().__init__(f"{side}: {reason}")
         self.side = side
         self.reason = reason
-        self.killed = killed  # whether a signal ended it
+        self.killed = killed  # whether it is of a worker that SIGKILL ended
 
 
 class _Controller:
@@ -62,8 +62,7 @@ class _Controller:
             reason = f"sent an answer that cannot be read: {error}"
             raise SideError(self.side, reason) from None
         except LineClosedError:
-            code, how = self._how_it_ended()
-            raise SideError(self.side, how, killed=code < 0) from None
+            raise self._how_it_ended() from None
         if isinstance(answer, messages.Failed):
             raise SideError(self.side, answer.reason)
         return answer
@@ -74,7 +73,7 @@ class _Controller:
         reason = f"answered {type(answer).__name__} instead of {kind.__name__}"
         raise SideError(self.side, reason)
 
-    def _how_it_ended(self) -> tuple[int, str]:
+    def _how_it_ended(self) -> SideError:
         raise NotImplementedError
 
 
@@ -155,9 +154,9 @@ class ServerController(_Controller):
         self._workers.discard(pid)
         return code
 
-    def _how_it_ended(self) -> tuple[int, str]:
-        code = self._process.wait()
-        return code, f"its server ended with {_ending(code)}, saying: {self.said() or 'nothing'}"
+    def _how_it_ended(self) -> SideError:
+        ending, said = _ending(self._process.wait()), self.said() or "nothing"
+        return SideError(self.side, f"its server ended with {ending}, saying: {said}")
 
     def printed_bytes(self) -> int:
         """Return how much the server and its workers have printed."""
@@ -210,9 +209,10 @@ class WorkerController(_Controller):
         self._alive = False
         return self._server.wait(self.pid)
 
-    def _how_it_ended(self) -> tuple[int, str]:
+    def _how_it_ended(self) -> SideError:
         code, last = self._wait(), self._server.said(self._printed_bytes)
-        return code, f"ended with {_ending(code)}{f', saying: {last}' if last else ''}"
+        how = f"ended with {_ending(code)}{f', saying: {last}' if last else ''}"
+        return SideError(self.side, how, killed=code == -signal.SIGKILL)
 
 
 def _kill_group(leader: int) -> None:

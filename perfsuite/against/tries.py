@@ -9,6 +9,7 @@ import pytest
 from perfsuite.against.comparison import working_tree
 from perfsuite.against.controllers import ServerController, SideError
 from perfsuite.judging.fitting import Attempt, Fits, Tried
+from perfsuite.training.batches import TrainingError
 
 
 @contextmanager
@@ -22,16 +23,17 @@ def fresh_processes(config: pytest.Config, suite: Path, key: str) -> Iterator[Fi
 
 
 def in_a_fresh_process(server: ServerController, key: str, attempt: Attempt) -> Tried:
-    """Return what comes of a try; a process that is killed had not enough memory.
+    """Return what comes of a try; a process that the system kills had not enough memory.
 
     Raises:
-        SideError: it failed for another reason.
+        TrainingError: it failed for another reason.
     """
     try:
         with server.start(key, 0, lambda *_: None) as worker:
             worker.go()
             return worker.tries(attempt)
     except SideError as error:
-        if not error.killed:
-            raise
-        return Tried(peak_bytes=None, why_not=error.reason)
+        if error.killed:
+            return Tried(peak_bytes=None, why_not=error.reason)
+        what = f"{attempt.samples} samples in {attempt.precision} could not be tried"
+        raise TrainingError(f"{what}: {error.reason}") from None

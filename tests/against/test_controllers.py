@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -13,6 +14,9 @@ import stub_server
 from perfsuite.against import controllers
 from perfsuite.against.controllers import ServerController, SideError
 from perfsuite.against.messages import Done, Setup
+from perfsuite.against.tries import in_a_fresh_process
+from perfsuite.judging.fitting import Attempt
+from perfsuite.training.batches import TrainingError
 
 SETUP = Setup(
     side="after",
@@ -153,3 +157,32 @@ def test_the_end_of_a_server_ends_its_workers(serve: Serve) -> None:
     psutil.wait_procs([psutil.Process(worker.pid)] if psutil.pid_exists(worker.pid) else [], 10)
     assert not psutil.pid_exists(worker.pid)
     worker.__exit__()
+
+
+def tried(serve: Serve, key: str) -> object:
+    server = serve()
+    server.collected()
+    attempt = Attempt(precision="fp32", samples=8, limit_bytes=None)
+    return in_a_fresh_process(server, key, attempt)
+
+
+def test_a_try_that_the_system_kills_had_not_enough_memory(serve: Serve) -> None:
+    found: Any = tried(serve, "ended-by SIGKILL")
+    assert not found.fits
+    assert found.why_not.startswith("ended with SIGKILL")
+
+
+@pytest.mark.parametrize(
+    ("key", "why"),
+    [
+        ("ended-by SIGSEGV", "ended with SIGSEGV"),
+        ("ended-by SIGABRT", "ended with SIGABRT"),
+        ("server ended-by SIGKILL", "its server ended with SIGKILL"),
+        ("exits", "ended with exit code 3"),
+    ],
+)
+def test_what_else_ends_a_try_is_an_error_in_one_line(serve: Serve, key: str, why: str) -> None:
+    with pytest.raises(TrainingError) as raised:
+        tried(serve, key)
+    assert str(raised.value).startswith(f"8 samples in fp32 could not be tried: {why}")
+    assert "\n" not in str(raised.value)
