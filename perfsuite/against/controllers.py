@@ -14,9 +14,9 @@ from perfsuite.against.messages import Answer, Line, LineClosedError, MessageErr
 from perfsuite.judging.blocks import Block
 from perfsuite.judging.fitting import Attempt, Tried
 from perfsuite.judging.stopping import Progress
+from perfsuite.session.stash import NOT_INHERITED
 
 _BOOTSTRAP = Path(__file__).parent / "worker" / "bootstrap.py"
-_NOT_INHERITED = ("PYTEST_ADDOPTS", "PYTEST_CURRENT_TEST", "PYTHONHOME")
 _TIMEOUT_S = 300.0  # a process that says nothing for so long hangs; longer work shows progress
 
 Expected = TypeVar("Expected", bound=Answer)
@@ -96,7 +96,7 @@ class ServerController(_Controller):
         self._log = log
         self._workers: set[int] = set()
         ours, theirs = socket.socketpair()
-        inherited = {k: v for k, v in os.environ.items() if k not in _NOT_INHERITED}
+        inherited = {k: v for k, v in os.environ.items() if k not in NOT_INHERITED}
         # Neither tree is to be written to, and both sides are to compile alike.
         inherited["PYTHONDONTWRITEBYTECODE"] = "1"
         inherited.setdefault("PYTHONHASHSEED", "0")

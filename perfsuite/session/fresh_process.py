@@ -21,7 +21,7 @@ from perfsuite.devices.precision import Precision
 from perfsuite.measuring.compiler import lacks_compiler
 from perfsuite.measuring.first_step import FirstStep, take_first_step
 from perfsuite.session.one_tree import machine_of
-from perfsuite.session.stash import SESSION
+from perfsuite.session.stash import NOT_INHERITED, SESSION
 from perfsuite.training.batches import TrainingError
 from perfsuite.training.workload import Workload
 
@@ -29,7 +29,8 @@ from perfsuite.training.workload import Workload
 def in_fresh_process(item: pytest.Item, variables: Mapping[str, str]) -> FirstStep:
     """Have a fresh process take the first step of a benchmark; TrainingError if it cannot."""
     # What is imported here is to be found there, and in the same order.
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **variables}
+    environment = {name: each for name, each in os.environ.items() if name not in NOT_INHERITED}
+    environment |= {"PYTHONPATH": os.pathsep.join(sys.path), **variables}
     if (threads := machine_of(item.config).software.get("threads")) is not None:
         environment["OMP_NUM_THREADS"] = str(threads)
     with TemporaryDirectory(prefix="perfsuite-") as folder:
@@ -46,7 +47,7 @@ def in_fresh_process(item: pytest.Item, variables: Mapping[str, str]) -> FirstSt
 
 
 def _arguments(item: pytest.Item) -> list[str]:
-    """Return pytest's arguments for this benchmark alone, without those of an ini file."""
+    """Return pytest's arguments for this benchmark alone, without those added from elsewhere."""
     config = item.config
     options = [f"--rootdir={config.rootpath}", f"--import-mode={config.getoption('importmode')}"]
     if config.inipath is not None:

@@ -56,7 +56,11 @@ def test_a_second_process_finds_what_the_first_one_compiled(suite: Suite) -> Non
     }
 
 
-def test_a_process_that_fails_says_why(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_a_process_that_fails_says_why(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What the environment asks of the session is not asked of the process: it would fail of this.
+    monkeypatch.setenv("PYTEST_ADDOPTS", "--unheard-of")
     gone: Any = SimpleNamespace(
         config=request.config, nodeid="test_gone.py::test_a", path=tmp_path / "test_gone.py"
     )
