@@ -10,13 +10,14 @@ import os
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import msgspec
 from nights import NEWEST, NightlyError, NightOutcome, append, leg_of, past_runs
-from red_issue import ANSWERS, code, shorten
+from red_issue import ANSWERS, answers_of, code, shorten
 
 from perfsuite.records.commits import WHICH
 from perfsuite.records.files import write_new
@@ -24,6 +25,10 @@ from perfsuite.records.schema import Run, RunError, read_run
 
 SUMMARY_BYTES = 1_000_000
 """Of a report that GitHub shows with the job: of a step with more than 1 MiB it shows nothing."""
+SEARCHED = 0.75
+"""Of a bisection's time, what it may search: before, it sets up, and after, it ends a round."""
+CLEANING_UP_S = 60.0
+"""That a bisection which ran over is given to end its processes, and to remove its worktrees."""
 
 
 def gate(
@@ -50,22 +55,44 @@ def gate(
         past = [path for folder in folders for path in past_runs(folder, run)]
         if fault := _write_report(past, run.path, out / "report"):
             outcome = _without_report(outcome, fault)
-        bisect(run, device, out / ANSWERS, bisect_s)
     write_new(out / "outcome.json", msgspec.json.format(msgspec.json.encode(outcome)) + b"\n")
     print(f"nightly: {outcome.verdict}{': ' * bool(outcome.reason)}{outcome.reason}")
-    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-        _show(outcome, out / "report" / "report.md", Path(summary))
+    _show(_told(outcome, out / "report" / "report.md"))
+    if run is not None:  # after all else: the job's time may end in the midst of it
+        bisect(run, device, out / ANSWERS, bisect_s)
+        _show([f"- {fact}" for fact in answers_of(out)])
     return outcome.exit_code
 
 
 def bisect(run: Run, device: str, folder: Path, budget_s: float) -> None:
-    """Run the bisections that red benchmarks told of, each for an equal share of the budget."""
+    """Run the bisections that red benchmarks told of, each for an equal share of what is left.
+
+    None is begun once the budget is spent, and what still runs then is ended.
+    """
+    deadline_s = time.monotonic() + budget_s
     told = [line for each in run.benchmarks.values() for line in each.reasons]
     commands = [shlex.split(line.removeprefix(WHICH)) for line in told if line.startswith(WHICH)]
-    for number, command in enumerate(commands if budget_s > 0 else ()):
-        options = [f"--perf-device={device}", f"--budget={budget_s / len(commands):.0f}"]
+    for number, command in enumerate(commands):
+        if (left_s := deadline_s - time.monotonic()) <= 0:
+            return
+        share_s = max(1.0, SEARCHED * left_s / (len(commands) - number))
+        options = [f"--perf-device={device}", f"--budget={share_s:.0f}"]
         options.append(f"--output={folder / str(number)}")
-        subprocess.run([sys.executable, "-m", "perfsuite", *command, *options], check=False)
+        run_until([sys.executable, "-m", "perfsuite", *command, *options], deadline_s)
+
+
+def run_until(command: Sequence[str], deadline_s: float) -> None:
+    """Run a command, and end it at a time of `time.monotonic`; first so that it can clean up."""
+    with subprocess.Popen(command) as process:
+        try:
+            process.wait(max(0.0, deadline_s - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            print(f"nightly: out of time: {shlex.join(command)}", file=sys.stderr)
+            process.terminate()
+            try:
+                process.wait(CLEANING_UP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 def _run_suite(device: str, out: Path, suite: Path, history: Path | None) -> int:
@@ -142,13 +169,19 @@ def _without_report(outcome: NightOutcome, fault: str) -> NightOutcome:
     return msgspec.structs.replace(outcome, reason=outcome.reason or fault)
 
 
-def _show(outcome: NightOutcome, report: Path, summary: Path) -> None:
-    """Append the report to what GitHub shows with the job; or else what became of it."""
+def _told(outcome: NightOutcome, report: Path) -> list[str]:
+    """Return the lines of a night's report; or else what became of it."""
     lines = [f"**{outcome.verdict}** {code(outcome.reason)}".rstrip(), ""]
     lines += [f"- {code(key)} did not pass" for key in outcome.failed if not report.is_file()]
-    lines += [report.read_text(encoding="utf-8")] if report.is_file() else []
-    with summary.open("a", encoding="utf-8") as file:
-        file.write(shorten("\n".join(lines), SUMMARY_BYTES) + "\n")
+    return lines + ([report.read_text(encoding="utf-8")] if report.is_file() else [])
+
+
+def _show(lines: Sequence[str]) -> None:
+    """Append lines to what GitHub shows with the job."""
+    summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    if summary and lines:
+        with Path(summary).open("a", encoding="utf-8") as file:
+            file.write(shorten("\n".join(lines), SUMMARY_BYTES) + "\n")
 
 
 def install_torch(wanted: str) -> None:

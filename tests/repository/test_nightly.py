@@ -6,14 +6,12 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import nightly
 import pytest
 from suites import HARDWARE, THRESHOLDS, edit, load, timed
 
-from perfsuite.records.commits import WHICH
 from perfsuite.records.promotion import promote
 
 ROOT = Path(__file__).parents[2]
@@ -243,23 +241,3 @@ def test_what_is_refused_before_anything_runs(
     assert said.count("\n") == 1
     assert why in said
     assert not (night.out / "outcome.json").exists()
-
-
-def test_a_red_night_runs_the_bisections_that_it_was_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ran: list[list[str]] = []
-    monkeypatch.setattr("nightly.subprocess.run", lambda command, **_: ran.append(command))
-    reasons = [["software: torch 1 -> 2", f"{WHICH}bisect 0123abc -k 'test_a[x]'"]] * 2
-    benchmarks = {str(each): SimpleNamespace(reasons=why) for each, why in enumerate(reasons)}
-    run: Any = SimpleNamespace(benchmarks=benchmarks | {"b": SimpleNamespace(reasons=[])})
-    nightly.bisect(run, "cuda", tmp_path, 0.0)
-    assert ran == []
-    nightly.bisect(run, "cuda", tmp_path, 600.0)
-    assert [command[2:] for command in ran] == [
-        [
-            *("perfsuite", "bisect", "0123abc", "-k", "test_a[x]"),
-            *("--perf-device=cuda", "--budget=300", f"--output={tmp_path / str(number)}"),
-        ]
-        for number in range(2)
-    ]
