@@ -13,6 +13,7 @@ from perfsuite.devices.device import Clock
 from perfsuite.judging.stopping import Progress
 from perfsuite.measuring.convergence import TrainingRun, train
 from perfsuite.records.files import replace_all
+from perfsuite.records.git import tree_as_it_is
 from perfsuite.training.arm import Arm
 from perfsuite.training.batches import TrainingError
 from perfsuite.training.snapshot import captured, put_back, random_state, set_random_state
@@ -23,7 +24,7 @@ class EpochsOf:
     """One precision's training, as far as it has come.
 
     With a checkpoint it is kept there after each epoch, and goes on from there, if that is of the
-    same training.
+    same training, and of the same code, as the repository around it has it.
 
     Attributes:
         arm: a fresh one.
@@ -44,6 +45,9 @@ class EpochsOf:
         shapes = {name: list(each.shape) for name, each in self.arm.named_parameters().items()}
         own = {"precision": str(self.arm.precision), "steps": self.steps, "parameters": shapes}
         self._about = {**self.about, **own}
+        if self.checkpoint is not None:
+            around = next(each for each in self.checkpoint.parents if each.is_dir())
+            self._about["code"] = tree_as_it_is(around)
         self._random = random_state(self.arm.device)
         self._began: list[tuple[Any, ...]] = []  # the random state with which each epoch did
         if self.checkpoint is not None and self.checkpoint.exists():

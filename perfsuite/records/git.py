@@ -63,7 +63,10 @@ def tree_as_it_is(folder: Path) -> str:
     """Return a digest of the working tree's commit and source; nothing where there is no git."""
     try:
         top = Path(git(folder, "rev-parse", "--show-toplevel"))
-        told = [git(top, "rev-parse", "HEAD"), git(top, "diff", "--binary", "HEAD")]
+        told = [
+            git(top, "rev-parse", "HEAD"),
+            git(top, "diff", "--no-ext-diff", "--no-textconv", "--binary", "HEAD"),
+        ]
         # What else is new is written by runs, and would make each run another tree.
         new = git(top, "ls-files", "-z", "--others", "--exclude-standard", "--", "*.py")
         files = [name for name in new.split("\0") if name]

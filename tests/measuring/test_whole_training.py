@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from fakes import FakeTime
+from projects import git_in
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -159,6 +160,25 @@ def test_a_checkpoint_of_another_training_is_none(tmp_path: Path) -> None:
     assert [len(each.runs) for each in trainings(tmp_path, data="mnist")] == [0, 0]
     longer = EpochsOf(fresh(Precision.fp32), STEPS + 1, checkpoint=tmp_path / "fp32.pt")
     assert longer.runs == []
+
+
+@pytest.mark.parametrize("committed", [True, False])
+@pytest.mark.parametrize("name", ["model.py", "new.py", "notes.txt"])
+def test_a_checkpoint_of_other_code_is_none(tmp_path: Path, name: str, committed: bool) -> None:
+    (tmp_path / "model.py").write_text("width = 16", encoding="utf-8")
+    (tmp_path / ".gitignore").write_text("kept/", encoding="utf-8")
+    for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message=first"]):
+        git_in(tmp_path, *command)
+    kept = tmp_path / "kept"
+    train(trainings(kept), epochs=1)
+    assert [len(each.runs) for each in trainings(kept)] == [1, 1]
+    (tmp_path / name).write_text("width = 32", encoding="utf-8")
+    if committed:
+        git_in(tmp_path, "add", ".")
+        git_in(tmp_path, "commit", "--quiet", "--message=second")
+    # What is no program, and in no commit, may be what a run left there.
+    same = name == "notes.txt" and not committed
+    assert [len(each.runs) for each in trainings(kept)] == ([1, 1] if same else [0, 0])
 
 
 def test_what_is_done_is_forgotten(tmp_path: Path) -> None:
