@@ -155,10 +155,15 @@ class BisectionSession:
         for finding in self._findings:
             lines += ["", *answer_lines(finding, self._row)]
         lines += ["", f"what was measured is kept in {self._kept}: the same command goes on there"]
-        if self._output is not None and self._findings:
-            written = write_answers(self._findings, self._row, self._output)
-            lines += [f"wrote {path}" for path in written]
         for line in lines:
+            terminalreporter.write_line(line)
+        if self._output is None or not self._findings:
+            return
+        try:
+            told = [f"wrote {at}" for at in write_answers(self._findings, self._row, self._output)]
+        except OSError as error:
+            told = [f"perfsuite: the answer could not be written: {error}"]
+        for line in told:
             terminalreporter.write_line(line)
 
 

@@ -1,11 +1,14 @@
-"""What follows GOOD is BAD, or files of the suite, and the rest goes to pytest."""
+"""What is asked of a bisection on the command line, and how it is answered there."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from perfsuite.__main__ import main
+from perfsuite.bisecting.bisection_session import BisectionSession
+from perfsuite.bisecting.searching import Finding
 
 FILE = "speed/test_step.py"
 
@@ -41,6 +44,19 @@ def test_files_of_the_suite_are_told_from_the_bad_end(
     assert main(["bisect", "v1", *given, "--suite=speed"]) == 0
     assert asked["row"] == ("v1", expected[0])
     assert (asked["files"], asked["arguments"]) == expected[1:]
+
+
+def test_an_answer_that_cannot_be_written_is_told_all_the_same(tmp_path: Path) -> None:
+    taken = tmp_path / "taken"
+    taken.touch()
+    finding = Finding(key="test_a.py::test_a", open="too noisy")
+    row = SimpleNamespace(header=lambda: ["good: a"], steps=[], noun="commit")
+    said: list[str] = []
+    session: Any = SimpleNamespace(_kept=taken, _row=row, _findings=[finding], _output=taken)
+    reporter: Any = SimpleNamespace(section=said.append, write_line=said.append)
+    BisectionSession.pytest_terminal_summary(session, reporter)
+    assert "  no answer: too noisy" in said
+    assert said[-1].startswith("perfsuite: the answer could not be written: ")
 
 
 def test_a_file_of_no_suite_is_one_line(
