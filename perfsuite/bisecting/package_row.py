@@ -1,13 +1,14 @@
 """A row of packages: from one environment to another, one package after the other."""
 
-import json
 import os
+import re
 import subprocess
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from perfsuite.against.comparison import home_of_a_side, start_side
@@ -20,6 +21,7 @@ import json
 from importlib.metadata import distributions
 print(json.dumps({each.name: each.version for each in distributions() if each.name}))
 """
+_PIN = re.compile(r"\s*(\w[\w.-]*)\s*(?:\[[^]]*\])?\s*===?\s*([^\s;,]+)")  # hashes may follow it
 _OURS = "perfsuite"  # is the same in all
 
 
@@ -114,13 +116,28 @@ def installed(environment: str) -> dict[str, str]:
             f"{environment} is neither an interpreter nor a file of requirements (pip freeze)"
         )
     if os.access(path, os.X_OK):
-        done = subprocess.run([path, "-c", _LIST], capture_output=True, text=True, check=False)
-        if done.returncode:
-            said = done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"]
-            raise EnvironmentUnavailableError(f"{environment} lists no packages: {said[-1]}")
-        found = json.loads(done.stdout)
+        command = [str(path), "-c", _LIST]
+        done = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", check=False
+        )
+        said = done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"]
+        try:
+            if done.returncode:
+                raise EnvironmentUnavailableError(f"{environment} lists no packages: {said[-1]}")
+            found = msgspec.json.decode(done.stdout, type=dict[str, str])
+        except msgspec.DecodeError:
+            raise EnvironmentUnavailableError(
+                f"{environment} lists no packages: it is no interpreter of Python, nor a file of"
+                " requirements, which must not be executable"
+            ) from None
     else:
-        lines = [line.partition("#")[0].strip() for line in path.read_text("utf-8").splitlines()]
-        pins = (line.partition("==") for line in lines if "==" in line)
-        found = {name.strip(): version.split(";")[0].strip() for name, _, version in pins}
+        try:
+            text = path.read_text("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise EnvironmentUnavailableError(
+                f"{environment} is no text in UTF-8 ({error}): write it anew with pip freeze"
+            ) from None
+        lines = text.replace("\\\n", " ").splitlines()
+        pins = (_PIN.match(line.partition("#")[0]) for line in lines)
+        found = {pin[1]: pin[2] for pin in pins if pin is not None}
     return {name.lower().replace("_", "-"): version for name, version in found.items()}

@@ -140,5 +140,18 @@ def test_an_interpreter_tells_what_it_has_and_other_things_are_refused(tmp_path:
     assert installed(sys.executable)["pytest"] == pytest.__version__
     with pytest.raises(EnvironmentUnavailableError, match="neither an interpreter nor a file"):
         installed(str(tmp_path / "gone"))
-    with pytest.raises(EnvironmentUnavailableError, match="lists no packages"):
-        installed("/bin/false")
+    for program in ("/bin/false", "/bin/true", "/bin/echo"):
+        with pytest.raises(EnvironmentUnavailableError, match="lists no packages"):
+            installed(program)
+    (tmp_path / "utf16.txt").write_text("torch==2.13.1", encoding="utf-16")
+    with pytest.raises(EnvironmentUnavailableError, match=r"utf16.txt is no text in UTF-8"):
+        installed(str(tmp_path / "utf16.txt"))
+
+
+def test_hashes_and_extras_are_no_part_of_a_version(tmp_path: Path) -> None:
+    path = tmp_path / "locked.txt"
+    path.write_text(
+        "torch[opt]==2.13.1+cpu \\\n    --hash=sha256:0a \\\n    --hash=sha256:0b\n"
+        "numpy==2.4 --hash=sha256:0c # why\n--extra-index-url=https://a.invalid/?b==c\nodd==\n"
+    )
+    assert installed(str(path)) == {"torch": "2.13.1+cpu", "numpy": "2.4"}
