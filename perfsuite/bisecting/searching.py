@@ -115,8 +115,12 @@ class Searcher:
         steps = self._steps(finding, {*at(0).files, *at(n).files})
 
         def read(place: int) -> Ledger | None:
-            return at(n if place == len(steps) else steps[place - 1] if place else 0).ledger
+            return at(0 if not place else n if place == len(steps) else steps[place - 1]).ledger
 
+        good, bad = read(0), at(n).ledger
+        if not steps and good is not None and bad is not None and changes(good, bad):
+            noun = self.rounds.row.noun
+            raise BisectionError(f"counts differ, but no {noun} between touches what is imported")
         for first, last in counted_changes(read, len(steps)):
             before, after = read(first - 1), read(last)
             assert before is not None

@@ -195,6 +195,14 @@ def test_a_benchmark_that_only_counts_is_searched_by_counts_alone() -> None:
     assert "no count changes" in told(search(same, key=LEDGER), same)
 
 
+def test_counts_that_differ_where_no_commit_can_change_them_are_no_answer() -> None:
+    rounds = FakeRounds({"step_s": path(2)}, casts=[1, 1, 2], prose=(1, 2))
+    with pytest.raises(BisectionError, match="counts differ, but no commit between touches"):
+        search(rounds, key=LEDGER)
+    rounds.casts = [1, 1, 1]
+    assert not search(rounds, key=LEDGER).open
+
+
 def test_what_counts_is_told_by_its_record_and_not_by_its_name() -> None:
     key, casts = "test_ranks.py::test_collectives[fp32]", [1, 1, 1, 2, 2, 2, 2, 2, 2]
     both = FakeRounds({"step_s": path(8)}, casts=casts, counts_alone=(key, LEDGER))
