@@ -179,13 +179,13 @@ class _Tracing(TorchDispatchMode):
         given = tensors_in((args, kwargs))
         inputs = tuple(map(_seen, given))  # before: an operator in place changes them
         drawing = torch.Tag.nondeterministic_seeded in func.tags
-        state = _random_state(given) if drawing else None
+        state = _random_state(given, kwargs) if drawing else None
         result = func(*args, **kwargs)
         if func.is_view or func.namespace == "profiler" or func.name() in _FREE:
             return result
         returned = tensors_in(result)
         drawn = drawn_from = 0
-        if state is not None and not torch.equal(state, _random_state(given)):
+        if state is not None and not torch.equal(state, _random_state(given, kwargs)):
             drawn = sum(tensor.numel() for tensor in returned[:1])
             drawn_from = hash(state.numpy().tobytes())
         call = Call(
@@ -272,9 +272,12 @@ def _seen(tensor: Tensor) -> Seen:
     return Seen(str(tensor.dtype)[6:], tensor.device.type, layout, tensor.numel())
 
 
-def _random_state(tensors: Sequence[Tensor]) -> Tensor:
-    device = next((each.device for each in tensors if each.device.type != "cpu"), None)
-    if device is None:
+def _random_state(tensors: Sequence[Tensor], named: Mapping[str, Any]) -> Tensor:
+    """Return the state of the generator of the device that an operator draws on."""
+    device = named.get("device")
+    if device is None:  # where its tensors lie
+        device = next((each.device for each in tensors if each.device.type != "cpu"), None)
+    if device is None or device.type in ("cpu", "meta"):
         return torch.get_rng_state()
     state: Tensor = torch.get_device_module(device).get_rng_state(device)
     return state

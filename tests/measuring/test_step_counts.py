@@ -4,15 +4,18 @@ from collections.abc import Callable
 from importlib import util
 from itertools import repeat
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from ledger_cases import COSTLY, FREE, SOURCE
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from perfsuite import Arm, TrainingError, count_step
 from perfsuite.judging.counts import Ledger, changes
+from perfsuite.measuring.tracing import traced
 from perfsuite.training.snapshot import parts_of
 
 Count = Callable[[str], Ledger]
@@ -104,6 +107,25 @@ def test_random_numbers_are_counted_where_they_are_drawn() -> None:
 
     counts = count_step(arm_of(step, torch.ones(1, 2, 3, 4))).counts
     assert counts["random numbers"] == 24
+
+
+def test_random_numbers_of_an_accelerator_are_counted_though_no_tensor_is_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    accelerator = torch.Generator()
+
+    class Accelerator(TorchDispatchMode):
+        def __torch_dispatch__(
+            self, func: Any, _types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            drawn = func is torch.ops.aten.randn.generator
+            return func(*args, **({"generator": accelerator} if drawn else kwargs or {}))
+
+    module = SimpleNamespace(get_rng_state=lambda _: accelerator.get_state())
+    monkeypatch.setattr(torch, "get_device_module", lambda _: module)
+    with Accelerator(), traced() as trace:  # type: ignore[no-untyped-call]  # torch gives it no types
+        torch.ops.aten.randn.generator([4], generator=None, device=torch.device("cuda"))
+    assert [call.drawn for call in trace.calls] == [4]
 
 
 def test_what_differs_from_step_to_step_is_unsteady_and_not_counted() -> None:
