@@ -199,8 +199,8 @@ def autocast_in_backward(make: Make, precision: Precision, batch: Any) -> Found:
 
 
 def is_dense(tensor: Tensor) -> bool:
-    """Tell whether a tensor fills the memory that it spans, in whatever order."""
-    if not tensor.numel():
+    """Tell whether a tensor fills the memory that it spans, in whatever order, or is expanded."""
+    if not tensor.numel() or 0 in tensor.stride():
         return True
     spanned = sum(
         (size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True)
@@ -222,8 +222,9 @@ def memory_format(make: Make, precision: Precision, batch: Any) -> Found:
     """A channels_last convolution must be given channels_last images.
 
     One that is not converts layouts in every step, and the gain is lost. Weights of one input
-    channel, or of one pixel, are both at once and say nothing. What a model is given of floating
-    point must fill its memory, as no view of a larger tensor does, which is copied in every step.
+    channel, or of one pixel, are both at once and say nothing. Images that a model is given must
+    fill their memory, as those do not that are a view of a larger tensor, which is copied in every
+    step. Views of other dimensions are no images: a first token, or all of a text but the last.
     """
     arm = make(precision)
     strided: list[str] = []
@@ -231,7 +232,9 @@ def memory_format(make: Make, precision: Precision, batch: Any) -> Found:
     def see(_: nn.Module, inputs: Any, named: Any, __: Any) -> None:
         given = [*named_tensors(inputs, "input "), *named_tensors(named, "input ")]
         strided.extend(
-            name for name, each in given if each.is_floating_point() and not is_dense(each)
+            name
+            for name, each in given
+            if each.is_floating_point() and each.dim() == 4 and not is_dense(each)
         )
 
     layers = {

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.gates import Outcome, Verdict
-from perfsuite.probes import evaluating, outcomes, products
+from perfsuite.probes import dtypes, evaluating, outcomes, products
 from perfsuite.probes.probe import Probe
 from perfsuite.probes.registry import PROBES, run_probe
 from perfsuite.training.workload import Training, Workload
@@ -158,5 +158,33 @@ def test_a_model_that_is_not_called_in_each_step_is_blamed_for_its_mode_alone(
     seen = verdict(evaluating.modes, linear, Twice(stays=stays), (IMAGES.mean(1), LABELS))
     if stays:
         assert red(seen, "the model in call 1 is in training mode in "), str(seen)
+    else:
+        assert seen.outcome is Outcome.PASS, str(seen)
+
+
+class Masked(nn.Linear):
+    """Adds a mask to its input, which is expanded."""
+
+    def forward(self, input: Tensor, mask: Tensor | None = None) -> Tensor:  # noqa: A002  # torch's name
+        masked = input if mask is None else input + mask
+        return super().forward(masked.flatten(2).mean(1))
+
+
+@pytest.mark.parametrize(
+    ("logits", "strided"),
+    [
+        (lambda model, x: model(x[:, :-1]), False),
+        (lambda model, x: model(x, torch.zeros(1, 8, 1).expand(16, 8, 32)), False),
+        (lambda model, x: model(x[..., None], torch.zeros(1).expand(16, 8, 32, 1)), False),
+        (lambda model, x: model(torch.stack([x, x], dim=-1)[..., :1]), True),
+    ],
+    ids=["text", "mask", "mask of images", "images"],
+)
+def test_images_alone_are_to_fill_their_memory(
+    logits: Callable[..., Tensor], strided: bool
+) -> None:
+    seen = verdict(dtypes.memory_format, lambda: [Masked(32, 4)], logits)
+    if strided:
+        assert red(seen, "input [0] of a model is strided"), str(seen)
     else:
         assert seen.outcome is Outcome.PASS, str(seen)
