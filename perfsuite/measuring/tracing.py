@@ -51,6 +51,7 @@ class Call:
         site: the module and the line of source; in backward those of the forward pass.
         namespace: the library that defines it.
         in_module: whether the forward of a module was running.
+        recorded: whether autograd recorded it, as it does a forward pass that backward repeats.
         of_attention: whether torch's scaled_dot_product_attention chose it, or its backward.
         flops: of a product, 0 for anything else.
         fresh_bytes: of storages that it made.
@@ -65,6 +66,7 @@ class Call:
     site: str
     namespace: str = "aten"
     in_module: bool = False
+    recorded: bool = False
     of_attention: bool = False
     flops: int = 0
     fresh_bytes: int = 0
@@ -196,6 +198,7 @@ class _Tracing(TorchDispatchMode):
             site=site,
             namespace=func.namespace,
             in_module=bool(self._within),
+            recorded=torch.is_grad_enabled(),
             of_attention=of_attention,
             flops=_flops(func, args, kwargs, result),
             fresh_bytes=self._note_storages(given, returned),

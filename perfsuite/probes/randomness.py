@@ -17,13 +17,14 @@ def random_numbers(make: Make, precision: Precision, batch: Any) -> Found:
     A seed that is set in each step drops out the same units for ever. A forward pass that backward
     computes again, as a checkpoint does, needs the masks that it had, or its gradients are those
     of another network. Both are told by the states of the generator that numbers are drawn from.
+    Noise that is added to gradients is drawn in backward alone, and no fault.
     """
     first, second = traced_steps(make, precision, batch).calls
     drawn = [
         {call.drawn_from for call in calls if call.drawn and call.phase != "backward"}
         for calls in (first, second)
     ]
-    again = [call for call in first if call.drawn and call.phase == "backward"]
+    again = [call for call in first if call.drawn and call.phase == "backward" and call.recorded]
     if drawn[0] & drawn[1]:
         return Found("the second step draws the numbers that the first one drew", good=False)
     if other := [call for call in again if call.drawn_from not in drawn[0]]:

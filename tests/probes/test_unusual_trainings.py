@@ -13,6 +13,7 @@ from perfsuite.devices.precision import Precision
 from perfsuite.judging.gates import Outcome, Verdict
 from perfsuite.probes import dtypes, evaluating, outcomes, products
 from perfsuite.probes.probe import Probe
+from perfsuite.probes.randomness import random_numbers
 from perfsuite.probes.registry import PROBES, run_probe
 from perfsuite.training.workload import Training, Workload
 
@@ -188,3 +189,13 @@ def test_images_alone_are_to_fill_their_memory(
         assert red(seen, "input [0] of a model is strided"), str(seen)
     else:
         assert seen.outcome is Outcome.PASS, str(seen)
+
+
+def test_noise_on_gradients_is_no_pass_that_is_repeated() -> None:
+    def models() -> list[nn.Module]:
+        model = nn.Linear(32, 4)
+        model.weight.register_hook(lambda gradient: gradient + 1e-3 * torch.randn_like(gradient))
+        return [model]
+
+    seen = verdict(random_numbers, models, lambda model, x: model(x.mean(1)))
+    assert seen.figure == "128 random numbers a step", str(seen)
