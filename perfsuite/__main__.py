@@ -49,6 +49,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
+def _add_folder(parser: argparse.ArgumentParser, default: str, what: str) -> None:
+    parser.add_argument(
+        "folder",
+        nargs="?",
+        type=Path,
+        default=Path(default),
+        metavar="DIR",
+        help=f"{what} (default: %(default)s)",
+    )
+
+
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="perfsuite", description=_HOW, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -57,14 +68,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     starting = commands.add_parser(
         "init", help="write the files of a new suite; overwrites nothing"
     )
-    starting.add_argument(
-        "folder",
-        nargs="?",
-        type=Path,
-        default=Path("benchmarks"),
-        metavar="DIR",
-        help="to write them in (default: %(default)s)",
-    )
+    _add_folder(starting, "benchmarks", "to write them in")
     promoting = commands.add_parser(
         "promote", help="make runs the baseline of their hardware; all of them, or none"
     )
@@ -98,14 +102,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="folder of the benchmarks (default: %(default)s)",
     )
     telling = commands.add_parser("history", help="show the lasting changes of figures over runs")
-    telling.add_argument(
-        "folder",
-        nargs="?",
-        type=Path,
-        default=Path(".benchmarks"),
-        metavar="DIR",
-        help="folder with run files (default: %(default)s)",
-    )
+    _add_folder(telling, ".benchmarks", "folder with run files")
     telling.add_argument(
         "--hardware", metavar="KEY", help="of which to show runs, if there are several"
     )
@@ -120,14 +117,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     advising = commands.add_parser(
         "advise", help="say which margin this machine can hold, and what another would take"
     )
-    advising.add_argument(
-        "folder",
-        nargs="?",
-        type=Path,
-        default=Path(".benchmarks"),
-        metavar="DIR",
-        help="folder with past runs (default: %(default)s)",
-    )
+    _add_folder(advising, ".benchmarks", "folder with past runs")
     advising.add_argument(
         "--suite",
         type=Path,
@@ -152,14 +142,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--write", action="store_true", help="put the margins into thresholds.toml"
     )
     stepping = commands.add_parser("advise-step", help="try levers on the training step in turns")
-    stepping.add_argument(
-        "folder",
-        nargs="?",
-        type=Path,
-        default=Path("benchmarks"),
-        metavar="DIR",
-        help="folder of the benchmarks (default: %(default)s)",
-    )
+    _add_folder(stepping, "benchmarks", "folder of the benchmarks")
     add_bisecting(commands)
     reporting = commands.add_parser(
         "report", help="write a page with charts of the newest run, compared with those before it"

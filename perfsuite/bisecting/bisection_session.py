@@ -126,7 +126,7 @@ class BisectionSession:
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> None:
-        """Leave out what judges one tree by itself, but for what counts."""
+        """Leave out what judges one tree by itself: no commit can be compared by it."""
         alone = [item for item in items if item.get_closest_marker("one_tree")]
         if alone:
             items[:] = [item for item in items if item not in alone]

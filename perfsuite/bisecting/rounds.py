@@ -268,7 +268,7 @@ def figures_of(restart: Restart) -> dict[str, float]:
 
 
 def _ratio(name: str, before: float | None, after: float | None) -> dict[str, float]:
-    known = before is not None and after is not None and before > 0 and after > 0
-    if not known or not math.isfinite(after / before):  # type: ignore[operator]  # known
+    if before is None or after is None or not (before > 0 and after > 0):
         return {}
-    return {name: after / before}  # type: ignore[operator]  # known
+    ratio = after / before
+    return {name: ratio} if math.isfinite(ratio) else {}
