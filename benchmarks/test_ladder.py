@@ -20,6 +20,7 @@ from perfsuite import (
 FOOT, AMP = "the tutorial's loop in fp32", "mixed precision"
 
 
+@pytest.mark.one_rank
 @pytest.mark.when_named
 @pytest.mark.one_tree
 def test_ladder(perf: Bench, tmp_path: Path) -> None:

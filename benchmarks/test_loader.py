@@ -7,6 +7,7 @@ import pytest
 from perfsuite import Bench, Duet, Verdict, at_most, mnist_folder, mnist_loader
 
 
+@pytest.mark.one_rank
 @pytest.mark.one_tree
 def test_loader_epoch(perf: Bench, tmp_path: Path) -> None:
     """Torchvision's MNIST, ToTensor and DataLoader feed the step that batches on the device fed."""

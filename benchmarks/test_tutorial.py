@@ -25,6 +25,7 @@ EPOCHS, STEPS = 2, 32
 KEPT = Path(".benchmarks/checkpoints")
 
 
+@pytest.mark.one_rank
 @pytest.mark.one_tree
 def test_tutorial(perf: Bench, amp: Precision, pytestconfig: pytest.Config) -> None:
     """Both train from the same weights over the same batches, an epoch each in turns."""

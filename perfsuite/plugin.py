@@ -8,14 +8,14 @@ and changes nothing in a session without a benchmark that uses the fixture `perf
 from argparse import Namespace
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from perfsuite.devices.choice import NAMES
+from perfsuite.devices.torchrun import RankError, seat
 from perfsuite.session.benchmark_adapter import PytestBenchmark, claim
 from perfsuite.session.fixtures import reaches, uses
+from perfsuite.session.options import add_options
 from perfsuite.session.stash import SESSION, TRIES
 
 if TYPE_CHECKING:
@@ -28,73 +28,7 @@ _COMPARE = pytest.StashKey[Any]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of perfsuite."""
-    group = parser.getgroup("perfsuite", "performance of mixed-precision training")
-    group.addoption(
-        "--perf-device",
-        choices=NAMES,
-        default="auto",
-        help="device to measure; auto takes an accelerator where there is one, and simulated:NAME"
-        " only shows what a session on such a card looks like (default: %(default)s)",
-    )
-    group.addoption(
-        "--perf-workload",
-        choices=("tutorial", "tiny"),
-        help="network to train: tutorial (default on CUDA), or tiny, which has an eighth of its"
-        " width (default on CPU)",
-    )
-    group.addoption(
-        "--perf-data",
-        choices=("mnist5k", "mnist", "synthetic"),
-        default="mnist5k",
-        help="training images: mnist5k (5,000 MNIST digits, no download), mnist (all 60,000,"
-        " downloaded once), or synthetic (noise, for timing only) (default: %(default)s)",
-    )
-    group.addoption(
-        "--perf-budget",
-        type=_seconds,
-        default=60.0,
-        metavar="SECONDS",
-        help="time after which a comparison ends although its verdict is INCONCLUSIVE; nine"
-        " rounds are always measured (default: %(default)g)",
-    )
-    group.addoption(
-        "--perf-epochs",
-        type=_number,
-        metavar="N",
-        help="train the tutorial for so many whole epochs, and judge it by digits that are held"
-        " out; broken off, it goes on where it was (default: two short epochs)",
-    )
-    group.addoption(
-        "--perf-report",
-        type=Path,
-        metavar="DIR",
-        help="write a report with charts (HTML and Markdown) and the run (JSON) to this folder",
-    )
-    group.addoption(
-        "--perf-against",
-        metavar="REF",
-        help="compare the working tree with this commit, branch or tag; both are measured in"
-        " turns, in fresh processes",
-    )
-    group.addoption(
-        "--perf-against-python",
-        metavar="PATH",
-        help="Python interpreter for the code before the change: to compare two environments, or"
-        " with --perf-against",
-    )
-    group.addoption(
-        "--perf-history",
-        type=Path,
-        metavar="DIR",
-        help="folder with past runs, from which --benchmark-compare learns how figures spread from"
-        " night to night",
-    )
-    group.addoption(
-        "--perf-confirm-python",
-        metavar="PATH",
-        help="Python interpreter for the promoted commit, where --benchmark-compare confirms what"
-        " it suspects; auto installs the versions that the baseline recorded, with uv",
-    )
+    add_options(parser)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -102,26 +36,6 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     """Load no conftest file with --perf-against: both trees' own processes load theirs."""
     if _two_sides(early_config.known_args_namespace):
         early_config.known_args_namespace.noconftest = True
-
-
-def _seconds(text: str) -> float:
-    """Return a finite and positive number; argparse reports the ValueError for any other."""
-    seconds = float(text)
-    if not 0 < seconds < float("inf"):
-        raise ValueError(text)
-    return seconds
-
-
-def _number(text: str) -> int:
-    """Return a whole number above zero; argparse reports the ValueError for anything else."""
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
-
-
-_number.__name__ = "number of epochs"
-_seconds.__name__ = "number of seconds"  # what argparse calls it: "invalid number of seconds value"
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -135,6 +49,12 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     config.addinivalue_line(
         "markers", "when_named: takes minutes, and is left out unless its file is named"
+    )
+    config.addinivalue_line(
+        "markers", "one_rank: judges one process, and is left out where torchrun starts several"
+    )
+    config.addinivalue_line(
+        "markers", "many_ranks: judges ranks together, and is left out where there is one"
     )
     wanted = config.getoption("benchmark_compare", [])
     distributed = config.getoption("dist", "no") != "no"
@@ -185,9 +105,9 @@ def pytest_collection_modifyitems(
     session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
 ) -> None:
     """Start a perfsuite session if a benchmark uses the fixture `perf`; else change nothing."""
-    if unnamed := [each for each in items if _waits_for_its_name(each, session)]:
-        items[:] = [item for item in items if item not in unnamed]
-        config.hook.pytest_deselected(items=unnamed)
+    if left_out := [each for each in items if _is_left_out(each, session)]:
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
     if _two_sides(config.option):
         return
     ours = [item for item in items if uses(item)]
@@ -216,8 +136,17 @@ def pytest_collection_modifyitems(
     PytestBenchmark(config).compare(compare)
 
 
-def _waits_for_its_name(item: pytest.Item, session: pytest.Session) -> bool:
-    return item.get_closest_marker("when_named") is not None and not session.isinitpath(item.path)
+def _is_left_out(item: pytest.Item, session: pytest.Session) -> bool:
+    """Tell whether a benchmark waits for its file to be named, or for more or fewer ranks."""
+    if item.get_closest_marker("when_named") is not None and not session.isinitpath(item.path):
+        return True
+    if not any(item.get_closest_marker(name) for name in ("one_rank", "many_ranks")):
+        return False
+    try:
+        unfit = "one_rank" if seat().ranks > 1 else "many_ranks"
+    except RankError as error:
+        raise pytest.UsageError(str(error)) from None
+    return item.get_closest_marker(unfit) is not None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -234,7 +163,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     )
     if not names or not reaches(definitions, "perf"):
         return
-    from perfsuite.session.one_tree import machine_of
+    from perfsuite.session.measured_on import machine_of
 
     try:
         machine = machine_of(metafunc.config)
@@ -256,7 +185,7 @@ def _names(parametrize: pytest.Mark) -> list[str]:
 @pytest.fixture(scope="session")
 def workload(request: pytest.FixtureRequest) -> "Workload":
     """What is trained: the tutorial's network, unless `perfsuite.workload` says something else."""
-    from perfsuite.session.one_tree import machine_of
+    from perfsuite.session.measured_on import machine_of
     from perfsuite.training.tutorial import tutorial_workload
 
     option, device = request.config.option, machine_of(request.config).device

@@ -21,7 +21,8 @@ from torch.utils.benchmark import Timer
 
 from perfsuite import Arm, Precision, Training, Verdict, Workload
 from perfsuite.devices.choice import choose_device
-from perfsuite.devices.device import Clock, read_host
+from perfsuite.devices.device import Clock
+from perfsuite.devices.host import read_host
 from perfsuite.judging.blocks import Block, Turn
 from perfsuite.judging.gates import Outcome, equivalent
 from perfsuite.judging.interleaving import Duet, duet

@@ -2,9 +2,12 @@
 
 from dataclasses import asdict
 
+import pytest
+
 from perfsuite import Bench, FakeRanksError, Precision, count_collectives, not_gated
 
 
+@pytest.mark.one_rank
 def test_collectives(perf: Bench, precision: Precision) -> None:
     """Number, kind and bytes of collectives must be as accepted in ledgers/."""
     perf.clock.start()

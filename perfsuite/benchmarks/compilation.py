@@ -5,6 +5,7 @@ import pytest
 from perfsuite import Bench, FreshProcess, Precision, compiled_step, first_steps, run_probe
 
 
+@pytest.mark.one_rank
 @pytest.mark.when_named
 def test_compilation(perf: Bench, amp: Precision, fresh_process: FreshProcess) -> None:
     """Two fresh processes take the first step, the second one with the caches of the first."""

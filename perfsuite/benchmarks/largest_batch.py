@@ -7,6 +7,7 @@ from perfsuite import Bench, Estimate, Fits, LargestBatch, Precision, at_least, 
 FP32 = Precision.fp32
 
 
+@pytest.mark.one_rank
 @pytest.mark.when_named
 @pytest.mark.one_tree
 def test_largest_batch(perf: Bench, perf_fits: Fits, amp: Precision) -> None:

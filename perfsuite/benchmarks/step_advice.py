@@ -18,6 +18,7 @@ LEVERS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.one_rank
 @pytest.mark.when_named
 @pytest.mark.one_tree
 def test_step_advice(perf: Bench) -> None:

@@ -2,9 +2,12 @@
 
 from dataclasses import asdict
 
+import pytest
+
 from perfsuite import Bench, Precision, count_step
 
 
+@pytest.mark.one_rank
 def test_ledger(perf: Bench, precision: Precision) -> None:
     """Operators, casts, FLOPs, bytes and host reads must be as accepted in ledgers/."""
     perf.clock.start()

@@ -20,9 +20,8 @@ from perfsuite.devices.device import (
     Hardware,
     Sensor,
     key_of,
-    read_host,
 )
-from perfsuite.devices.host import cpu_name, usable_cpus
+from perfsuite.devices.host import cpu_name, read_host, usable_cpus
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.blocks import State
 

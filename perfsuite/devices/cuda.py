@@ -19,9 +19,8 @@ from perfsuite.devices.device import (
     HostWaitError,
     Sensor,
     key_of,
-    read_host,
 )
-from perfsuite.devices.host import cpu_name
+from perfsuite.devices.host import cpu_name, read_host
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.blocks import State
 from perfsuite.judging.hardware import gpu_key
@@ -57,6 +56,7 @@ class Cuda(Accelerator):
 
     kind = "cuda"
     has_graphs = has_cudnn = True
+    collectives = "cuda:nccl"
 
     def __init__(self, index: int | None = None) -> None:
         if not torch.cuda.is_available():

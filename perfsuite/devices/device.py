@@ -10,12 +10,11 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from functools import cache, lru_cache
+from dataclasses import dataclass, replace
+from functools import cache
 from importlib import metadata
 from typing import Any, ClassVar, Literal, Protocol
 
-import psutil
 import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity
@@ -30,8 +29,6 @@ HOST = torch.device("cpu")
 """Where values are that nobody has to wait for."""
 
 _PACKAGES = ("perfsuite", "torch", "torchvision", "numpy", "pytest", "pytest-benchmark")
-
-_CLOCK_EVERY_S = 10.0  # the CPU's clock is read: psutil asks every core, which takes long on many
 
 
 class DeviceError(RuntimeError):
@@ -51,6 +48,12 @@ class Hardware:
     name: str  # as the vendor spells it
     count: int  # accelerators that are used, or logical CPUs that this process may use
     memory_bytes: int | None  # of one accelerator; None for a CPU, whose memory has no influence
+
+    def of_ranks(self, nodes: int, local_ranks: int) -> "Hardware":
+        """Return what baselines of so many ranks are kept by; itself where there are none."""
+        if not local_ranks:
+            return self
+        return replace(self, key=f"{self.key}-ranks-{nodes}x{local_ranks}")
 
     def __str__(self) -> str:
         return f"{self.count} x {self.name} ({self.key})"
@@ -85,6 +88,13 @@ class Clock(Protocol):
         None where the host is the device.
         """
 
+    def ranks_s(self) -> tuple[float, ...]:
+        """Return the seconds of each rank in the region that has ended; empty where there is one.
+
+        By the device's clock where it has one.
+        """
+        return ()
+
 
 class Sensor(Protocol):
     """Reads the machine's state, outside of whatever is timed; it changes nothing."""
@@ -118,6 +128,7 @@ class Device(ABC):
     computes_on_host: ClassVar[bool] = False  # shares cores and memory with its process
     has_graphs: ClassVar[bool] = False  # so that a step can be captured, and launched at once
     has_cudnn: ClassVar[bool] = False  # which can try its kernels, and take the fastest
+    collectives: ClassVar[str] = ""  # what its ranks talk by, as torch.distributed names it
     ceilings: Ceilings | None = None  # the most that it does, where that is known unmeasured
     place: torch.device  # where tensors lie
 
@@ -256,29 +267,6 @@ class Device(ABC):
 def key_of(text: str) -> str:
     """Return a text as the name of a folder."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
-
-
-def read_host() -> State:
-    """Return the state of the host alone; its clock is that of the last ten seconds."""
-    load = _asked(psutil.getloadavg)
-    return State(load_1min=None if load is None else load[0], cpu_mhz=_cpu_mhz(_period()))
-
-
-def _period() -> int:
-    return int(time.monotonic() // _CLOCK_EVERY_S)
-
-
-@lru_cache(maxsize=1)
-def _cpu_mhz(_: int) -> float | None:
-    frequency = _asked(psutil.cpu_freq)
-    return None if frequency is None else float(frequency.current)
-
-
-def _asked(query: Callable[[], Any]) -> Any:
-    try:
-        return query()
-    except (OSError, NotImplementedError, AttributeError):  # by operating system
-        return None
 
 
 @cache

@@ -4,14 +4,19 @@ import os
 import platform
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from perfsuite.judging.blocks import State
+
 LEAST_S = 1.0
 """Between two readings; the kernel counts in hundredths of a second."""
+_CLOCK_EVERY_S = 10.0  # the CPU's clock is read: psutil asks every core, which takes long on many
 _GOVERNOR = "/sys/devices/system/cpu/cpu{}/cpufreq/scaling_governor"
 _NOT_BUSY = ("idle", "iowait")
 _COUNTED_TWICE = ("guest", "guest_nice")  # as user and nice
@@ -81,3 +86,26 @@ def read_cpu_use() -> CpuUse | None:
         if name not in _NOT_BUSY + _COUNTED_TWICE
     )
     return CpuUse(at_s=time.monotonic(), cpus=len(cpus), busy_s=busy_s, own_s=own_s)
+
+
+def read_host() -> State:
+    """Return the state of the host alone; its clock is that of the last ten seconds."""
+    load = _asked(psutil.getloadavg)
+    return State(load_1min=None if load is None else load[0], cpu_mhz=_cpu_mhz(_period()))
+
+
+def _period() -> int:
+    return int(time.monotonic() // _CLOCK_EVERY_S)
+
+
+@lru_cache(maxsize=1)
+def _cpu_mhz(_: int) -> float | None:
+    frequency = _asked(psutil.cpu_freq)
+    return None if frequency is None else float(frequency.current)
+
+
+def _asked(query: Callable[[], Any]) -> Any:
+    try:
+        return query()
+    except (OSError, NotImplementedError, AttributeError):  # by operating system
+        return None

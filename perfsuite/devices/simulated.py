@@ -183,7 +183,7 @@ class Simulated(Timeline, Device):
         return PeakMemory(allocated_bytes=most, reserved_bytes=most, alloc_retries=0)
 
 
-class SimulatedClock:
+class SimulatedClock(Clock):
     """Host and device seconds of a region of simulated time."""
 
     def __init__(self, device: Simulated) -> None:

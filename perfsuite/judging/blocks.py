@@ -43,6 +43,8 @@ class Block:
             close to wall_s, the device may have waited for the host (see `judging.host_bound`).
         typical_s: the median of its steps, the lower of two; None where steps were not told apart.
         slow_s: those of its steps that took more than SLOW times as long as that.
+        ranks_s: seconds a step of each rank, of which the block's are the slowest one's; empty
+            where there is one.
     """
 
     steps: int
@@ -53,6 +55,7 @@ class Block:
     throttled: tuple[str, ...] = ()  # why the device was throttled meanwhile; empty if it was not
     typical_s: float | None = None
     slow_s: tuple[float, ...] = ()
+    ranks_s: tuple[float, ...] = ()
 
     @property
     def step_s(self) -> float:

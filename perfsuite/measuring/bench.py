@@ -56,7 +56,7 @@ class Bench:
         notes, device = self.notes, self.machine.device
         self.configure, self.keep, self.timed = notes.configure, notes.keep, notes.timed
         self.metric, self.gate, self.show = notes.metric, notes.gate, notes.show
-        self.clock, self._sensor = device.clock(), device.sensor()
+        self.clock, self._sensor = self.machine.clock(), self.machine.sensor()
         self._state_before = self._sensor.read()
         self._state_after: State | None = None
         self._cpu_before = read_cpu_use()

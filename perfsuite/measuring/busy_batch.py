@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from perfsuite.devices.device import Device
 from perfsuite.devices.precision import Precision
+from perfsuite.devices.ranks import ranks
 from perfsuite.judging.host_bound import load_of
 from perfsuite.measuring.kernels import kernels_of
 from perfsuite.measuring.timing import time_block
@@ -70,7 +71,8 @@ def _is_busy(arm: Arm, device: Device) -> bool:
         time_block(arm, clock, STEPS)
     blocks = [time_block(arm, clock, STEPS)]
     load = load_of(arm.label, blocks, None)
-    if load is None or load.keeps_busy:
-        return True
-    load = load_of(arm.label, blocks, kernels_of(arm, device, repeats=1))
-    return load is not None and load.keeps_busy
+    busy = load is None or load.keeps_busy
+    if not all(ranks().each(busy)):  # or else one of them would take steps alone
+        load = load_of(arm.label, blocks, kernels_of(arm, device, repeats=1))
+        busy = load is not None and load.keeps_busy
+    return all(ranks().each(busy))

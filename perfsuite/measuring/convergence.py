@@ -18,6 +18,7 @@ from torch import nn
 
 from perfsuite.devices.device import HOST, Clock
 from perfsuite.devices.precision import Precision
+from perfsuite.devices.ranks import ranks
 from perfsuite.judging.estimates import Estimate, mean_ratio
 from perfsuite.judging.gates import (
     Outcome,
@@ -53,6 +54,22 @@ class TrainingRun:
     skipped_steps: int | None
     scales: tuple[float, ...]
     non_finite: tuple[str, ...]
+
+    @classmethod
+    def of_ranks(cls, runs: "Sequence[TrainingRun]") -> "TrainingRun":
+        """Return what ranks that trained together left behind: losses on average, all faults."""
+        if len(runs) == 1:
+            return runs[0]
+        skipped = [run.skipped_steps for run in runs if run.skipped_steps is not None]
+        return cls(
+            losses=tuple(map(statistics.fmean, zip(*(run.losses for run in runs), strict=True))),
+            elapsed_s=max(run.elapsed_s for run in runs),
+            skipped_steps=max(skipped, key=abs, default=None),
+            scales=runs[0].scales,
+            non_finite=tuple(
+                f"{name} (rank {rank})" for rank, run in enumerate(runs) for name in run.non_finite
+            ),
+        )
 
     @property
     def mean_loss(self) -> float:
@@ -103,13 +120,14 @@ def train(arm: Arm, batches: Sequence[Any], clock: Clock) -> TrainingRun:
     elapsed_s, _ = clock.stop()
     values = tuple(torch.stack([loss.float().reshape(()) for loss in losses]).tolist())
     bad_losses = [f"loss of step {i}" for i, loss in enumerate(values) if not math.isfinite(loss)]
-    return TrainingRun(
+    own = TrainingRun(
         losses=values,
         elapsed_s=elapsed_s,
         skipped_steps=None if counter is None else _skipped(counter.taken(), len(values)),
         scales=tuple(torch.stack(scales).tolist()) if scaled else (),
         non_finite=(*bad_losses, *non_finite(_models(arm))),
     )
+    return TrainingRun.of_ranks(ranks().each(own))
 
 
 def _skipped(taken: Sequence[int | None], steps: int) -> int | None:

@@ -3,9 +3,14 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from perfsuite.devices.choice import choose_device
-from perfsuite.devices.device import Device, Hardware
+import torch
+
+from perfsuite.devices.choice import SIMULATED, choose_device
+from perfsuite.devices.device import Clock, Device, Hardware, Sensor
 from perfsuite.devices.precision import Precision
+from perfsuite.devices.rank_clock import RankClock, RankSensor
+from perfsuite.devices.ranks import Ranks, join
+from perfsuite.devices.torchrun import RankError, Seat, seat
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,11 +22,26 @@ class Machine:
     software: dict[str, Any]
     precisions: tuple[Precision, ...]
     facts: dict[str, Any] = field(default_factory=dict)  # what decides its speed, besides
+    ranks: Ranks = field(default_factory=Ranks)  # that measure together
 
     @property
     def amp(self) -> tuple[Precision, ...]:
         """The mixed precisions that the device can do."""
         return tuple(precision for precision in self.precisions if precision.is_amp)
+
+    def clock(self) -> Clock:
+        """Return what measures the device, of the slowest rank where there are several."""
+        own = self.device.clock()
+        return RankClock(own, self.ranks) if self.ranks.many else own
+
+    def sensor(self) -> Sensor:
+        """Return what reads the device's state, and of all ranks what held it back."""
+        own = self.device.sensor()
+        return RankSensor(own, self.ranks) if self.ranks.many else own
+
+    def time_s(self) -> float:
+        """Return the time of which budgets are: rank 0's, so that all end together."""
+        return self.ranks.agreed(self.device.time_s())
 
     @property
     def references(self) -> tuple[Precision, ...]:
@@ -30,12 +50,35 @@ class Machine:
 
 
 def machine(wanted: str) -> Machine:
-    """Return the machine with "auto" or a kind of device; DeviceError if that is not there."""
+    """Return the machine with "auto" or a kind of device, and join its ranks, if there are any.
+
+    Raises:
+        DeviceError: it is not there.
+        RankError: the ranks cannot work together.
+    """
+    at = seat()
+    if at.ranks > 1:
+        _take_own_accelerator(wanted, at)
     device = choose_device(wanted)
     return Machine(
         device=device,
-        hardware=device.hardware(),
+        hardware=device.hardware().of_ranks(at.nodes, at.local_ranks if at.ranks > 1 else 0),
         software=device.software(),
         precisions=device.precisions,
         facts=device.facts(),
+        ranks=join(device, at),
     )
+
+
+def _take_own_accelerator(wanted: str, at: Seat) -> None:
+    """Make the accelerator of this rank's number the current one, where there are any."""
+    if wanted.startswith(SIMULATED):
+        raise RankError(f"--perf-device {wanted}: a simulated device has one rank")
+    if wanted == "cpu" or not torch.accelerator.is_available():
+        return
+    if at.local_rank >= (count := torch.accelerator.device_count()):
+        raise RankError(
+            f"rank {at.rank} has no device of its own: {at.local_ranks} ranks of a node share"
+            f" {count}; start no more than that (--nproc-per-node {count}), or --perf-device cpu"
+        )
+    torch.accelerator.set_device_index(at.local_rank)

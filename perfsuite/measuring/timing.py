@@ -61,6 +61,7 @@ def block_of(clock: Clock, steps: int) -> Block:
         host_s=None if host_s is None else host_s / steps,
         typical_s=typical_s,
         slow_s=tuple(s for s in laps_s if typical_s is not None and s > SLOW * typical_s),
+        ranks_s=tuple(each_s / steps for each_s in clock.ranks_s()),
     )
 
 

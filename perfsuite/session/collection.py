@@ -36,11 +36,6 @@ def refuse_what_switches_gates_off(
     Raises:
         UsageError: there is such an option.
     """
-    if (ranks := os.environ.get("WORLD_SIZE", "1")) != "1":
-        raise pytest.UsageError(
-            f"this is one of {ranks} processes of torchrun: perfsuite measures in one: run"
-            " pytest by itself"
-        )
     benchmark = PytestBenchmark(config)
     if benchmark.is_disabled and not benchmark.is_xdist_worker:
         raise pytest.UsageError(

@@ -20,7 +20,7 @@ import pytest
 from perfsuite.devices.precision import Precision
 from perfsuite.measuring.compiler import lacks_compiler
 from perfsuite.measuring.first_step import FirstStep, take_first_step
-from perfsuite.session.one_tree import machine_of
+from perfsuite.session.measured_on import machine_of
 from perfsuite.session.stash import NOT_INHERITED, SESSION
 from perfsuite.training.batches import TrainingError
 from perfsuite.training.workload import Workload

@@ -94,6 +94,9 @@ class GatingSession:
         if red:
             pytest.fail("\n".join([*red, *(f"  {line}" for line in reasons)]), pytrace=False)
 
+    def agree(self, report: pytest.TestReport) -> None:
+        """Let all ranks agree on what came of a phase; nothing where there is one."""
+
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Count collection errors: nothing else has failed so far."""
         if (errors := session.testsfailed) > 0:
@@ -118,6 +121,8 @@ class GatingSession:
         """Keep each benchmark's outcome, also of those that left no figures."""
         report: Any = yield
         key = self.key_of(item)
+        if key is not None:
+            self.agree(report)
         if key is None and report.failed:
             self._other_failures.append(item.nodeid)
         if key is not None:

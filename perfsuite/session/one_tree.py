@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 import pytest
 
-from perfsuite.devices.choice import WITHOUT_GPU
-from perfsuite.devices.device import DeviceError
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.confirmation import suspects
 from perfsuite.judging.contamination import Contamination
@@ -22,7 +20,7 @@ from perfsuite.judging.gates import Outcome
 from perfsuite.judging.stopping import Pot
 from perfsuite.judging.thresholds import FILE_NAME, Thresholds, ThresholdsError, load_thresholds
 from perfsuite.measuring.bench import Bench
-from perfsuite.measuring.machine import Machine, machine
+from perfsuite.measuring.machine import Machine
 from perfsuite.measuring.turns import Alone
 from perfsuite.records.baseline import Baseline, BaselineError, compare, load_baseline, with_nights
 from perfsuite.records.chain import Promotion, accepted_since, creep
@@ -37,8 +35,9 @@ from perfsuite.session.collection import (
     removed_benchmarks,
 )
 from perfsuite.session.gating_session import GatingSession, told_machine
+from perfsuite.session.measured_on import hide_unused_gpus, machine_of
 from perfsuite.session.repeating import measure_again
-from perfsuite.session.stash import MACHINE
+from perfsuite.session.together import fail_together, record_of_ranks, take_seat
 from perfsuite.training.batches import TrainingError
 from perfsuite.training.data import DataError
 from perfsuite.training.workload import Workload
@@ -48,16 +47,6 @@ if TYPE_CHECKING:
     from perfsuite.records.schema import Run
 
 _BENCH = pytest.StashKey[Bench]()
-
-
-def machine_of(config: pytest.Config) -> Machine:
-    """Return what the session runs on."""
-    if MACHINE not in config.stash:
-        try:
-            config.stash[MACHINE] = machine(config.getoption("perf_device"))
-        except DeviceError as error:
-            raise pytest.UsageError(str(error)) from None
-    return config.stash[MACHINE]
 
 
 def start_session(
@@ -80,14 +69,11 @@ def start_session(
             cannot be used.
     """
     config = session.config
-    if config.getoption("perf_device") == "cpu" and len(ours) == len(items):
-        # Nobody else here may want a GPU.
-        for name, value in WITHOUT_GPU.items():
-            patch = pytest.MonkeyPatch()
-            patch.setenv(name, value)
-            config.add_cleanup(patch.undo)
+    if len(ours) == len(items):  # nobody else here may want a GPU
+        hide_unused_gpus(config)
     refuse_what_switches_gates_off(config, items, compare)
     machine = machine_of(config)
+    take_seat(config, machine.ranks)
     try:
         thresholds = load_thresholds(suite / FILE_NAME, machine.hardware.key)
         baseline = load_baseline(suite, machine.hardware.key) if compare else None
@@ -178,11 +164,15 @@ class PerfSession(GatingSession):
             machine=self._machine,
             workload=workload,
             thresholds=self._thresholds,
-            turns=Alone(self.status.show, budget_s=budget_s, now=self._machine.device.time_s),
+            turns=Alone(self.status.show, budget_s=budget_s, now=self._machine.time_s),
             promoted={} if self._baseline is None else self._baseline.config(key),
         )
         yield bench
         self.status.clear()
+
+    def agree(self, report: pytest.TestReport) -> None:
+        """Fail where another rank failed."""
+        fail_together(self._machine.ranks, report)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
@@ -207,7 +197,7 @@ class PerfSession(GatingSession):
             pytest.fail(f"{notes.key} measured nothing: {fault}", pytrace=False)
         if self._baseline is None:
             notes.gate(*notes.ungated())
-            record = bench.record()
+            record = self._record(bench)
         else:
             bench, record, screened = self._undisturbed(self._baseline, item, bench)
             notes, record = bench.notes, self._compared(self._baseline, record, screened)
@@ -231,14 +221,15 @@ class PerfSession(GatingSession):
             found = baseline.contamination(record, self._machine.software, self._machine.facts)
             return found, compare(baseline, record, self._thresholds.compare, found)
 
-        record = bench.record()
+        record = self._record(bench)
         found, screened = screen(record)
         # A pause makes no other machine.
-        if suspects(screened) and found.disturbed and not found.elsewhere:
+        disturbed = suspects(screened) and found.disturbed and not found.elsewhere
+        if self._machine.ranks.agreed(bool(disturbed)):
             again = measure_again(item, bench, lambda: self.bench(item, bench.workload))
             why = "; ".join(found.disturbed)
             if again is not None:
-                bench, record = again, again.record()
+                bench, record = again, self._record(again)
                 found, screened = screen(record)
             how = "could not be" if again is None else "was"
             self.pages.append(f"{bench.notes.key} {how} measured again: {why}")
@@ -248,6 +239,8 @@ class PerfSession(GatingSession):
         self, baseline: Baseline, record: Benchmark, screened: Sequence["Verdict"]
     ) -> Benchmark:
         """Return a record with what the baseline says of it, confirmed where that can be."""
+        if not self._machine.ranks.seat.leads:
+            return record  # rank 0 says it, and all fail where it does
         software = self._machine.software
         changes = baseline.environment(record, software)
         settled, confirmation, why = self.confirms.confirm(record, screened, changes)
@@ -258,6 +251,9 @@ class PerfSession(GatingSession):
         return msgspec.structs.replace(
             record, verdicts=verdicts, confirmation=confirmation, reasons=why
         )
+
+    def _record(self, bench: Bench) -> Benchmark:
+        return record_of_ranks(self._machine.ranks, bench.record())
 
     @property
     def _promoted(self) -> tuple["Run", ...]:

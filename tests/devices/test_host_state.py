@@ -6,15 +6,15 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from perfsuite.devices import device
-from perfsuite.devices.device import read_host
+from perfsuite.devices import host
+from perfsuite.devices.host import read_host
 
 
 @pytest.fixture(autouse=True)
 def not_read_yet() -> Iterator[None]:
-    device._cpu_mhz.cache_clear()
+    host._cpu_mhz.cache_clear()
     yield
-    device._cpu_mhz.cache_clear()
+    host._cpu_mhz.cache_clear()
 
 
 @pytest.mark.parametrize("query", ["getloadavg", "cpu_freq"])

@@ -50,7 +50,7 @@ WITHOUT_PYTEST = (
 )
 # The process of a side, and what it shares with a session of one tree, train; and so does the
 # session of one tree, which is loaded only once there is something to train.
-TRAINS = ("session.one_tree", "against.worker")
+TRAINS = ("session.one_tree", "session.measured_on", "session.together", "against.worker")
 
 
 def modules() -> dict[str, Path]:

@@ -283,7 +283,7 @@ def test_a_comparison_of_plain_benchmarks_is_pytest_benchmark_s_own(
     assert "Can't compare. No benchmark files" in result.stderr.str()
 
 
-def test_one_of_several_ranks_is_refused(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rank_without_a_number_is_refused(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     suite.write("test_steps.py", timed("test_a"))
-    assert "this is one of 2 processes of torchrun" in usage_error(suite.run())
+    assert "RANK is None, and has to be a whole number" in usage_error(suite.run())

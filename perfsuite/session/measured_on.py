@@ -1,0 +1,29 @@
+"""What a session measures on: found once, when it is first asked for."""
+
+import pytest
+
+from perfsuite.devices.choice import WITHOUT_GPU
+from perfsuite.devices.device import DeviceError
+from perfsuite.devices.torchrun import RankError
+from perfsuite.measuring.machine import Machine, machine
+from perfsuite.session.stash import MACHINE
+
+
+def machine_of(config: pytest.Config) -> Machine:
+    """Return what the session runs on."""
+    if MACHINE not in config.stash:
+        try:
+            config.stash[MACHINE] = machine(config.getoption("perf_device"))
+        except (DeviceError, RankError) as error:
+            raise pytest.UsageError(str(error)) from None
+    return config.stash[MACHINE]
+
+
+def hide_unused_gpus(config: pytest.Config) -> None:
+    """Hide the GPUs of a machine from a session that measures its CPU."""
+    if config.getoption("perf_device") != "cpu":
+        return
+    for name, value in WITHOUT_GPU.items():
+        patch = pytest.MonkeyPatch()
+        patch.setenv(name, value)
+        config.add_cleanup(patch.undo)

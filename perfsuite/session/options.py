@@ -1,0 +1,98 @@
+"""The options of perfsuite, as ``pytest --help`` shows them."""
+
+from pathlib import Path
+
+import pytest
+
+from perfsuite.devices.choice import NAMES
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Add the options of perfsuite."""
+    group = parser.getgroup("perfsuite", "performance of mixed-precision training")
+    group.addoption(
+        "--perf-device",
+        choices=NAMES,
+        default="auto",
+        help="device to measure; auto takes an accelerator where there is one, and simulated:NAME"
+        " only shows what a session on such a card looks like (default: %(default)s)",
+    )
+    group.addoption(
+        "--perf-workload",
+        choices=("tutorial", "tiny"),
+        help="network to train: tutorial (default on CUDA), or tiny, which has an eighth of its"
+        " width (default on CPU)",
+    )
+    group.addoption(
+        "--perf-data",
+        choices=("mnist5k", "mnist", "synthetic"),
+        default="mnist5k",
+        help="training images: mnist5k (5,000 MNIST digits, no download), mnist (all 60,000,"
+        " downloaded once), or synthetic (noise, for timing only) (default: %(default)s)",
+    )
+    group.addoption(
+        "--perf-budget",
+        type=_seconds,
+        default=60.0,
+        metavar="SECONDS",
+        help="time after which a comparison ends although its verdict is INCONCLUSIVE; nine"
+        " rounds are always measured (default: %(default)g)",
+    )
+    group.addoption(
+        "--perf-epochs",
+        type=_number,
+        metavar="N",
+        help="train the tutorial for so many whole epochs, and judge it by digits that are held"
+        " out; broken off, it goes on where it was (default: two short epochs)",
+    )
+    group.addoption(
+        "--perf-report",
+        type=Path,
+        metavar="DIR",
+        help="write a report with charts (HTML and Markdown) and the run (JSON) to this folder",
+    )
+    group.addoption(
+        "--perf-against",
+        metavar="REF",
+        help="compare the working tree with this commit, branch or tag; both are measured in"
+        " turns, in fresh processes",
+    )
+    group.addoption(
+        "--perf-against-python",
+        metavar="PATH",
+        help="Python interpreter for the code before the change: to compare two environments, or"
+        " with --perf-against",
+    )
+    group.addoption(
+        "--perf-history",
+        type=Path,
+        metavar="DIR",
+        help="folder with past runs, from which --benchmark-compare learns how figures spread from"
+        " night to night",
+    )
+    group.addoption(
+        "--perf-confirm-python",
+        metavar="PATH",
+        help="Python interpreter for the promoted commit, where --benchmark-compare confirms what"
+        " it suspects; auto installs the versions that the baseline recorded, with uv",
+    )
+
+
+def _seconds(text: str) -> float:
+    """Return a finite and positive number; argparse reports the ValueError for any other."""
+    seconds = float(text)
+    if not 0 < seconds < float("inf"):
+        raise ValueError(text)
+    return seconds
+
+
+def _number(text: str) -> int:
+    """Return a whole number above zero; argparse reports the ValueError for anything else."""
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
+_number.__name__ = "number of epochs"
+_seconds.__name__ = "number of seconds"  # what argparse calls it: "invalid number of seconds value"
