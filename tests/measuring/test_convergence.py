@@ -256,3 +256,14 @@ def test_non_finite_names_parameters_and_buffers() -> None:
         dict(model.named_parameters())["0.weight"][0] = math.inf
         dict(model.named_buffers())["1.running_var"][0] = math.nan
     assert non_finite([model]) == ("0.weight", "1.running_var")
+
+
+def test_ranks_that_train_together_lose_what_they_lose_on_average() -> None:
+    def of(*losses: float, skipped: int, bad: tuple[str, ...] = ()) -> TrainingRun:
+        return TrainingRun(
+            losses=losses, elapsed_s=sum(losses), skipped_steps=skipped, scales=(), non_finite=bad
+        )
+
+    both = TrainingRun.of_ranks([of(3.0, 1.0, skipped=0), of(5.0, 2.0, skipped=1, bad=("bias",))])
+    expected = of(4.0, 1.5, skipped=1, bad=("bias (rank 1)",))
+    assert both == replace(expected, elapsed_s=7.0)  # of the slower one
