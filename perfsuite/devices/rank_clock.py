@@ -29,14 +29,13 @@ class RankClock(Clock):
         self._own.lap()
 
     def stop(self) -> tuple[float, float | None]:
-        own = (*self._own.stop(), self._own.laps_s(), self._own.host_s())
-        told = self._ranks.each(own)
-        self._ranks_s = tuple(
-            wall_s if device_s is None else device_s for wall_s, device_s, *_ in told
-        )
+        wall_s, device_s = self._own.stop()
+        own = wall_s, device_s, self._own.laps_s(), self._own.host_s()
+        told = self._ranks.numbers(wall_s if device_s is None else device_s)
+        self._ranks_s = tuple(own_s for (own_s,) in told)
         # All of it is one rank's, so that its parts go together.
-        slowest = told[self._ranks_s.index(max(self._ranks_s))]
-        wall_s, device_s, self._laps_s, self._host_s = slowest
+        slowest = self._ranks_s.index(max(self._ranks_s))
+        wall_s, device_s, self._laps_s, self._host_s = self._ranks.agreed(own, of=slowest)
         return wall_s, device_s
 
     def laps_s(self) -> list[float]:
@@ -62,6 +61,8 @@ class RankSensor:
         return self._own.blind()
 
     def held_back(self, before: State, after: State) -> tuple[str, ...]:
+        own = self._own.held_back(before, after)
+        if not any(number for (number,) in self._ranks.numbers(len(own))):
+            return ()
         # All have to know: they decide by it how long they go on.
-        told = self._ranks.each(self._own.held_back(before, after))
-        return tuple(dict.fromkeys(reason for reasons in told for reason in reasons))
+        return tuple(dict.fromkeys(reason for told in self._ranks.each(own) for reason in told))

@@ -2,13 +2,19 @@
 
 They meet over gloo, in a process group of their own, so that what a training says in the default
 one is never mixed with it. Where there is one rank, nothing is said and torch.distributed not used.
+
+What all tell all goes round by round to a rank twice as far away (Bruck's all-gather): gloo's own
+goes once around the ring, in as many rounds as there are ranks.
 """
 
+import pickle
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from perfsuite.devices.device import Device
 from perfsuite.devices.torchrun import RankError, Seat, seat
@@ -16,6 +22,21 @@ from perfsuite.devices.torchrun import RankError, Seat, seat
 Value = TypeVar("Value")
 
 _LONG = timedelta(days=7)  # who does not come is told by what watches over the ranks, and sooner
+
+Swap = Callable[[Tensor, int, int], Tensor]
+"""Sends a tensor to one rank; returns what another sent, of the same shape."""
+
+
+def exchanged(own: Tensor, at: int, of: int, swap: Swap) -> Tensor:
+    """Return what each of `of` ranks gave, by rank, to the one at `at`: (of, *own.shape).
+
+    It takes log2(of) rounds, rounded up, and each rank sends `of` - 1 times `own` in all.
+    """
+    known = own.unsqueeze(0)  # of this rank, the next one, and so on
+    while (far := len(known)) < of:
+        given = known[: min(far, of - far)]
+        known = torch.cat([known, swap(given, (at - far) % of, (at + far) % of)])
+    return known.roll(at, dims=0)
 
 
 class Ranks:
@@ -38,22 +59,48 @@ class Ranks:
         """Return what each of them gave, by rank."""
         if not self.many:
             return [value]
-        given: list[Any] = [None] * len(self)
-        dist.all_gather_object(given, value, group=self._group)
-        return given
+        own = torch.frombuffer(bytearray(pickle.dumps(value)), dtype=torch.uint8)
+        sizes = [int(size) for (size,) in self.numbers(len(own))]
+        row = torch.zeros(max(sizes), dtype=torch.uint8)
+        row[: len(own)] = own
+        told = self._exchanged(row).numpy()
+        return [
+            pickle.loads(each[:size].tobytes())  # of our own ranks
+            for each, size in zip(told, sizes, strict=True)
+        ]
 
-    def agreed(self, value: Value) -> Value:
-        """Return what rank 0 gave."""
+    def numbers(self, *own: float) -> list[tuple[float, ...]]:
+        """Return the numbers that each of them gave, by rank; all give as many.
+
+        Quicker than `each`, for what is asked at each block.
+        """
+        if not self.many:
+            return [own]
+        return list(map(tuple, self._exchanged(torch.tensor(own, dtype=torch.float64)).tolist()))
+
+    def agreed(self, value: Value, *, of: int = 0) -> Value:
+        """Return what one of them gave, rank 0 unless another is named."""
         if not self.many:
             return value
         held = [value]
-        dist.broadcast_object_list(held, src=0, group=self._group)
+        dist.broadcast_object_list(held, src=of, group=self._group)
         return held[0]
 
     def meet(self) -> None:
         """Wait until all are here."""
         if self.many:
             dist.barrier(group=self._group)
+
+    def _exchanged(self, own: Tensor) -> Tensor:
+        def swap(given: Tensor, to: int, source: int) -> Tensor:
+            got = torch.empty_like(given)
+            sent = dist.isend(given, to, group=self._group)
+            dist.recv(got, source, group=self._group)
+            assert sent is not None  # who is asked belongs to the group
+            sent.wait()
+            return got
+
+        return exchanged(own, self.seat.rank, len(self), swap)
 
 
 _joined = [Ranks()]

@@ -52,12 +52,15 @@ def record_of_ranks(ranks: Ranks, record: Benchmark) -> Benchmark:
     """
     if not ranks.many:
         return record
-    records = ranks.each(record)
+    # Not what it kept besides, of which a run has rank 0's alone.
+    records = ranks.each(
+        msgspec.structs.replace(record, config={}, operators=None, state={}, arms={}, raw={})
+    )
     metrics = {
         name: _worst([each.metrics[name] for each in records if name in each.metrics])
         for name in records[0].metrics
     }
-    return msgspec.structs.replace(records[0], metrics=metrics, verdicts=_verdicts(records))
+    return msgspec.structs.replace(record, metrics=metrics, verdicts=_verdicts(records))
 
 
 def _worst(metrics: Sequence[Metric]) -> Metric:

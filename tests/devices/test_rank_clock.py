@@ -24,6 +24,20 @@ class MadeUp(Ranks):
     def each(self, value: Any) -> list[Any]:
         return [value, *self._others]
 
+    def numbers(self, *own: float) -> list[tuple[float, ...]]:
+        return [own, *map(self._number, self._others)]
+
+    def agreed(self, value: Any, *, of: int = 0) -> Any:
+        return [value, *self._others][of]
+
+    @staticmethod
+    def _number(told: Any) -> tuple[float]:
+        """Return the time that another took, or how many reasons held it back."""
+        if told and isinstance(told[0], str):
+            return (len(told),)
+        wall_s, device_s, *_ = told
+        return (wall_s if device_s is None else device_s,)
+
     def meet(self) -> None:
         self.met += 1
 

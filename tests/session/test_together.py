@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from perfsuite.devices.ranks import Ranks
@@ -19,6 +20,7 @@ class Others(Ranks):
         self._others = others
 
     def each(self, value: Any) -> list[Any]:
+        self.given = value
         return [value, *self._others]
 
 
@@ -85,6 +87,13 @@ def test_a_figure_that_ranks_do_not_share_is_the_worst_one() -> None:
 
     found = record_of_ranks(Others(of(7.0, 2.0)), of(5.0, 3.0)).metrics
     assert (found["peak_bytes"].value, found["images_per_s"].value) == (7.0, 2.0)
+
+
+def test_what_a_benchmark_kept_besides_is_told_to_nobody_and_is_rank_0_s() -> None:
+    mine = msgspec.structs.replace(record(), raw={"blocks": [1]}, config={"samples": 8})
+    others = Others(record())
+    assert record_of_ranks(others, mine) == mine
+    assert (others.given.raw, others.given.config) == ({}, {})
 
 
 def test_alone_a_record_stays_as_it_is() -> None:
