@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -50,7 +50,7 @@ class Restart:
         return {
             "started": self.started,
             "turns": {
-                name: {"order": duet.order, "blocks": [_known(asdict(b)) for b in duet.blocks]}
+                name: {"order": duet.order, "blocks": [_known(b.kept()) for b in duet.blocks]}
                 for name, duet in self.duets.items()
             },
             **{

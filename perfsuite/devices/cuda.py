@@ -228,7 +228,18 @@ class NvmlSensor:
                 "nvmlDeviceGetApplicationsClock", pynvml.NVML_CLOCK_SM
             ),
             "persistence mode": self._ask("nvmlDeviceGetPersistenceMode"),
+            "interconnect": self._interconnect(),
         }
+
+    def _interconnect(self) -> str | None:
+        # The highest generation that both ends can do: an idle GPU goes down from it.
+        generation = self._ask("nvmlDeviceGetMaxPcieLinkGeneration")
+        width = self._ask("nvmlDeviceGetCurrPcieLinkWidth")
+        every = range(pynvml.NVML_NVLINK_MAX_LINKS)
+        links = sum(self._ask("nvmlDeviceGetNvLinkState", link) == 1 for link in every)
+        told = [f"{links} NVLinks"] * (links > 0)
+        told += [f"PCIe {generation} x{width}"] * (None not in (generation, width))
+        return ", ".join(told) or None
 
     def held_back(self, before: State, after: State) -> tuple[str, ...]:
         # What is counted is known of the whole block, a bit of its ends alone.

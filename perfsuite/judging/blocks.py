@@ -3,10 +3,15 @@
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from statistics import median
+from typing import Any
 
 SLOW = 2.0
 """A step that takes so many times as long as the typical one may be a stall."""
+
+MOST_RANKS = 64
+"""Of which each one's time of a block is kept; of more it is how their times lie."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +38,17 @@ class State:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RanksInShort:
+    """How the times of many ranks lie in a block, in seconds a step."""
+
+    ranks: int
+    lowest_s: float
+    median_s: float
+    highest_s: float
+    slowest: int  # the rank that took the highest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
     """The timing of one block of training steps.
 
@@ -45,6 +61,7 @@ class Block:
         slow_s: those of its steps that took more than SLOW times as long as that.
         ranks_s: seconds a step of each rank, of which the block's are the slowest one's; empty
             where there is one.
+        in_short: what a run keeps in their place where there are more than MOST_RANKS.
     """
 
     steps: int
@@ -56,11 +73,26 @@ class Block:
     typical_s: float | None = None
     slow_s: tuple[float, ...] = ()
     ranks_s: tuple[float, ...] = ()
+    in_short: RanksInShort | None = None
 
     @property
     def step_s(self) -> float:
         """Seconds a step, by the device's clock if it has one."""
         return self.wall_s if self.device_s is None else self.device_s
+
+    def kept(self) -> dict[str, Any]:
+        """Return it as a run keeps it, which does not grow with ranks without end."""
+        if len(self.ranks_s) <= MOST_RANKS:
+            return asdict(self)
+        highest_s = max(self.ranks_s)
+        found = RanksInShort(
+            ranks=len(self.ranks_s),
+            lowest_s=min(self.ranks_s),
+            median_s=median(self.ranks_s),
+            highest_s=highest_s,
+            slowest=self.ranks_s.index(highest_s),
+        )
+        return asdict(replace(self, ranks_s=(), in_short=found))
 
 
 Turn = Callable[[], Block]

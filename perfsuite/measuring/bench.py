@@ -115,7 +115,7 @@ class Bench:
             seed=seed,
             flags=flags,
             steady=warmed.steady,
-            warm_up=[asdict(block) for block in warmed.blocks],
+            warm_up=[block.kept() for block in warmed.blocks],
         )
         return arm
 
@@ -172,7 +172,7 @@ class Bench:
     ) -> tuple[Block, ...]:
         """Keep blocks that were timed, and return those that were not throttled; see `time`."""
         self.configure(blocks=blocks, block_steps=block_steps)
-        self.keep("blocks", [asdict(block) for block in timed])
+        self.keep("blocks", [block.kept() for block in timed])
         self._note_state(timed)
         sifted = sift(timed, lambda block: bool(block.throttled))
         self._tell_throttling(sifted, tuple(timed))
@@ -203,7 +203,7 @@ class Bench:
             clear=lambda so_far: judge(so_far).outcome is not Outcome.INCONCLUSIVE,
         )
         self.configure(block_steps=steps)
-        arms, blocks = [first.label, second.label], [asdict(block) for block in timed.blocks]
+        arms, blocks = [first.label, second.label], [block.kept() for block in timed.blocks]
         self._note_state(timed.blocks)
         self.keep("duet", {"order": timed.order, "arms": arms, "blocks": blocks})
         self._tell_throttling(timed.sifted, timed.blocks)

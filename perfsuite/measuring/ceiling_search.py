@@ -10,6 +10,7 @@ from torch import nn
 
 from perfsuite.devices.device import Device
 from perfsuite.devices.precision import Precision, backend_flags
+from perfsuite.devices.ranks import ranks
 from perfsuite.judging.ceilings import CeilingError, Ceilings, highest_rate
 from perfsuite.judging.gates import JUDGEABLE, Outcome, Verdict
 from perfsuite.measuring.identity import throughput_of
@@ -190,14 +191,18 @@ def note_throughput(
 ) -> str:
     """Note what a step time means in samples, tokens and FLOPs a second; return it in a line.
 
-    With its share of the ceiling of `device`, unless that is None.
+    That is of all ranks together, each of which has samples of its own. With the share of the
+    ceiling of `device`, which is one rank's, unless that is None.
     """
     rates = throughput_of(arm, step_s, flops=flops)
-    told = ", ".join(f"{value:,.4g} {unit}" for unit, value in rates.items())
     if device is not None and flops is not None:
         rates, wrong = with_share(rates, arm.precision, device)
         notes.gate(*wrong)
         notes.keep("ceilings", asdict(ceilings_of(device)))
-        told += f", {rates[SHARE]:.1%} of this device's ceiling" if SHARE in rates else ""
+    together = len(ranks())
+    rates = {name: rate * (1 if name == SHARE else together) for name, rate in rates.items()}
     notes.keep("throughput", rates)
-    return f"{arm.label}: {step_s * 1e3:.4g} ms a step, {told}"
+    told = [f"{value:,.4g} {unit}" for unit, value in rates.items() if unit != SHARE]
+    of_all = f" of {together} ranks together" if ranks().many else ""
+    share = f", {rates[SHARE]:.1%} of this device's ceiling" if SHARE in rates else ""
+    return f"{arm.label}: {step_s * 1e3:.4g} ms a step, {', '.join(told)}{of_all}{share}"

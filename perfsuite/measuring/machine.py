@@ -9,7 +9,8 @@ from perfsuite.devices.choice import SIMULATED, choose_device
 from perfsuite.devices.device import Clock, Device, Hardware, Sensor
 from perfsuite.devices.precision import Precision
 from perfsuite.devices.rank_clock import RankClock, RankSensor
-from perfsuite.devices.ranks import Ranks, join
+from perfsuite.devices.rank_facts import shared_facts, talk
+from perfsuite.devices.ranks import Ranks, join, leave
 from perfsuite.devices.torchrun import RankError, Seat, seat
 
 
@@ -54,19 +55,30 @@ def machine(wanted: str) -> Machine:
 
     Raises:
         DeviceError: it is not there.
-        RankError: the ranks cannot work together.
+        RankError: the ranks cannot work together, or are on unlike machines.
     """
     at = seat()
     if at.ranks > 1:
         _take_own_accelerator(wanted, at)
     device = choose_device(wanted)
+    hardware = device.hardware().of_ranks(at.nodes, at.local_ranks if at.ranks > 1 else 0)
+    software, facts = device.software(), device.facts()
+    joined = join(device, at)
+    if joined.many:
+        required = {"hardware": hardware.key, "CPU": facts.get("CPU"), **software}
+        try:
+            facts = shared_facts(joined, alike=required, facts=facts)
+        except RankError:
+            leave()
+            raise
+        software |= talk()
     return Machine(
         device=device,
-        hardware=device.hardware().of_ranks(at.nodes, at.local_ranks if at.ranks > 1 else 0),
-        software=device.software(),
+        hardware=hardware,
+        software=software,
         precisions=device.precisions,
-        facts=device.facts(),
-        ranks=join(device, at),
+        facts=facts,
+        ranks=joined,
     )
 
 

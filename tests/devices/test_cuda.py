@@ -258,6 +258,9 @@ def test_how_a_gpu_is_set_up_is_told_as_far_as_it_is_known(
         "nvmlDeviceGetEnforcedPowerLimit": lambda _: 700_000,
         "nvmlDeviceGetApplicationsClock": lambda _, __: 1980,
         "nvmlDeviceGetPersistenceMode": lambda _: 1,
+        "nvmlDeviceGetMaxPcieLinkGeneration": lambda _: 5,
+        "nvmlDeviceGetCurrPcieLinkWidth": lambda _: 16,
+        "nvmlDeviceGetNvLinkState": broken,
     }
     for name, answer in answers.items():
         monkeypatch.setattr(pynvml, name, answer)
@@ -267,7 +270,25 @@ def test_how_a_gpu_is_set_up_is_told_as_far_as_it_is_known(
         "power limit in W": 700.0,
         "application clock in MHz": 1980,
         "persistence mode": 1,
+        "interconnect": "PCIe 5 x16",
     }
+
+
+@pytest.mark.parametrize(
+    ("active", "pcie", "told"),
+    [(18, 5, "18 NVLinks, PCIe 5 x16"), (4, None, "4 NVLinks"), (0, None, None)],
+)
+def test_nvlinks_that_work_are_counted(
+    active: int, pcie: int | None, told: str | None, gpu: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def state(_: str, link: int) -> int:
+        return int(link < active)
+
+    pcie_told = (lambda _: pcie) if pcie else broken
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetNvLinkState", state)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetMaxPcieLinkGeneration", pcie_told)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetCurrPcieLinkWidth", lambda _: 16)
+    assert NvmlSensor(UUID).facts()["interconnect"] == told
 
 
 @pytest.mark.cuda

@@ -31,6 +31,12 @@ def test_the_key_of_a_gpu_depends_on_neither_driver_nor_vendors_name(
     assert current_key(key) == key
 
 
-@pytest.mark.parametrize("key", ["cpu-amd-epyc-x2", "simulated-h100-x1-80gib", "other", ""])
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("cpu-amd-epyc-x2", "simulated-h100-x1-80gib", "other", ""),
+        *("nvidia-h200-x1-144gib-ranks-32x8", "cpu-amd-epyc-x2-ranks-1x2"),
+    ],
+)
 def test_a_key_of_other_hardware_stays(key: str) -> None:
     assert current_key(key) == key

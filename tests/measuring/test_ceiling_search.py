@@ -11,7 +11,9 @@ from torch.utils.checkpoint import checkpoint
 
 from perfsuite.devices.cards import Card
 from perfsuite.devices.precision import Precision
+from perfsuite.devices.ranks import Ranks
 from perfsuite.devices.simulated import Simulated
+from perfsuite.devices.torchrun import Seat
 from perfsuite.judging.ceilings import Ceilings
 from perfsuite.judging.gates import Outcome
 from perfsuite.judging.thresholds import load_thresholds
@@ -113,6 +115,20 @@ def test_a_step_time_is_told_with_its_share() -> None:
     assert raw["throughput"]["share of ceiling"] == pytest.approx(0.25)
     assert raw["ceilings"]["products"]["fp32"] == RATES["fp32"]
     assert not perf.notes.verdicts
+
+
+def test_a_rate_is_of_all_ranks_together_and_a_share_of_one_device(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _, alone = told(simulated(), 4 * STEP_FLOPS / RATES["fp32"])
+    monkeypatch.setattr(ceiling_search, "ranks", lambda: Ranks(Seat(ranks=8)))
+    perf, text = told(simulated(), 4 * STEP_FLOPS / RATES["fp32"])
+    assert text.endswith("TFLOP/s of 8 ranks together, 25.0% of this device's ceiling")
+    assert "together" not in alone
+    rates, step_s = perf.record().raw["throughput"], 4 * STEP_FLOPS / RATES["fp32"]
+    assert rates["samples/s"] == pytest.approx(8 * SAMPLES / step_s)
+    assert rates["TFLOP/s"] == pytest.approx(8 * STEP_FLOPS / step_s / 1e12)
+    assert rates["share of ceiling"] == pytest.approx(0.25)
 
 
 def test_a_share_above_all_that_the_device_does_fails_and_is_not_printed() -> None:

@@ -126,6 +126,12 @@ def test_a_run_without_a_profile_is_explained_by_what_there_is() -> None:
     assert reasons(*both, software=({}, {}), commits=[]) == []
 
 
+def test_a_setting_of_nccl_that_changed_is_told() -> None:
+    then, now = {"collectives": "nccl", "NCCL_ALGO": "Tree"}, {"collectives": "nccl"}
+    lines = reasons(timed(0.01), timed(0.01), software=(then, now), commits=[])
+    assert lines[-1] == "software: NCCL_ALGO Tree -> None"
+
+
 def timed(step_s: float, *slow_s: float, arm: str = "") -> Benchmark:
     """Return a benchmark of ten blocks of ten steps, of which one holds stalls."""
     plain = asdict(Block(steps=10, wall_s=step_s, typical_s=step_s))
