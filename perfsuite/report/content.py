@@ -13,6 +13,7 @@ from perfsuite.report.ceiling_charts import device_ceilings, shares_of_ceiling
 from perfsuite.report.chart import Chart
 from perfsuite.report.environment import Environment, environment_of
 from perfsuite.report.lever_charts import levers_tried
+from perfsuite.report.rank_charts import times_of_ranks
 from perfsuite.report.raw_figures import timings
 from perfsuite.report.speed_charts import (
     blocks_over_time,
@@ -255,6 +256,11 @@ def _sections(run: Run, before: Run | None, series: Sequence[Series]) -> list[Pa
             title="Blocks over time",
             note="What was timed, block by block: a drift or a pause is visible here.",
             charts=[blocks_over_time(timing) for timing in timed],
+        ),
+        PageSection(
+            title="Ranks",
+            note="Seconds of each rank, of which a block has the slowest one's.",
+            charts=[chart for timing in timed for chart in times_of_ranks(timing)],
         ),
         PageSection(
             title="Training",

@@ -130,6 +130,36 @@ def turns(axes: Axes, arms: Sequence[tuple[str, Sequence[tuple[float, float, boo
     _name_marks(axes)
 
 
+def row_of_ranks(
+    axes: Axes, ranks: Sequence[tuple[float, float, float]], slowest: tuple[int, str]
+) -> None:
+    """Draw ms a step by rank: lower quartile, median, upper quartile; the slowest has its label."""
+    low, middle, high = zip(*ranks, strict=True)
+    axes.vlines(range(len(ranks)), low, high, color=COLOURS["first"])
+    axes.plot(range(len(ranks)), middle, "o", color=COLOURS["first"], markersize=4)
+    at, label = slowest
+    axes.plot([at], [middle[at]], "^", color=COLOURS["bad"], markersize=8, label=label)
+    axes.set_ylim(0, 1.1 * max(high))
+    axes.set_xlabel("rank")
+    axes.set_ylabel("ms a step")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _name_marks(axes)
+
+
+def ranks_by_block(axes: Axes, blocks: Sequence[tuple[float, float, float]]) -> None:
+    """Draw ms a step of very many ranks by block: the lowest, the median and the highest."""
+    numbers = range(1, len(blocks) + 1)
+    low, middle, high = zip(*blocks, strict=True)
+    axes.fill_between(numbers, low, high, color=COLOURS["first"], alpha=0.18, linewidth=0)
+    axes.plot(numbers, high, "^", color=COLOURS["bad"], markersize=4, label="slowest rank")
+    axes.plot(numbers, middle, ".-", color=COLOURS["first"], label="median rank")
+    axes.set_ylim(0, 1.1 * max(high))
+    axes.set_xlabel("block")
+    axes.set_ylabel("ms a step")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _name_marks(axes)
+
+
 def losses(axes: Axes, runs: Mapping[str, Sequence[tuple[float, float, float]]]) -> None:
     """Draw losses by precision: for each step the mean over seeds, the lowest and the highest."""
     for (colour, _), line, (name, steps) in zip(_ARMS, ("-", "--"), runs.items(), strict=False):

@@ -1,0 +1,94 @@
+"""Charts of ranks: the time of each in a row, of very many how they lie, and how they scale."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import partial
+from statistics import median, quantiles
+
+from perfsuite.judging.blocks import Block, RanksInShort
+from perfsuite.records.wording import counted
+from perfsuite.report import panels
+from perfsuite.report.chart import Chart, Number
+from perfsuite.report.raw_figures import Timing
+
+
+def times_of_ranks(timing: Timing) -> Iterator[Chart]:
+    """Show the seconds of each rank, or how they lie where a run has too many for that; by arm."""
+    for arm in timing.arms:
+        name = timing.name if len(timing.arms) == 1 else f"{timing.name}: {arm}"
+        blocks = [b for of, b in timing.blocks if of == arm and not b.throttled]
+        if rows_s := _of_as_many(blocks):
+            yield _row_of_ranks(name, rows_s)
+        elif in_short := [block.in_short for block in blocks if block.in_short is not None]:
+            yield _ranks_by_block(name, in_short)
+
+
+def _of_as_many(blocks: Sequence[Block]) -> list[tuple[float, ...]]:
+    """Return each rank's seconds by block; nothing where not all blocks are of as many ranks."""
+    rows_s = [block.ranks_s for block in blocks]
+    return rows_s if len({len(each) for each in rows_s}) == 1 and rows_s[0] else []
+
+
+def _row_of_ranks(name: str, rows_s: Sequence[tuple[float, ...]]) -> Chart:
+    found = [_middle(own_s) for own_s in zip(*rows_s, strict=True)]
+    medians_s = [middle_s for _, middle_s, _ in found]
+    slowest = medians_s.index(max(medians_s))
+    beside = [
+        f"{own_s / median(medians_s[:rank] + medians_s[rank + 1 :]) - 1:+.1%}"
+        for rank, own_s in enumerate(medians_s)
+    ]
+    return Chart(
+        panel=partial(
+            panels.row_of_ranks,
+            ranks=[(low_s * 1e3, own_s * 1e3, high_s * 1e3) for low_s, own_s, high_s in found],
+            slowest=(slowest, f"slowest: rank {slowest}, {beside[slowest]}"),
+        ),
+        title=f"{name}: a row of ranks",
+        caption=f"Median of each rank over {counted(len(rows_s), 'block')}, and the middle half of"
+        " them as a line. The slowest rank is a triangle with its number; how much longer it takes"
+        " is beside the median of the others. Where ranks wait for each other in each step, all"
+        " take as long as the slowest.",
+        head=("rank", "median", "quarter below", "quarter above", "beside the others"),
+        rows=[
+            (
+                f"{rank} (slowest)" if rank == slowest else f"{rank}",
+                *(Number(each_s, "s") for each_s in (own_s, low_s, high_s)),
+                beside[rank],
+            )
+            for rank, (low_s, own_s, high_s) in enumerate(found)
+        ],
+    )
+
+
+def _middle(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return the lower quartile, the median and the upper quartile."""
+    if len(values) == 1:
+        return values[0], values[0], values[0]
+    low, middle, high = quantiles(values, n=4, method="inclusive")
+    return low, middle, high
+
+
+def _ranks_by_block(name: str, blocks: Sequence[RanksInShort]) -> Chart:
+    slowest = Counter(each.slowest for each in blocks)
+    rank, times = slowest.most_common(1)[0]
+    often = f"rank {rank} in {times} of {counted(len(blocks), 'block')}"
+    parts = {
+        "lowest rank": [each.lowest_s for each in blocks],
+        "median rank": [each.median_s for each in blocks],
+        "slowest rank": [each.highest_s for each in blocks],
+    }
+    return Chart(
+        panel=partial(
+            panels.ranks_by_block,
+            blocks=[(b.lowest_s * 1e3, b.median_s * 1e3, b.highest_s * 1e3) for b in blocks],
+        ),
+        title=f"{name}: {blocks[0].ranks} ranks",
+        caption="Block by block the lowest, the median and the highest time of all ranks, which is"
+        f" all that a run keeps of so many. Most often the slowest: {often}.",
+        head=("of all ranks", "fastest block", "median", "slowest block"),
+        rows=[
+            (part, *(Number(f(times_s), "s") for f in (min, median, max)))
+            for part, times_s in parts.items()
+        ]
+        + [("most often the slowest", often, "", "")],
+    )

@@ -1,0 +1,73 @@
+"""Charts of ranks show each one's time, or how very many lie, and which one is the slowest."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from reports import content, published, record
+
+from perfsuite.judging.blocks import Block
+
+FP32 = "test_step_time[fp32]"
+SPEEDUP = "test_amp_speedup[bf16-vs-fp32]"
+
+
+def block(*ranks_s: float, **about: Any) -> dict[str, Any]:
+    return Block(steps=10, wall_s=max(ranks_s), ranks_s=ranks_s, **about).kept()
+
+
+def charts_of(tmp_path: Path, blocks: list[dict[str, Any]]) -> Any:
+    document = published(FP32)
+    record(document, FP32)["raw"]["blocks"] = blocks
+    return content(tmp_path, document).charts("Ranks")
+
+
+def test_each_rank_has_its_median_and_the_slowest_its_name(tmp_path: Path) -> None:
+    blocks = [block(0.010, 0.011, 0.0115 + late_s, 0.010) for late_s in (0.0, 0.001, 0.002)]
+    (chart,) = charts_of(tmp_path, blocks).values()
+    assert chart.chart.title == "step_time[fp32]: a row of ranks"
+    assert chart.row("2 (slowest)")[:3] == pytest.approx([0.0125, 0.012, 0.013])
+    assert chart.row("2 (slowest)")[3] == "+25.0%"
+    assert chart.row("0") == [0.010, 0.010, 0.010, "-9.1%"]
+    texts = chart.drawn().texts
+    assert {"slowest: rank 2, +25.0%", "rank", "ms a step"} <= set(texts)
+
+
+def test_of_very_many_ranks_the_picture_shows_how_they_lie(tmp_path: Path) -> None:
+    healthy, late = [0.010] * 511, [block(*[0.010] * 7, 0.020, *[0.010] * 504)] * 2
+    (chart,) = charts_of(tmp_path, [*late, block(*healthy, 0.012)]).values()
+    assert chart.chart.title == "step_time[fp32]: 512 ranks"
+    assert chart.row("slowest rank") == [0.012, 0.020, 0.020]
+    assert chart.row("most often the slowest")[0] == "rank 7 in 2 of 3 blocks"
+    assert {"slowest rank", "median rank", "block"} <= set(chart.drawn().texts)
+
+
+def test_both_arms_have_a_row(tmp_path: Path) -> None:
+    document = published(SPEEDUP)
+    turns = {"order": "ABBA", "arms": ["fp32", "bf16"], "blocks": [block(0.02, 0.01)] * 4}
+    record(document, SPEEDUP)["raw"]["duet"] = turns
+    name = "amp_speedup[bf16-vs-fp32]"
+    assert set(content(tmp_path, document).charts("Ranks")) == {
+        f"{name}: {arm}: a row of ranks" for arm in ("fp32", "bf16")
+    }
+
+
+def test_throttled_blocks_are_left_out(tmp_path: Path) -> None:
+    blocks = [block(0.01, 0.02), block(0.09, 0.02, throttled=("heat",))]
+    (chart,) = charts_of(tmp_path, blocks).values()
+    assert chart.row("0")[0] == 0.01
+
+
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        [{"steps": 10, "wall_s": 0.01}],
+        [block(0.01, 0.02), block(0.01, 0.02, 0.03)],
+        [block(0.01, 0.02, throttled=("heat",))],
+    ],
+    ids=["of one rank", "of other numbers of ranks", "throttled"],
+)
+def test_a_run_that_does_not_tell_has_no_such_section(
+    tmp_path: Path, blocks: list[dict[str, Any]]
+) -> None:
+    assert charts_of(tmp_path, blocks) == {}
