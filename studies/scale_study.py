@@ -49,7 +49,8 @@ def calls_of(ranks: Ranks, group: Any) -> dict[str, Callable[[], Any]]:
     """Return what is measured, by name; the last is gloo's own, once around a ring and again."""
 
     def ring() -> None:
-        dist.all_gather_object([None] * len(ranks), OWN, group=group)
+        given: list[Any] = [None] * len(ranks)
+        dist.all_gather_object(given, OWN, group=group)
 
     return {
         "meet": ranks.meet,

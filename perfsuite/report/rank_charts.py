@@ -8,7 +8,7 @@ from statistics import median, quantiles
 from perfsuite.judging.blocks import Block, RanksInShort
 from perfsuite.records.wording import counted
 from perfsuite.report import panels
-from perfsuite.report.chart import Chart, Number
+from perfsuite.report.chart import Cell, Chart, Number
 from perfsuite.report.raw_figures import Timing
 
 
@@ -72,11 +72,14 @@ def _ranks_by_block(name: str, blocks: Sequence[RanksInShort]) -> Chart:
     slowest = Counter(each.slowest for each in blocks)
     rank, times = slowest.most_common(1)[0]
     often = f"rank {rank} in {times} of {counted(len(blocks), 'block')}"
-    parts = {
+    parts_s = {
         "lowest rank": [each.lowest_s for each in blocks],
         "median rank": [each.median_s for each in blocks],
         "slowest rank": [each.highest_s for each in blocks],
     }
+    rows: list[tuple[Cell, ...]] = [("most often the slowest", often, "", "")]
+    for part, each_s in parts_s.items():
+        rows.append((part, *(Number(f(each_s), "s") for f in (min, median, max))))
     return Chart(
         panel=partial(
             panels.ranks_by_block,
@@ -86,9 +89,5 @@ def _ranks_by_block(name: str, blocks: Sequence[RanksInShort]) -> Chart:
         caption="Block by block the lowest, the median and the highest time of all ranks, which is"
         f" all that a run keeps of so many. Most often the slowest: {often}.",
         head=("of all ranks", "fastest block", "median", "slowest block"),
-        rows=[
-            (part, *(Number(f(times_s), "s") for f in (min, median, max)))
-            for part, times_s in parts.items()
-        ]
-        + [("most often the slowest", often, "", "")],
+        rows=rows,
     )

@@ -284,10 +284,9 @@ def test_nvlinks_that_work_are_counted(
     def state(_: str, link: int) -> int:
         return int(link < active)
 
-    pcie_told = (lambda _: pcie) if pcie else broken
     monkeypatch.setattr(pynvml, "nvmlDeviceGetNvLinkState", state)
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetMaxPcieLinkGeneration", pcie_told)
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetCurrPcieLinkWidth", lambda _: 16)
+    for name, told_by_nvml in (("MaxPcieLinkGeneration", pcie), ("CurrPcieLinkWidth", pcie and 16)):
+        monkeypatch.setattr(pynvml, f"nvmlDeviceGet{name}", lambda _, value=told_by_nvml: value)
     assert NvmlSensor(UUID).facts()["interconnect"] == told
 
 
