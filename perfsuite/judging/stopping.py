@@ -40,12 +40,21 @@ def at_each_look(confidence: float, n: int) -> float:
 def _spent(error: float, look: int) -> float:
     """Return how much of the error on one side all looks up to one spend.
 
-    The first spends no less than nine signs that agree by chance, or it could never tell; the
-    others grow with the root of the logarithm, since a budget ends most samplings early.
+    The first spends no less than its signs that agree by chance, or it could never tell; where
+    even those are more than the error, as it is of one of many ranks, a later one is the first.
+    The others grow with the root of the logarithm, since a budget ends most samplings early.
     """
-    first = min(max(_FIRST_SHARE * error, 0.5 ** LOOKS[0]), error)
-    passed = math.log(look / LOOKS[0]) / math.log(LOOKS[-1] / LOOKS[0])
+    begins = first_look(error)
+    if look < begins:
+        return 0.0
+    first = min(max(_FIRST_SHARE * error, 0.5**begins), error)
+    passed = math.log(look / begins) / math.log(LOOKS[-1] / begins)
     return first + (error - first) * math.sqrt(passed)
+
+
+def first_look(error: float) -> int:
+    """Return after how many observations their signs may say anything at an error on one side."""
+    return next(look for look in LOOKS if 0.5**look <= error)
 
 
 @cache
@@ -65,7 +74,8 @@ def _levels(error: float) -> tuple[float, ...]:
         def excess(bound: float) -> float:
             return float(mass @ ndtr((at - bound) / step)) - goal  # noqa: B023  # called at once
 
-        bound = brentq(excess, -9 * root, 9 * root)
+        # Without an error to spend, a look never ends the walk.
+        bound = brentq(excess, -9 * root, 9 * root) if goal > 0 else 9 * root
         levels.append(float(ndtr(-bound / root)))
         half = (bound + 9 * root) / 2
         inside = bound - half + half * nodes

@@ -1,8 +1,8 @@
 """thresholds.toml: what is required on each hardware, validated before anything is measured.
 
 A table has the name of its gate, except for `[convergence]`, of the gates `mean_loss`,
-`skipped_steps` and `final_scale`, and `[memory]`, of `activation_ratio`, `peak_ratio` and
-`largest_batch`.
+`skipped_steps` and `final_scale`, `[memory]`, of `activation_ratio`, `peak_ratio` and
+`largest_batch`, and `[scaling]`, of `weak_scaling` and `strong_scaling`.
 `[compare]`, `[creep]` and `[against]` hold for each figure that is compared. The gates `finite`,
 `probe NAME` and `throttling` have no table, since there is nothing to choose. What a suite's file,
 or the lack of one, leaves open is as in `defaults.toml` beside this module.
@@ -42,6 +42,10 @@ Gate = Literal[
     "harness_overhead",
     "loader",
     "stalls",
+    "slow_ranks",
+    "communication",
+    "weak_scaling",
+    "strong_scaling",
     "compare",
     "creep",
     "against",
@@ -102,6 +106,33 @@ class StallsLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     confidence: Confidence = 0.99
 
 
+class SlowRanksLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """By what share a rank may compute for longer than the others do, each by itself."""
+
+    margin: Positive = 0.05
+    confidence: Confidence = 0.99  # that no rank is named wrongly, however many there are
+
+
+class CommunicationLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What share of a step ranks may wait for what they tell each other."""
+
+    max_exposed: Fraction | None = None
+    confidence: Confidence = 0.99
+
+
+class ScalingLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The least efficiency of all ranks beside one alone.
+
+    Attributes:
+        weak: each of them with as large a batch as that one.
+        strong: all of them together.
+    """
+
+    weak: Positive | None = None
+    strong: Positive | None = None
+    confidence: Confidence = 0.99
+
+
 class OverheadLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How much slower the measured step may be than a bare hand-written loop."""
 
@@ -155,6 +186,9 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     harness_overhead: OverheadLimits = OverheadLimits()
     loader: LoaderLimits = LoaderLimits()
     stalls: StallsLimits = StallsLimits()
+    slow_ranks: SlowRanksLimits = SlowRanksLimits()
+    communication: CommunicationLimits = CommunicationLimits()
+    scaling: ScalingLimits = ScalingLimits()
     compare: CompareLimits
     creep: CreepLimits = CreepLimits()
     against: AgainstLimits = AgainstLimits()
