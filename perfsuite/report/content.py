@@ -13,7 +13,7 @@ from perfsuite.report.ceiling_charts import device_ceilings, shares_of_ceiling
 from perfsuite.report.chart import Chart
 from perfsuite.report.environment import Environment, environment_of
 from perfsuite.report.lever_charts import levers_tried
-from perfsuite.report.rank_charts import times_of_ranks
+from perfsuite.report.rank_charts import scaling_of_ranks, times_of_ranks
 from perfsuite.report.raw_figures import timings
 from perfsuite.report.speed_charts import (
     blocks_over_time,
@@ -260,7 +260,10 @@ def _sections(run: Run, before: Run | None, series: Sequence[Series]) -> list[Pa
         PageSection(
             title="Ranks",
             note="Seconds of each rank, of which a block has the slowest one's.",
-            charts=[chart for timing in timed for chart in times_of_ranks(timing)],
+            charts=[
+                *scaling_of_ranks(benchmarks),
+                *(chart for timing in timed for chart in times_of_ranks(timing)),
+            ],
         ),
         PageSection(
             title="Training",

@@ -95,11 +95,13 @@ def draw_path(
     return draw([path], width_in=9.0, panel_in=2.8, title=title, salt=title)
 
 
-def intervals(axes: Axes, rows: Sequence[tuple[str, float, float, float]]) -> None:
-    """Draw step times, a row each, with their intervals.
+def intervals(
+    axes: Axes, rows: Sequence[tuple[str, float, float, float]], unit: str = "ms a step"
+) -> None:
+    """Draw step times, or figures of another unit, a row each, with their intervals.
 
-    A row is (name, ms a step, low end of the interval, high end); both ends are the figure
-    itself where there is no interval.
+    A row is (name, figure, low end of the interval, high end); both ends are the figure itself
+    where there is no interval.
     """
     for at, (_, value, low, high) in enumerate(rows):
         if low < high:
@@ -108,7 +110,15 @@ def intervals(axes: Axes, rows: Sequence[tuple[str, float, float, float]]) -> No
         axes.plot([value], [at], "o", color=COLOURS["first"])
     _name_rows(axes, [name for name, *_ in rows])
     axes.set_xlim(0, 1.05 * max(high for *_, high in rows))
-    axes.set_xlabel("ms a step")
+    axes.set_xlabel(unit)
+
+
+def scaling(axes: Axes, rows: Sequence[tuple[str, float, float, float]]) -> None:
+    """Draw efficiencies, a row each, with their intervals, beside the ideal, which is 1."""
+    intervals(axes, rows, "efficiency")
+    axes.axvline(1, color=COLOURS["ink"], linestyle="--", linewidth=1, label="ideal")
+    axes.set_xlim(0, 1.05 * max(1.0, *(high for *_, high in rows)))
+    _name_marks(axes)
 
 
 def turns(axes: Axes, arms: Sequence[tuple[str, Sequence[tuple[float, float, bool]]]]) -> None:

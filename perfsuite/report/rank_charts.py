@@ -6,10 +6,11 @@ from functools import partial
 from statistics import median, quantiles
 
 from perfsuite.judging.blocks import Block, RanksInShort
-from perfsuite.records.wording import counted
+from perfsuite.records.schema import Benchmark
+from perfsuite.records.wording import counted, short_name
 from perfsuite.report import panels
-from perfsuite.report.chart import Cell, Chart, Number
-from perfsuite.report.raw_figures import Timing
+from perfsuite.report.chart import Cell, Chart, Number, height_of_rows_in
+from perfsuite.report.raw_figures import Timing, scalings
 
 
 def times_of_ranks(timing: Timing) -> Iterator[Chart]:
@@ -21,6 +22,34 @@ def times_of_ranks(timing: Timing) -> Iterator[Chart]:
             yield _row_of_ranks(name, rows_s)
         elif in_short := [block.in_short for block in blocks if block.in_short is not None]:
             yield _ranks_by_block(name, in_short)
+
+
+def scaling_of_ranks(benchmarks: Sequence[Benchmark]) -> Iterator[Chart]:
+    """Show what all ranks do beside one alone, as a share of the ideal."""
+    drawn: list[tuple[str, float, float, float]] = []
+    rows: list[tuple[Cell, ...]] = []
+    for key, found in [(each.key, found) for each in benchmarks for found in scalings(each)]:
+        name = f"{short_name(key)}: {found.how}"
+        known = found.efficiency, found.low, found.high
+        if None in known or found.alone_s is None or found.step_s is None:
+            rows.append((name, Number(found.ranks), *["unknown"] * 5, found.why_not))
+            continue
+        value, low, high = (each for each in known if each is not None)
+        drawn.append((name, value, low, high))
+        times = Number(found.alone_s, "s"), Number(found.step_s, "s")
+        shares = (Number(each) for each in (value, low, high))
+        rows.append((name, Number(found.ranks), *times, *shares, ""))
+    if drawn:
+        yield Chart(
+            panel=partial(panels.scaling, rows=drawn),
+            title="Scaling",
+            caption="What all ranks do in a second, over what one alone does and as many times as"
+            " there are ranks: 1 is ideal. Weak: each rank has as large a batch as one alone;"
+            " strong: all together. With its interval.",
+            head=("way", "ranks", "one alone", "all ranks", "efficiency", "low", "high", "why"),
+            rows=rows,
+            height_in=height_of_rows_in(len(drawn)),
+        )
 
 
 def _of_as_many(blocks: Sequence[Block]) -> list[tuple[float, ...]]:

@@ -16,6 +16,7 @@ from perfsuite.judging.blocks import Block
 from perfsuite.judging.ceilings import Ceilings
 from perfsuite.judging.gains import LeverTried
 from perfsuite.judging.host_bound import Load
+from perfsuite.judging.scaling import Scaling
 from perfsuite.judging.throttling import sift
 from perfsuite.records.operators import Profile
 from perfsuite.records.schema import Benchmark
@@ -243,6 +244,11 @@ def ceilings(benchmark: Benchmark) -> Ceilings | None:
 def levers(benchmark: Benchmark) -> list[LeverTried]:
     """Return what came of each lever that was tried, and of the step that they began with."""
     return _shaped(benchmark.raw.get("levers"), list[LeverTried]) or []
+
+
+def scalings(benchmark: Benchmark) -> list[Scaling]:
+    """Return how well all ranks scale, beside one alone: a way each."""
+    return _shaped(benchmark.raw.get("scaling"), list[Scaling]) or []
 
 
 def profiles(benchmark: Benchmark) -> tuple[Profile | None, Profile | None]:

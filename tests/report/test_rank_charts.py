@@ -1,5 +1,6 @@
 """Charts of ranks show each one's time, or how very many lie, and which one is the slowest."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 from reports import content, published, record
 
 from perfsuite.judging.blocks import Block
+from perfsuite.judging.scaling import Scaling
 
 FP32 = "test_step_time[fp32]"
 SPEEDUP = "test_amp_speedup[bf16-vs-fp32]"
@@ -56,6 +58,32 @@ def test_throttled_blocks_are_left_out(tmp_path: Path) -> None:
     blocks = [block(0.01, 0.02), block(0.09, 0.02, throttled=("heat",))]
     (chart,) = charts_of(tmp_path, blocks).values()
     assert chart.row("0")[0] == 0.01
+
+
+WEAK = Scaling(
+    how="weak", ranks=8, samples=32, alone_s=0.010, step_s=0.011, efficiency=0.909,
+    low=0.90, high=0.92,
+)  # fmt: skip
+STRONG = Scaling(how="strong", ranks=8, why_not="256 samples do not fit into one rank's memory")
+
+
+def scaled(tmp_path: Path, raw: Any) -> Any:
+    document = published(FP32)
+    record(document, FP32)["raw"]["scaling"] = raw
+    return content(tmp_path, document).charts("Ranks")
+
+
+def test_an_efficiency_is_shown_beside_the_ideal(tmp_path: Path) -> None:
+    chart = scaled(tmp_path, [asdict(WEAK), asdict(STRONG)])["Scaling"]
+    told = [8, 0.010, 0.011, 0.909, 0.90, 0.92, ""]
+    assert chart.row("step_time[fp32]: weak") == told
+    assert chart.row("step_time[fp32]: strong") == [8, *["unknown"] * 5, STRONG.why_not]
+    assert {"ideal", "efficiency"} <= set(chart.drawn().texts)
+
+
+@pytest.mark.parametrize("raw", [None, 3, [{}], [asdict(STRONG)]])
+def test_what_does_not_scale_by_a_figure_has_no_picture(tmp_path: Path, raw: Any) -> None:
+    assert scaled(tmp_path, raw) == {}
 
 
 @pytest.mark.parametrize(
