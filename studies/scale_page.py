@@ -41,6 +41,9 @@ class MadeUpRanks(msgspec.Struct, frozen=True, kw_only=True):
     run_bytes: int
     whole_run_bytes: int  # if each rank's time of each block were in it
     kept_s: float  # to sum a block up
+    rounds_to_judge: int  # the fewest after which a slow rank can be told
+    judge_s: float  # to judge slow ranks, at one look
+    judge_bytes: int  # that this takes at its peak, beside the blocks themselves
     alike_s: float  # to hold the machines of all ranks against each other, once a session
     memory_bytes: int  # that the times of one block take
 
@@ -110,13 +113,16 @@ def table(study: ScaleStudy) -> str:
         f" {MODELLED[-1]:,} ranks that is 1 % of a block of {least_s:.1f} s.",
         "",
         "| ranks | sent by a rank in a block | run file | with each rank's time of each block |"
-        " a block summed up | machines compared, once | memory of a block |",
-        "| ---: " * 7 + "|",
+        " a block summed up | a look at slow ranks | first look after | machines compared, once |"
+        " memory of a block, of a look |",
+        "| ---: " * 9 + "|",
     ]
     lines += [
         f"| {each.ranks:,} | {each.block_bytes:,} B | {each.run_bytes / 1e3:,.0f} kB |"
         f" {each.whole_run_bytes / 1e3:,.0f} kB | {each.kept_s * 1e3:.2f} ms |"
-        f" {each.alike_s * 1e3:.1f} ms | {each.memory_bytes / 1e3:,.1f} kB |"
+        f" {each.judge_s * 1e3:,.0f} ms | {each.rounds_to_judge} rounds |"
+        f" {each.alike_s * 1e3:.1f} ms | {each.memory_bytes / 1e3:,.1f} kB,"
+        f" {each.judge_bytes / 1e6:,.1f} MB |"
         for each in study.made_up
     ]
     last = study.real[-1]

@@ -14,6 +14,7 @@ import os
 import sys
 import tempfile
 import time
+import tracemalloc
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
@@ -34,6 +35,10 @@ from perfsuite.devices.rank_facts import shared_facts
 from perfsuite.devices.ranks import Ranks, exchanged
 from perfsuite.devices.torchrun import Seat
 from perfsuite.judging.blocks import Block
+from perfsuite.judging.interleaving import Duet, Quad
+from perfsuite.judging.rank_times import judge_slow_ranks
+from perfsuite.judging.stopping import first_look
+from perfsuite.judging.thresholds import SlowRanksLimits
 from perfsuite.records.schema import encode
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -42,6 +47,7 @@ FIGURES = DOCS / "studies" / "scale.json"
 REAL, MADE_UP = (2, 4, 8, 16, 32), (2, 8, 64, 512, 4096)
 BATCHES, CALLS = 8, 20
 STEPS = 10  # of a block
+QUADS = 32  # of turns in which slow ranks are judged
 OWN = (0.12, None, [0.012] * STEPS, 0.11)  # what the slowest rank tells of a block
 
 
@@ -140,6 +146,23 @@ class _Alike(Ranks):
         return [msgspec.json.decode(msgspec.json.encode(value)) for _ in range(len(self))]
 
 
+def turns_of(count: int) -> Duet:
+    """Return turns of so many ranks together and by themselves, of which none is slow."""
+    rng = np.random.default_rng(count)
+    times_s = rng.lognormal(0.0, 0.01, (QUADS, 4, count)).tolist()
+    return Duet(
+        tuple(
+            Quad(
+                order="ABBA",
+                blocks=tuple(
+                    Block(steps=STEPS, wall_s=max(each_s), ranks_s=tuple(each_s)) for each_s in four
+                ),
+            )
+            for four in times_s
+        )
+    )
+
+
 def made_up(count: int) -> MadeUpRanks:
     """Compute what depends on the number of ranks alone, and time what one process does of it."""
     rounds, number_bytes = exchange(count)
@@ -147,6 +170,14 @@ def made_up(count: int) -> MadeUpRanks:
     block = Block(steps=STEPS, wall_s=1.0, ranks_s=times_s)
     versions = msgspec.json.decode(run_of(1))["perfsuite"]["software"]
     here = _Alike(Seat(ranks=count, local_ranks=min(8, count)))
+    turns, limits = turns_of(count), SlowRanksLimits()
+    judge_s = _took_s(
+        lambda: judge_slow_ranks(turns, "B", limits.margin, confidence=limits.confidence)
+    )
+    tracemalloc.start()
+    judge_slow_ranks(turns, "B", limits.margin, confidence=limits.confidence)
+    judge_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
     return MadeUpRanks(
         ranks=count,
         rounds=rounds,
@@ -154,6 +185,9 @@ def made_up(count: int) -> MadeUpRanks:
         run_bytes=len(run_of(count)),
         whole_run_bytes=len(run_of(count, whole=True)),
         kept_s=_took_s(block.kept),
+        rounds_to_judge=first_look((1 - limits.confidence) / count),
+        judge_s=judge_s,
+        judge_bytes=judge_bytes,
         alike_s=_took_s(lambda: shared_facts(here, alike=versions, facts={"CPU": "a"})),
         memory_bytes=sys.getsizeof(times_s) + sum(map(sys.getsizeof, times_s)),
     )

@@ -1,6 +1,6 @@
 """The machine that a session runs on: device, hardware, software, and what it can do."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -49,6 +49,22 @@ class Machine:
         """The precisions that mixed precision is held against."""
         return tuple(precision for precision in self.precisions if not precision.is_amp)
 
+    def among(self, ranks: Ranks) -> "Machine":
+        """Return it as that of one of these ranks, with what all of them share.
+
+        Raises:
+            RankError: they are on unlike machines, and have left each other.
+        """
+        if not ranks.many:
+            return self
+        required = {"hardware": self.hardware.key, "CPU": self.facts.get("CPU"), **self.software}
+        try:
+            facts = shared_facts(ranks, alike=required, facts=self.facts)
+        except RankError:
+            leave()
+            raise
+        return replace(self, software=self.software | talk(), facts=facts, ranks=ranks)
+
 
 def machine(wanted: str) -> Machine:
     """Return the machine with "auto" or a kind of device, and join its ranks, if there are any.
@@ -61,25 +77,14 @@ def machine(wanted: str) -> Machine:
     if at.ranks > 1:
         _take_own_accelerator(wanted, at)
     device = choose_device(wanted)
-    hardware = device.hardware().of_ranks(at.nodes, at.local_ranks if at.ranks > 1 else 0)
-    software, facts = device.software(), device.facts()
-    joined = join(device, at)
-    if joined.many:
-        required = {"hardware": hardware.key, "CPU": facts.get("CPU"), **software}
-        try:
-            facts = shared_facts(joined, alike=required, facts=facts)
-        except RankError:
-            leave()
-            raise
-        software |= talk()
-    return Machine(
+    found = Machine(
         device=device,
-        hardware=hardware,
-        software=software,
+        hardware=device.hardware().of_ranks(at.nodes, at.local_ranks if at.ranks > 1 else 0),
+        software=device.software(),
         precisions=device.precisions,
-        facts=facts,
-        ranks=joined,
+        facts=device.facts(),
     )
+    return found.among(join(device, at))
 
 
 def _take_own_accelerator(wanted: str, at: Seat) -> None:

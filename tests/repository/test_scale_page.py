@@ -13,7 +13,7 @@ import scale_page
 import yaml
 from documents import DOCS, ROOT, blocks, section, text_of
 from scale_page import BEGIN, END, MODELLED, PER_BLOCK, RING, ScaleStudy, block_s, modelled_s
-from scale_study import FIGURES, exchange, made_up
+from scale_study import FIGURES, exchange, made_up, run_of
 from torch.distributed.run import get_args_parser
 
 from perfsuite.devices.ranks import Ranks
@@ -43,12 +43,14 @@ def test_the_tables_are_what_the_json_says() -> None:
 
 def test_what_depends_on_the_number_of_ranks_alone_is_still_so() -> None:
     for then in published().made_up:
-        now = made_up(then.ranks)
-        assert (now.rounds, now.block_bytes) == (then.rounds, then.block_bytes)
-        assert now.run_bytes == pytest.approx(then.run_bytes, rel=0.1)
+        rounds, sent = exchange(then.ranks)
+        assert (rounds, PER_BLOCK["numbers"] * sent) == (then.rounds, then.block_bytes)
+        assert len(run_of(then.ranks)) == pytest.approx(then.run_bytes, rel=0.1)
     sizes = {each.ranks: each.run_bytes for each in published().made_up}
     assert sizes[4096] < 1.05 * sizes[512]
     assert exchange(4096) == (12, 8 * 4095)
+    now, (then, *_) = made_up(2), published().made_up
+    assert (now.rounds_to_judge, now.memory_bytes) == (then.rounds_to_judge, then.memory_bytes)
 
 
 def test_the_model_says_what_the_page_says() -> None:
