@@ -6,15 +6,18 @@ from perfsuite.devices.choice import WITHOUT_GPU
 from perfsuite.devices.device import DeviceError
 from perfsuite.devices.torchrun import RankError
 from perfsuite.measuring.machine import Machine, machine
-from perfsuite.session.stash import MACHINE
+from perfsuite.session.stash import MACHINE, NO_MACHINE
 
 
 def machine_of(config: pytest.Config) -> Machine:
     """Return what the session runs on."""
+    if NO_MACHINE in config.stash:  # asked once: the ranks would join anew for each test
+        raise pytest.UsageError(config.stash[NO_MACHINE])
     if MACHINE not in config.stash:
         try:
             config.stash[MACHINE] = machine(config.getoption("perf_device"))
         except (DeviceError, RankError) as error:
+            config.stash[NO_MACHINE] = str(error)
             raise pytest.UsageError(str(error)) from None
     return config.stash[MACHINE]
 

@@ -13,6 +13,8 @@ TRIES = pytest.StashKey[Any]()
 """In a process that was started for one batch: tries it with a `Bench`, and ends."""
 MACHINE: "pytest.StashKey[Machine]" = pytest.StashKey()
 """What the session runs on."""
+NO_MACHINE = pytest.StashKey[str]()
+"""Why there is none."""
 
 NOT_INHERITED = frozenset(["PYTEST_ADDOPTS", "PYTEST_CURRENT_TEST", "PYTHONHOME"])
 """Variables that are this session's: a process that it starts is told what it needs of them."""
