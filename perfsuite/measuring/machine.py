@@ -74,17 +74,27 @@ def machine(wanted: str) -> Machine:
         RankError: the ranks cannot work together, or are on unlike machines.
     """
     at = seat()
+    found = machine_at(wanted, at)
+    return found.among(join(found.device, at))
+
+
+def machine_at(wanted: str, at: Seat) -> Machine:
+    """Return the machine as the rank at a seat finds it, which has not joined the others yet.
+
+    Raises:
+        DeviceError: the device is not there.
+        RankError: the rank has none of its own.
+    """
     if at.ranks > 1:
         _take_own_accelerator(wanted, at)
     device = choose_device(wanted)
-    found = Machine(
+    return Machine(
         device=device,
         hardware=device.hardware().of_ranks(at.nodes, at.local_ranks if at.ranks > 1 else 0),
         software=device.software(),
         precisions=device.precisions,
         facts=device.facts(),
     )
-    return found.among(join(device, at))
 
 
 def _take_own_accelerator(wanted: str, at: Seat) -> None:
