@@ -4,6 +4,8 @@ They meet over gloo, in a process group of their own, so that what a training sa
 one is never mixed with it. Where there is one rank, nothing is said and torch.distributed not used.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -19,10 +21,18 @@ _LONG = timedelta(days=7)  # who does not come is told by what watches over the 
 
 
 class Ranks:
-    """All ranks of a session, seen from one of them; every method is called by all of them."""
+    """All ranks of a session, seen from one of them; every method is called by all of them.
+
+    Attributes:
+        seat: this one's.
+        entered, passed: meetings to which it came, and in which all did.
+        on_lost: called with the error of a meeting that the others cannot come to any more.
+    """
 
     def __init__(self, at: Seat | None = None, group: Any = None) -> None:
         self.seat = Seat() if at is None else at
+        self.entered = self.passed = 0
+        self.on_lost: Callable[[RuntimeError], None] | None = None
         self._group = group
 
     def __len__(self) -> int:
@@ -39,7 +49,8 @@ class Ranks:
         if not self.many:
             return [value]
         given: list[Any] = [None] * len(self)
-        dist.all_gather_object(given, value, group=self._group)
+        with self.meeting():
+            dist.all_gather_object(given, value, group=self._group)
         return given
 
     def agreed(self, value: Value) -> Value:
@@ -47,13 +58,27 @@ class Ranks:
         if not self.many:
             return value
         held = [value]
-        dist.broadcast_object_list(held, src=0, group=self._group)
+        with self.meeting():
+            dist.broadcast_object_list(held, src=0, group=self._group)
         return held[0]
 
     def meet(self) -> None:
         """Wait until all are here."""
         if self.many:
-            dist.barrier(group=self._group)
+            with self.meeting():
+                dist.barrier(group=self._group)
+
+    @contextmanager
+    def meeting(self) -> Iterator[None]:
+        """Count what is waited for in here as a meeting."""
+        self.entered += 1
+        try:
+            yield
+        except RuntimeError as error:  # of gloo, or of a store
+            if self.on_lost is not None:
+                self.on_lost(error)
+            raise
+        self.passed += 1
 
 
 _joined = [Ranks()]

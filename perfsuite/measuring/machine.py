@@ -76,9 +76,9 @@ def _take_own_accelerator(wanted: str, at: Seat) -> None:
         raise RankError(f"--perf-device {wanted}: a simulated device has one rank")
     if wanted == "cpu" or not torch.accelerator.is_available():
         return
-    if at.local_rank >= (count := torch.accelerator.device_count()):
+    if at.local_ranks > (count := torch.accelerator.device_count()):  # each of them says so
         raise RankError(
-            f"rank {at.rank} has no device of its own: {at.local_ranks} ranks of a node share"
-            f" {count}; start no more than that (--nproc-per-node {count}), or --perf-device cpu"
+            f"{at.local_ranks} ranks of a node, and {count} devices: each needs its own; start no"
+            f" more than that, or give --perf-device cpu"
         )
     torch.accelerator.set_device_index(at.local_rank)

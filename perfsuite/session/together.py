@@ -1,7 +1,10 @@
 """What ranks do together in a session: they fail together, and one record is made of all."""
 
+import os
+import sys
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -9,40 +12,83 @@ import msgspec
 import pytest
 from _pytest.junitxml import xml_key
 
+from perfsuite.devices.device import Device
 from perfsuite.devices.ranks import Ranks, leave
 from perfsuite.judging.gates import Verdict
 from perfsuite.records.schema import Benchmark, Metric
 from perfsuite.session.benchmark_adapter import PytestBenchmark
+from perfsuite.session.rank_watch import RankWatch
 
 
-def take_seat(config: pytest.Config, ranks: Ranks) -> None:
-    """Let a rank that does not lead say and save nothing, and each one leave at the end."""
-    if ranks.many:
-        config.add_cleanup(leave)
-    if ranks.seat.leads:
-        return
-    PytestBenchmark(config).save_nothing()
-    config.option.perf_report = None
-    for plugin in (
-        config.pluginmanager.get_plugin("terminalreporter"),
-        config.stash.get(xml_key, None),
-    ):
-        if plugin is not None:
-            config.pluginmanager.unregister(plugin)
+class Together:
+    """What the ranks of a session do at its turns; nothing where there is one."""
 
+    def __init__(self, ranks: Ranks, device: Device, watch: RankWatch | None) -> None:
+        self._ranks, self._device, self._watch = ranks, device, watch
+        self.leads = ranks.seat.leads
 
-def fail_together(ranks: Ranks, report: pytest.TestReport) -> None:
-    """Let a phase of a benchmark fail on all ranks where it failed on any of them."""
-    crash = getattr(report.longrepr, "reprcrash", None)
-    text = str(report.longrepr) if crash is None else crash.message
-    told = ranks.each((report.outcome, text.strip().partition("\n")[0] if text else ""))
-    if report.failed:
-        return
-    for rank, (outcome, why) in enumerate(told):
-        if outcome == "failed":
-            report.outcome = "failed"
-            report.longrepr = f"rank {rank} of {len(ranks)}: {why}"
+    def alone(self) -> AbstractContextManager[None]:
+        """Let rank 0 do what the others wait for."""
+        return nullcontext() if self._watch is None else self._watch.alone()
+
+    def fail(self, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
+        """Let a phase of a benchmark fail on all ranks where it failed on any of them."""
+        if self._watch is None:
             return
+        why = ""
+        if report.longrepr:
+            crash = getattr(report.longrepr, "reprcrash", None)
+            text = str(report.longrepr) if crash is None else crash.message
+            why = text.strip().partition("\n")[0]
+        if call.excinfo is not None and self._device.ran_out(call.excinfo.value):
+            why = f"it ran out of memory: {why}"
+        self._watch.door("phase", "" if report.passed else why or report.outcome)
+        told = self._ranks.each((report.outcome, why))
+        if report.failed:
+            return
+        for rank, (outcome, why) in enumerate(told):
+            if outcome == "failed":
+                report.outcome = "failed"
+                report.longrepr = f"rank {rank} of {len(self._ranks)}: {why}"
+                return
+
+    def finish(self, code: int) -> list[str]:
+        """Tell the others the exit code so far; return why the session fails, where that is theirs.
+
+        From here on they wait for rank 0, which saves and reports.
+        """
+        if self._watch is None:
+            return []
+        self._watch.door("finish", f"it ended its session with exit code {code}")
+        codes = self._ranks.each(code)
+        self._watch.wait_for_report()
+        return [
+            f"rank {rank} of {len(codes)} ended with exit code {each}, so the session fails"
+            for rank, each in enumerate(codes)
+            if each and not codes[0]
+        ]
+
+
+def take_seat(config: pytest.Config, ranks: Ranks, device: Device) -> Together:
+    """Let a rank that does not lead say and save nothing, and each one leave at the end."""
+    if not ranks.many:
+        return Together(ranks, device, None)
+    capture = config.pluginmanager.get_plugin("capturemanager")
+    with nullcontext() if capture is None else capture.global_and_fixture_disabled():
+        terminal = os.dup(sys.stderr.fileno())
+    watch = RankWatch(ranks, terminal)
+    config.add_cleanup(leave)
+    config.add_cleanup(watch.end)  # before that
+    if not ranks.seat.leads:
+        PytestBenchmark(config).save_nothing()
+        config.option.perf_report = None
+        for plugin in (
+            config.pluginmanager.get_plugin("terminalreporter"),
+            config.stash.get(xml_key, None),
+        ):
+            if plugin is not None:
+                config.pluginmanager.unregister(plugin)
+    return Together(ranks, device, watch)
 
 
 def record_of_ranks(ranks: Ranks, record: Benchmark) -> Benchmark:
