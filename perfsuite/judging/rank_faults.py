@@ -65,7 +65,7 @@ def _gone(posted: Sequence[Posting]) -> str | None:
     cause = "it was killed, or its machine is gone" if one else "killed, or a machine is gone"
     return (
         f"{_named(silent, len(posted))} {'has' if one else 'have'} not been heard of for"
-        f" {first.heard_s:.0f} s{_in(first)}: {cause}"
+        f" {first.heard_s:.0f} s{_in(first) or _in(posted[0])}: {cause}"
     )
 
 
@@ -76,10 +76,11 @@ def _failed(posted: Sequence[Posting]) -> str | None:
         return None
     if any(each.heard_s > _FRESH_S for each in posted):
         return None  # it may be for one that is gone that this one failed
-    first = max(failed, key=lambda rank: posted[rank].failed_s)
+    rank = max(failed, key=lambda rank: posted[rank].failed_s)
+    first = posted[rank]
     return (
-        f"{_named([first], len(posted))} failed{_in(posted[first])}, and the others waited for it:"
-        f" {posted[first].failed}"
+        f"{_named([rank], len(posted))} failed{_in(first, '')}, and the others waited for it:"
+        f" {first.failed}"
     )
 
 
@@ -109,5 +110,5 @@ def _named(ranks: Sequence[int], of: int) -> str:
     return f"rank{'s' * (len(ranks) > 1)} {shown} of {of}"
 
 
-def _in(posting: Posting) -> str:
-    return f", in {posting.doing}" if posting.doing else ""
+def _in(posting: Posting, before: str = ",") -> str:
+    return f"{before} in {posting.doing}" if posting.doing else ""

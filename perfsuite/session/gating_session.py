@@ -125,7 +125,7 @@ class GatingSession:
         report: Any = yield
         key = self.key_of(item)
         if key is not None and self.together is not None:
-            self.together.fail(call, report)
+            self.together.phase(report)
         if key is None and report.failed:
             self._other_failures.append(item.nodeid)
         if key is not None:

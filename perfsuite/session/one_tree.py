@@ -5,7 +5,7 @@ unevaluated is refused here, before anything is measured.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -182,7 +182,8 @@ class PerfSession(GatingSession):
     def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
         """Judge a benchmark once its body has run: here, so that the item itself fails."""
         try:
-            yield
+            with self.together.body() if self.key_of(item) is not None else nullcontext():
+                yield
         except DataError as error:  # no other benchmark could have them either
             pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
         except TrainingError as error:

@@ -3,8 +3,8 @@
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -31,26 +31,37 @@ class Together:
         """Let rank 0 do what the others wait for."""
         return nullcontext() if self._watch is None else self._watch.alone()
 
-    def fail(self, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
-        """Let a phase of a benchmark fail on all ranks where it failed on any of them."""
+    @contextmanager
+    def body(self) -> Iterator[None]:
+        """Run the body of a benchmark; it fails on all ranks where it does on any of them."""
+        try:
+            yield
+        except BaseException as error:
+            text = str(error).strip().partition("\n")[0]
+            memory = "it ran out of memory: " if self._device.ran_out(error) else ""
+            self._others("body", f"{memory}{type(error).__name__}: {text}")
+            raise
+        if (why := self._others("body", "")) is not None:
+            pytest.fail(why, pytrace=False)
+
+    def phase(self, report: pytest.TestReport) -> None:
+        """Let a phase of a benchmark fail on all ranks where it did not pass on any of them."""
+        text, why = report.longrepr, ""
+        if not report.passed:
+            crash = getattr(text, "reprcrash", None)
+            shown = text[-1] if isinstance(text, tuple) else text
+            why = f"{shown or report.outcome if crash is None else crash.message}"
+        other = self._others("phase", why.strip().partition("\n")[0])
+        if report.passed and other is not None:
+            report.outcome, report.longrepr = "failed", other
+
+    def _others(self, name: str, why: str) -> str | None:
+        """Tell the others why it failed here, if it did; return which of them did, and why."""
         if self._watch is None:
-            return
-        why = ""
-        if report.longrepr:
-            crash = getattr(report.longrepr, "reprcrash", None)
-            text = str(report.longrepr) if crash is None else crash.message
-            why = text.strip().partition("\n")[0]
-        if call.excinfo is not None and self._device.ran_out(call.excinfo.value):
-            why = f"it ran out of memory: {why}"
-        self._watch.door("phase", "" if report.passed else why or report.outcome)
-        told = self._ranks.each((report.outcome, why))
-        if report.failed:
-            return
-        for rank, (outcome, why) in enumerate(told):
-            if outcome == "failed":
-                report.outcome = "failed"
-                report.longrepr = f"rank {rank} of {len(self._ranks)}: {why}"
-                return
+            return None
+        self._watch.door(name, why)
+        failed = [(rank, each) for rank, each in enumerate(self._ranks.each(why)) if each]
+        return f"rank {failed[0][0]} of {len(self._ranks)}: {failed[0][1]}" if failed else None
 
     def finish(self, code: int) -> list[str]:
         """Tell the others the exit code so far; return why the session fails, where that is theirs.

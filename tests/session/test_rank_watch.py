@@ -1,4 +1,4 @@
-"""Ranks that are real processes: whatever befalls one of them ends all, and says why in one line."""
+"""Ranks that are real processes: what befalls one of them ends all, and why is said in one line."""
 
 import os
 import signal
@@ -87,10 +87,11 @@ class Ranks:
         """Start a session that saves run.json."""
         plain = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "no:xdist")
         saved = ("--perf-device=cpu", "--benchmark-json=run.json")
+        inherited = {k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST"}
         process = subprocess.Popen(
             [sys.executable, "-m", "pytest", *plain, *saved, *options],
             cwd=self.folder,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "MARKER": self.marker, **environment},
+            env={**inherited, "OMP_NUM_THREADS": "1", "MARKER": self.marker, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
