@@ -100,15 +100,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _be_quiet_beside_rank_0(config: pytest.Config) -> None:
-    """Print no header in another rank of what may be a session of perfsuite."""
+    """Print no header in another rank of what is asked to run a suite with thresholds."""
     try:
         if seat().leads:
             return
     except RankError:  # told once benchmarks are collected
         return
-    from perfsuite.session.collection import may_hold_suites
+    from perfsuite.session.collection import names_suite
 
-    if may_hold_suites(config):
+    if names_suite(config):
         config.option.verbose = min(config.option.verbose, -1)
 
 

@@ -23,6 +23,7 @@ import pytest
 
 from perfsuite.devices.host import usable_cpus
 from perfsuite.devices.torchrun import RankError, seat
+from perfsuite.records.wording import ending
 from perfsuite.session.stash import LAUNCHER, RANK_FILES
 
 _END_S = 5.0  # for so long ranks may take to end once they are told to
@@ -51,7 +52,7 @@ def launches(options: Namespace) -> bool:
         return False
     if getattr(options, "dist", "no") != "no" or getattr(options, "numprocesses", None):
         raise pytest.UsageError("--perf-ranks cannot measure under xdist; run with -n0")
-    if options.usepdb or options.trace:
+    if getattr(options, "usepdb", False) or getattr(options, "trace", False):
         raise pytest.UsageError(
             "--perf-ranks: ranks have no terminal for a debugger; drop --pdb and --trace"
         )
@@ -170,7 +171,7 @@ def _outcome(
     else:
         said = [line for line in _errors(folder, rank).splitlines() if line.strip()]
         last = f", saying: {said[-1].strip()}" if said and code > 0 else ""
-        lines = [f"rank {rank} of {ranks} ended with {_ending(code)}{last}; see {folder}"]
+        lines = [f"rank {rank} of {ranks} ended with {ending(code)}{last}; see {folder}"]
     return own if own > 0 else max(code, 1), lines
 
 
@@ -181,13 +182,6 @@ def _errors(folder: Path, rank: int) -> str:
 
 def _told(text: str) -> list[str]:
     return [line.removeprefix(_ERROR) for line in text.splitlines() if line.startswith(_ERROR)]
-
-
-def _ending(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
-    hint = ", as a process does that takes more memory than there is" * (code == -signal.SIGKILL)
-    return f"{signal.Signals(-code).name}{hint}"
 
 
 def _say(line: str) -> None:

@@ -57,6 +57,20 @@ def test_in_a_rank_another_number_of_ranks_is_refused(
     assert line.startswith(f"ERROR: --perf-ranks {asked}: torchrun has started 2 ranks; drop the")
 
 
+@pytest.mark.parametrize("ours", [True, False])
+def test_other_ranks_of_a_suite_print_no_header_and_those_of_others_do(
+    suite: Suite, monkeypatch: pytest.MonkeyPatch, ours: bool
+) -> None:
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    suite.write("test_steps.py", "def test_code():\n    pass\n")
+    if not ours:
+        suite.remove("thresholds.toml")
+    result = suite.run()
+    result.assert_outcomes(passed=1)
+    assert ("test session starts" in result.stdout.str()) is not ours
+
+
 def test_a_green_session_says_nothing(tmp_path: Path) -> None:
     assert _outcome([], 2, tmp_path, "") == (0, [])
 

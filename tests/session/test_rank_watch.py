@@ -132,11 +132,13 @@ def ranks(tmp_path: Path) -> Iterator[Ranks]:
     """Return ranks that may be started; none of their processes is left, nor half of a file."""
     (tmp_path / "conftest.py").write_text(CONFTEST)
     (tmp_path / "test_all.py").write_text(SUITE)
+    (tmp_path / "thresholds.toml").touch()
     found = Ranks(tmp_path)
     yield found
     wait_until(lambda: not found.left())
     files = {each.name for each in tmp_path.iterdir() if each.is_file()}
-    assert files <= {"conftest.py", "test_all.py", "run.json", "0.pid", "1.pid"}
+    given = {"conftest.py", "test_all.py", "thresholds.toml", "0.pid", "1.pid"}
+    assert files <= given | {"run.json"}
 
 
 def wait_until(true: Callable[[], bool]) -> None:
@@ -200,6 +202,7 @@ def test_a_step_that_fails_on_one_rank_ends_all(ranks: Ranks) -> None:
         "ERROR: rank 1 of 2 failed in test_steps, and the others waited for it:"
         " ValueError: a batch that is none"
     ]
+    assert text.count("test session starts") == 1
 
 
 def test_a_rank_that_hangs_ends_all_and_says_where(ranks: Ranks) -> None:
@@ -210,7 +213,10 @@ def test_a_rank_that_hangs_ends_all_and_says_where(ranks: Ranks) -> None:
 
 
 def test_an_interrupt_ends_all_in_one_line(ranks: Ranks) -> None:
+    # What a shell starts in the background ignores it, and so would what the tests start.
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = ranks.start("--perf-ranks=2", IN_THE_MIDDLE="wait")
+    signal.signal(signal.SIGINT, former)
     ranks.in_the_middle()
     process.send_signal(signal.SIGINT)
     codes, lines, text = errors(process)
