@@ -11,6 +11,7 @@ from perfsuite.devices.precision import Precision
 from perfsuite.devices.rank_clock import RankClock, RankSensor
 from perfsuite.devices.ranks import Ranks, join
 from perfsuite.devices.torchrun import RankError, Seat, seat
+from perfsuite.records.wording import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +79,7 @@ def _take_own_accelerator(wanted: str, at: Seat) -> None:
         return
     if at.local_ranks > (count := torch.accelerator.device_count()):  # each of them says so
         raise RankError(
-            f"{at.local_ranks} ranks of a node, and {count} devices: each needs its own; start no"
-            f" more than that, or give --perf-device cpu"
+            f"each of {at.local_ranks} ranks of a node needs a device of its own, and it has"
+            f" {counted(count, 'device')}: start no more than that, or give --perf-device cpu"
         )
     torch.accelerator.set_device_index(at.local_rank)

@@ -93,7 +93,7 @@ def launch(config: pytest.Config, ranks: int) -> int:
     code, lines = _outcome(failed, ranks, folder, shown)
     for line in lines:
         _say(line)
-    if not lines:
+    if not any(str(folder) in line for line in lines):
         shutil.rmtree(folder, ignore_errors=True)
     return code
 
@@ -164,7 +164,7 @@ def _outcome(
     rank, code = failed[0]
     own = dict(failed).get(0, 0)
     told = {line for each in range(ranks) for line in _told(_errors(folder, each))}
-    if told:
+    if told and code > 0:  # a signal says more than who missed the rank
         lines = sorted(told - set(_told(shown)))
     elif rank == 0 and code > 0:
         lines = []

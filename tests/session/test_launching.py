@@ -92,7 +92,8 @@ def test_what_another_rank_said_is_said_in_its_place(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("killed", [0, 1])
 def test_a_rank_that_could_say_nothing_is_told_by_its_signal(tmp_path: Path, killed: int) -> None:
-    code, (line,) = _outcome([(killed, -9), (1 - killed, -15)], 2, tmp_path, "")
+    folder = printed(tmp_path, rank1="ERROR: rank 0 of 2 is gone\n")
+    code, (line,) = _outcome([(killed, -9), (1 - killed, -15)], 2, folder, "")
     assert code == 1
     assert line == (
         f"rank {killed} of 2 ended with SIGKILL, as a process does that takes more memory than"

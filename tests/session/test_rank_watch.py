@@ -17,7 +17,7 @@ from suites import load
 
 pytestmark = pytest.mark.slow
 
-LONG_S = 120.0  # for what takes seconds on a machine that does nothing else
+LONG_S = 600.0  # for what takes seconds on a machine that does nothing else
 CONFTEST = """
 import os
 import time
@@ -31,10 +31,6 @@ import perfsuite
 from perfsuite.judging import rank_faults
 from perfsuite.session.rank_watch import RankWatch
 
-rank_faults.PATIENCE_S = 2.0
-rank_faults.SILENT_S = 4.0
-RankWatch.hang_s = 3.0
-
 
 @pytest.fixture
 def steps(perf):
@@ -45,6 +41,8 @@ def steps(perf):
         dist.all_reduce(torch.ones(()))
 
     def load(name):
+        # From here on all that is left to do is to end; until here a machine may be slow.
+        rank_faults.PATIENCE_S, rank_faults.SILENT_S, RankWatch.hang_s = 2.0, 4.0, 4.0
         if name == "wait":
             time.sleep(3600)
         if dist.get_rank() == 1 and name == "raise":
@@ -87,11 +85,14 @@ class Ranks:
         """Start a session that saves run.json."""
         plain = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "no:xdist")
         saved = ("--perf-device=cpu", "--benchmark-json=run.json")
+        kept = self.folder / "kept"
+        kept.mkdir(exist_ok=True)
         inherited = {k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST"}
+        own = {"TMPDIR": str(kept), "OMP_NUM_THREADS": "1", "MARKER": self.marker}
         process = subprocess.Popen(
             [sys.executable, "-m", "pytest", *plain, *saved, *options],
             cwd=self.folder,
-            env={**inherited, "OMP_NUM_THREADS": "1", "MARKER": self.marker, **environment},
+            env=inherited | own | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -176,13 +177,12 @@ def test_what_fails_on_one_rank_is_red_with_its_rank(ranks: Ranks) -> None:
     assert sorted(items.values()) == ["failed", "passed"]
 
 
-@pytest.mark.parametrize("killed", [0, 1])
-def test_a_killed_rank_ends_all_that_torchrun_started(ranks: Ranks, killed: int) -> None:
+def test_a_killed_rank_ends_all_that_torchrun_started(ranks: Ranks) -> None:
     process = ranks.start("--perf-ranks=2", IN_THE_MIDDLE="wait")
-    os.kill(ranks.in_the_middle()[killed], signal.SIGKILL)
+    os.kill(ranks.in_the_middle()[0], signal.SIGKILL)
     codes, (line,), text = errors(process)
     assert codes == [1], text
-    assert line.startswith(f"ERROR: rank {killed} of 2 ended with SIGKILL, as a process does that")
+    assert line.startswith("ERROR: rank 0 of 2 ended with SIGKILL, as a process does that takes")
     assert "Traceback" not in text
 
 
@@ -206,8 +206,8 @@ def test_a_step_that_fails_on_one_rank_ends_all(ranks: Ranks) -> None:
 
 
 def test_a_rank_that_hangs_ends_all_and_says_where(ranks: Ranks) -> None:
-    codes, (line,), text = errors(ranks.start("--perf-ranks=2", IN_THE_MIDDLE="hang"))
-    assert codes == [1], text
+    codes, (line,), text = errors(*ranks.start_both(IN_THE_MIDDLE="hang"))
+    assert codes == [1, 1], text
     assert "ERROR: rank 1 of 2 stands in conftest.py:" in line
     assert " (load), in test_steps, and the others have waited for it for " in line
 
