@@ -27,7 +27,6 @@ import pytest
 import torch
 import torch.distributed as dist
 
-import perfsuite
 from perfsuite.judging import rank_faults
 from perfsuite.session.rank_watch import RankWatch
 
