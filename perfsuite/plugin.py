@@ -5,6 +5,7 @@ and changes nothing in a session without a benchmark that uses the fixture `perf
 `perfsuite.session.one_tree` takes over.
 """
 
+import os
 from argparse import Namespace
 from collections.abc import Iterator
 from functools import partial
@@ -16,7 +17,7 @@ from perfsuite.devices.torchrun import RankError, seat
 from perfsuite.session.benchmark_adapter import PytestBenchmark, claim
 from perfsuite.session.fixtures import reaches, uses
 from perfsuite.session.options import add_options
-from perfsuite.session.stash import SESSION, TRIES
+from perfsuite.session.stash import RANK_FILES, SESSION, TRIES
 
 if TYPE_CHECKING:
     from perfsuite.measuring.bench import Bench
@@ -29,13 +30,28 @@ _COMPARE = pytest.StashKey[Any]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of perfsuite."""
     add_options(parser)
+    if RANK_FILES in os.environ:
+        from perfsuite.session.launching import take_part
+
+        take_part()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
-    """Load no conftest file with --perf-against: both trees' own processes load theirs."""
-    if _two_sides(early_config.known_args_namespace):
-        early_config.known_args_namespace.noconftest = True
+    """Load no conftest file where others run the benchmarks: both trees' processes, or ranks."""
+    options = early_config.known_args_namespace
+    if _two_sides(options) or _launches(options):
+        options.noconftest = True
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    """With --perf-ranks, let torchrun start the ranks, which run in this session's place."""
+    if not _launches(config.option):
+        return None
+    from perfsuite.session.launching import launch
+
+    return launch(config, config.option.perf_ranks)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -66,6 +82,7 @@ def pytest_configure(config: pytest.Config) -> None:
                 "--benchmark-compare compares with promoted runs, --perf-against with another"
                 " tree: use one at a time"
             )
+    _be_quiet_beside_rank_0(config)
     if not wanted or distributed:
         return
     if isinstance(wanted, str):
@@ -80,6 +97,19 @@ def pytest_configure(config: pytest.Config) -> None:
     if may_hold_suites(config):  # or else it is pytest-benchmark's own business
         config.stash[_COMPARE] = wanted
         config.option.benchmark_compare = []
+
+
+def _be_quiet_beside_rank_0(config: pytest.Config) -> None:
+    """Print no header in another rank of what is asked to run a suite with thresholds."""
+    try:
+        if seat().leads:
+            return
+    except RankError:  # told once benchmarks are collected
+        return
+    from perfsuite.session.collection import names_suite
+
+    if names_suite(config):
+        config.option.verbose = min(config.option.verbose, -1)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -98,6 +128,14 @@ def pytest_collection(session: pytest.Session) -> None:
 
 def _two_sides(options: Namespace) -> bool:
     return options.perf_against is not None or options.perf_against_python is not None
+
+
+def _launches(options: Namespace) -> bool:
+    if options.perf_ranks is None or _two_sides(options) or options.help:
+        return False
+    from perfsuite.session.launching import launches
+
+    return launches(options)
 
 
 @pytest.hookimpl(tryfirst=True)

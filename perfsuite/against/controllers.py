@@ -14,6 +14,7 @@ from perfsuite.against.messages import Answer, Line, LineClosedError, MessageErr
 from perfsuite.judging.blocks import Block
 from perfsuite.judging.fitting import Attempt, Tried
 from perfsuite.judging.stopping import Progress
+from perfsuite.records.wording import ending
 from perfsuite.session.stash import NOT_INHERITED
 
 _BOOTSTRAP = Path(__file__).parent / "worker" / "bootstrap.py"
@@ -155,8 +156,8 @@ class ServerController(_Controller):
         return code
 
     def _how_it_ended(self) -> SideError:
-        ending, said = _ending(self._process.wait()), self.said() or "nothing"
-        return SideError(self.side, f"its server ended with {ending}, saying: {said}")
+        how, said = ending(self._process.wait()), self.said() or "nothing"
+        return SideError(self.side, f"its server ended with {how}, saying: {said}")
 
     def printed_bytes(self) -> int:
         """Return how much the server and its workers have printed."""
@@ -211,17 +212,10 @@ class WorkerController(_Controller):
 
     def _how_it_ended(self) -> SideError:
         code, last = self._wait(), self._server.said(self._printed_bytes)
-        how = f"ended with {_ending(code)}{f', saying: {last}' if last else ''}"
+        how = f"ended with {ending(code)}{f', saying: {last}' if last else ''}"
         return SideError(self.side, how, killed=code == -signal.SIGKILL)
 
 
 def _kill_group(leader: int) -> None:
     with suppress(ProcessLookupError, PermissionError):  # there may be nothing left of it
         os.killpg(leader, signal.SIGKILL)
-
-
-def _ending(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
-    hint = ", as a process does that takes more memory than there is" * (code == -signal.SIGKILL)
-    return f"{signal.Signals(-code).name}{hint}"

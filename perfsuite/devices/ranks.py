@@ -8,7 +8,8 @@ goes once around the ring, in as many rounds as there are ranks.
 """
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -40,10 +41,18 @@ def exchanged(own: Tensor, at: int, of: int, swap: Swap) -> Tensor:
 
 
 class Ranks:
-    """All ranks of a session, seen from one of them; every method is called by all of them."""
+    """All ranks of a session, seen from one of them; every method is called by all of them.
+
+    Attributes:
+        seat: this one's.
+        entered, passed: meetings to which it came, and in which all did.
+        on_lost: called with the error of a meeting that the others cannot come to any more.
+    """
 
     def __init__(self, at: Seat | None = None, group: Any = None) -> None:
         self.seat = Seat() if at is None else at
+        self.entered = self.passed = 0
+        self.on_lost: Callable[[RuntimeError], None] | None = None
         self._group = group
 
     def __len__(self) -> int:
@@ -83,13 +92,27 @@ class Ranks:
         if not self.many:
             return value
         held = [value]
-        dist.broadcast_object_list(held, src=of, group=self._group)
+        with self.meeting():
+            dist.broadcast_object_list(held, src=of, group=self._group)
         return held[0]
 
     def meet(self) -> None:
         """Wait until all are here."""
         if self.many:
-            dist.barrier(group=self._group)
+            with self.meeting():
+                dist.barrier(group=self._group)
+
+    @contextmanager
+    def meeting(self) -> Iterator[None]:
+        """Count what is waited for in here as a meeting."""
+        self.entered += 1
+        try:
+            yield
+        except RuntimeError as error:  # of gloo, or of a store
+            if self.on_lost is not None:
+                self.on_lost(error)
+            raise
+        self.passed += 1
 
     def _exchanged(self, own: Tensor) -> Tensor:
         def swap(given: Tensor, to: int, source: int) -> Tensor:
@@ -100,7 +123,8 @@ class Ranks:
             sent.wait()
             return got
 
-        return exchanged(own, self.seat.rank, len(self), swap)
+        with self.meeting():
+            return exchanged(own, self.seat.rank, len(self), swap)
 
 
 _joined = [Ranks()]

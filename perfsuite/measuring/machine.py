@@ -12,6 +12,7 @@ from perfsuite.devices.rank_clock import RankClock, RankSensor
 from perfsuite.devices.rank_facts import shared_facts, talk
 from perfsuite.devices.ranks import Ranks, join, leave
 from perfsuite.devices.torchrun import RankError, Seat, seat
+from perfsuite.records.wording import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,9 +104,9 @@ def _take_own_accelerator(wanted: str, at: Seat) -> None:
         raise RankError(f"--perf-device {wanted}: a simulated device has one rank")
     if wanted == "cpu" or not torch.accelerator.is_available():
         return
-    if at.local_rank >= (count := torch.accelerator.device_count()):
+    if at.local_ranks > (count := torch.accelerator.device_count()):  # each of them says so
         raise RankError(
-            f"rank {at.rank} has no device of its own: {at.local_ranks} ranks of a node share"
-            f" {count}; start no more than that (--nproc-per-node {count}), or --perf-device cpu"
+            f"each of {at.local_ranks} ranks of a node needs a device of its own, and it has"
+            f" {counted(count, 'device')}: start no more than that, or give --perf-device cpu"
         )
     torch.accelerator.set_device_index(at.local_rank)

@@ -1,5 +1,6 @@
 """Words for a reader: names of benchmarks and gates, quantities, versions that changed."""
 
+import signal
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +27,14 @@ def quantity(value: float, unit: str) -> str:
     if unit == "s" and value < 1:
         return f"{value * 1e3:.4g} ms"
     return f"{value:.4g} {unit}".rstrip()
+
+
+def ending(code: int) -> str:
+    """Return how a process ended, by its exit code, or minus the signal that ended it."""
+    if code >= 0:
+        return f"exit code {code}"
+    hint = ", as a process does that takes more memory than there is" * (code == -signal.SIGKILL)
+    return f"{signal.Signals(-code).name}{hint}"
 
 
 def counted(number: int, noun: str) -> str:

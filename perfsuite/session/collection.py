@@ -109,12 +109,15 @@ def suites_asked_for(config: pytest.Config) -> set[Path]:
     return suites
 
 
+def names_suite(config: pytest.Config) -> bool:
+    """Tell whether pytest's arguments name a folder with thresholds, or what is in one."""
+    return any(_suite_above(place / FILE_NAME) is not None for place, _ in arguments(config))
+
+
 def may_hold_suites(config: pytest.Config) -> bool:
     """Tell whether pytest's arguments name, or hold, a folder with thresholds or baselines."""
-    return any(
-        _suite_above(place / FILE_NAME) is not None
-        or next(_suites_below(config, place), None) is not None
-        for place, _ in arguments(config)
+    return names_suite(config) or any(
+        next(_suites_below(config, place), None) is not None for place, _ in arguments(config)
     )
 
 

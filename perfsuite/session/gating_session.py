@@ -4,7 +4,7 @@ import gc
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,6 +14,9 @@ from perfsuite.records.wording import simulated_note
 from perfsuite.session.benchmark_adapter import PytestBenchmark
 from perfsuite.session.saving import RUN_FILE, refuse_unwritable, save_run
 from perfsuite.session.terminal import StatusLine, write_summary
+
+if TYPE_CHECKING:
+    from perfsuite.session.together import Together
 
 
 class GatingSession:
@@ -27,7 +30,10 @@ class GatingSession:
         selected: keys of the items that were to run; known once the session ends.
         benchmark: pytest-benchmark's part of the session.
         status: shows progress.
+        together: what its ranks do together, where it may have some.
     """
+
+    together: "Together | None" = None
 
     def __init__(self, config: pytest.Config) -> None:
         self.keys: dict[str, str] = {}
@@ -94,9 +100,6 @@ class GatingSession:
         if red:
             pytest.fail("\n".join([*red, *(f"  {line}" for line in reasons)]), pytrace=False)
 
-    def agree(self, report: pytest.TestReport) -> None:
-        """Let all ranks agree on what came of a phase; nothing where there is one."""
-
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Count collection errors: nothing else has failed so far."""
         if (errors := session.testsfailed) > 0:
@@ -121,8 +124,8 @@ class GatingSession:
         """Keep each benchmark's outcome, also of those that left no figures."""
         report: Any = yield
         key = self.key_of(item)
-        if key is not None:
-            self.agree(report)
+        if key is not None and self.together is not None:
+            self.together.phase(report)
         if key is None and report.failed:
             self._other_failures.append(item.nodeid)
         if key is not None:
@@ -141,6 +144,8 @@ class GatingSession:
             red = self.unevaluated()
         if self._other_failures:
             red.append(f"other failures: {', '.join(dict.fromkeys(self._other_failures))}")
+        if self.together is not None:
+            red += self.together.finish(int(session.exitstatus or bool(red)))
         self._unevaluated = list(red)
         source = None
         try:
@@ -156,7 +161,10 @@ class GatingSession:
         self.pages += red
         if red and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        return (yield)
+        yield
+        # What came of all ranks is what rank 0 ends with.
+        if self.together is not None and not self.together.leads:
+            session.exitstatus = pytest.ExitCode.OK
 
     def pytest_benchmark_update_json(self, output_json: dict[str, Any]) -> None:
         """Add perfsuite's section to the run."""

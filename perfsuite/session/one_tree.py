@@ -5,7 +5,7 @@ unevaluated is refused here, before anything is measured.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -37,7 +37,7 @@ from perfsuite.session.collection import (
 from perfsuite.session.gating_session import GatingSession, told_machine
 from perfsuite.session.measured_on import hide_unused_gpus, machine_of
 from perfsuite.session.repeating import measure_again
-from perfsuite.session.together import fail_together, record_of_ranks, take_seat
+from perfsuite.session.together import Together, record_of_ranks, take_seat
 from perfsuite.training.batches import TrainingError
 from perfsuite.training.data import DataError
 from perfsuite.training.workload import Workload
@@ -73,7 +73,7 @@ def start_session(
         hide_unused_gpus(config)
     refuse_what_switches_gates_off(config, items, compare)
     machine = machine_of(config)
-    take_seat(config, machine.ranks)
+    together = take_seat(config, machine.ranks, machine.device)
     try:
         thresholds = load_thresholds(suite / FILE_NAME, machine.hardware.key)
         baseline = load_baseline(suite, machine.hardware.key) if compare else None
@@ -88,6 +88,7 @@ def start_session(
         config, suite=suite, machine=machine, thresholds=thresholds, baseline=baseline
     )
     perf_session.chain, perf_session.ledgers = chain, ledgers
+    perf_session.together = together
     if baseline is not None:
         perf_session.confirms = confirmer(
             config=config,
@@ -126,6 +127,7 @@ class PerfSession(GatingSession):
     """A session that gates one tree, and compares it with promoted runs if it was asked to."""
 
     confirms: Confirms
+    together: Together
     chain: list[Promotion]  # that ends with the baseline
     ledgers: AcceptedLedgers
 
@@ -170,10 +172,6 @@ class PerfSession(GatingSession):
         yield bench
         self.status.clear()
 
-    def agree(self, report: pytest.TestReport) -> None:
-        """Fail where another rank failed."""
-        fail_together(self._machine.ranks, report)
-
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Refuse to measure beside other workers."""
@@ -184,7 +182,8 @@ class PerfSession(GatingSession):
     def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
         """Judge a benchmark once its body has run: here, so that the item itself fails."""
         try:
-            yield
+            with self.together.body() if self.key_of(item) is not None else nullcontext():
+                yield
         except DataError as error:  # no other benchmark could have them either
             pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
         except TrainingError as error:
@@ -243,7 +242,8 @@ class PerfSession(GatingSession):
             return record  # rank 0 says it, and all fail where it does
         software = self._machine.software
         changes = baseline.environment(record, software)
-        settled, confirmation, why = self.confirms.confirm(record, screened, changes)
+        with self.together.alone():
+            settled, confirmation, why = self.confirms.confirm(record, screened, changes)
         if not why and any(verdict.outcome is Outcome.FAIL for verdict in settled):
             why = baseline.reasons(record, software)
         crept = creep(self.chain, baseline, record.key, self._thresholds)

@@ -64,6 +64,13 @@ def add_options(parser: pytest.Parser) -> None:
         " with --perf-against",
     )
     group.addoption(
+        "--perf-ranks",
+        type=_ranks,
+        metavar="N",
+        help="run the session in so many processes on this machine, which torchrun starts and which"
+        " train together",
+    )
+    group.addoption(
         "--perf-history",
         type=Path,
         metavar="DIR",
@@ -94,5 +101,10 @@ def _number(text: str) -> int:
     return number
 
 
+def _ranks(text: str) -> int:
+    return _number(text)
+
+
+_ranks.__name__ = "number of ranks"
 _number.__name__ = "number of epochs"
 _seconds.__name__ = "number of seconds"  # what argparse calls it: "invalid number of seconds value"

@@ -18,3 +18,8 @@ NO_MACHINE = pytest.StashKey[str]()
 
 NOT_INHERITED = frozenset(["PYTEST_ADDOPTS", "PYTEST_CURRENT_TEST", "PYTHONHOME"])
 """Variables that are this session's: a process that it starts is told what it needs of them."""
+
+LAUNCHER = "PERFSUITE_LAUNCHER"
+"""The variable with the process id of the session that started the ranks, which end with it."""
+RANK_FILES = "PERFSUITE_RANK_FILES"
+"""The variable with the folder to which the ranks that it started print."""

@@ -1,7 +1,10 @@
 """What ranks do together in a session: they fail together, and one record is made of all."""
 
+import os
+import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -9,40 +12,94 @@ import msgspec
 import pytest
 from _pytest.junitxml import xml_key
 
+from perfsuite.devices.device import Device
 from perfsuite.devices.ranks import Ranks, leave
 from perfsuite.judging.gates import Verdict
 from perfsuite.records.schema import Benchmark, Metric
 from perfsuite.session.benchmark_adapter import PytestBenchmark
+from perfsuite.session.rank_watch import RankWatch
 
 
-def take_seat(config: pytest.Config, ranks: Ranks) -> None:
+class Together:
+    """What the ranks of a session do at its turns; nothing where there is one."""
+
+    def __init__(self, ranks: Ranks, device: Device, watch: RankWatch | None) -> None:
+        self._ranks, self._device, self._watch = ranks, device, watch
+        self.leads = ranks.seat.leads
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Let rank 0 do what the others wait for."""
+        return nullcontext() if self._watch is None else self._watch.alone()
+
+    @contextmanager
+    def body(self) -> Iterator[None]:
+        """Run the body of a benchmark; it fails on all ranks where it does on any of them."""
+        try:
+            yield
+        except BaseException as error:
+            text = str(error).strip().partition("\n")[0]
+            memory = "it ran out of memory: " if self._device.ran_out(error) else ""
+            self._others("body", f"{memory}{type(error).__name__}: {text}")
+            raise
+        if (why := self._others("body", "")) is not None:
+            pytest.fail(why, pytrace=False)
+
+    def phase(self, report: pytest.TestReport) -> None:
+        """Let a phase of a benchmark fail on all ranks where it did not pass on any of them."""
+        text, why = report.longrepr, ""
+        if not report.passed:
+            crash = getattr(text, "reprcrash", None)
+            shown = text[-1] if isinstance(text, tuple) else text
+            why = f"{shown or report.outcome if crash is None else crash.message}"
+        other = self._others("phase", why.strip().partition("\n")[0])
+        if report.passed and other is not None:
+            report.outcome, report.longrepr = "failed", other
+
+    def _others(self, name: str, why: str) -> str | None:
+        """Tell the others why it failed here, if it did; return which of them did, and why."""
+        if self._watch is None:
+            return None
+        self._watch.door(name, why)
+        failed = [(rank, each) for rank, each in enumerate(self._ranks.each(why)) if each]
+        return f"rank {failed[0][0]} of {len(self._ranks)}: {failed[0][1]}" if failed else None
+
+    def finish(self, code: int) -> list[str]:
+        """Tell the others the exit code so far; return why the session fails, where that is theirs.
+
+        From here on they wait for rank 0, which saves and reports.
+        """
+        if self._watch is None:
+            return []
+        self._watch.door("finish", f"it ended its session with exit code {code}")
+        codes = self._ranks.each(code)
+        self._watch.wait_for_report()
+        return [
+            f"rank {rank} of {len(codes)} ended with exit code {each}, so the session fails"
+            for rank, each in enumerate(codes)
+            if each and not codes[0]
+        ]
+
+
+def take_seat(config: pytest.Config, ranks: Ranks, device: Device) -> Together:
     """Let a rank that does not lead say and save nothing, and each one leave at the end."""
-    if ranks.many:
-        config.add_cleanup(leave)
-    if ranks.seat.leads:
-        return
-    PytestBenchmark(config).save_nothing()
-    config.option.perf_report = None
-    for plugin in (
-        config.pluginmanager.get_plugin("terminalreporter"),
-        config.stash.get(xml_key, None),
-    ):
-        if plugin is not None:
-            config.pluginmanager.unregister(plugin)
-
-
-def fail_together(ranks: Ranks, report: pytest.TestReport) -> None:
-    """Let a phase of a benchmark fail on all ranks where it failed on any of them."""
-    crash = getattr(report.longrepr, "reprcrash", None)
-    text = str(report.longrepr) if crash is None else crash.message
-    told = ranks.each((report.outcome, text.strip().partition("\n")[0] if text else ""))
-    if report.failed:
-        return
-    for rank, (outcome, why) in enumerate(told):
-        if outcome == "failed":
-            report.outcome = "failed"
-            report.longrepr = f"rank {rank} of {len(ranks)}: {why}"
-            return
+    if not ranks.many:
+        return Together(ranks, device, None)
+    capture = config.pluginmanager.get_plugin("capturemanager")
+    with nullcontext() if capture is None else capture.global_and_fixture_disabled():
+        terminal = os.dup(sys.stderr.fileno())
+    watch = RankWatch(ranks, terminal)
+    config.add_cleanup(leave)
+    config.add_cleanup(watch.end)  # before that
+    if not ranks.seat.leads:
+        PytestBenchmark(config).save_nothing()
+        config.option.perf_report = None
+        for plugin in (
+            config.pluginmanager.get_plugin("terminalreporter"),
+            config.stash.get(xml_key, None),
+        ):
+            if plugin is not None:
+                config.pluginmanager.unregister(plugin)
+    return Together(ranks, device, watch)
 
 
 def record_of_ranks(ranks: Ranks, record: Benchmark) -> Benchmark:

@@ -5,11 +5,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from perfsuite.devices.cpu import Cpu
 from perfsuite.devices.ranks import Ranks
 from perfsuite.devices.torchrun import Seat
 from perfsuite.judging.gates import Outcome, Verdict
 from perfsuite.records.schema import Benchmark, Metric
-from perfsuite.session.together import fail_together, record_of_ranks
+from perfsuite.session.together import Together, record_of_ranks
 
 
 class Others(Ranks):
@@ -31,24 +32,91 @@ def report(outcome: Any, longrepr: Any = None) -> pytest.TestReport:
     )  # fmt: skip
 
 
+class NoWait:
+    """A watch that lets everyone pass, and keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str]] = []
+
+    def door(self, name: str, failed: str = "") -> None:
+        self.told.append((name, failed))
+
+    def wait_for_report(self) -> None:
+        self.told.append(("report", ""))
+
+
+def together(*others: Any) -> Together:
+    watch: Any = NoWait()
+    return Together(Others(*others), Cpu(), watch)
+
+
 def test_a_phase_that_failed_on_another_rank_fails_here_and_says_where() -> None:
     mine = report("passed")
-    fail_together(Others(("passed", ""), ("failed", "RuntimeError: no")), mine)
+    together("", "RuntimeError: no").phase(mine)
     assert mine.failed
     assert mine.longrepr == "rank 2 of 3: RuntimeError: no"
 
 
 def test_who_failed_keeps_his_own_reason() -> None:
     mine = report("failed", "my own\nmany lines")
-    fail_together(Others(("failed", "another's")), mine)
+    together("another's").phase(mine)
     assert mine.longrepr == "my own\nmany lines"
 
 
-@pytest.mark.parametrize("outcome", ["passed", "skipped"])
-def test_what_failed_nowhere_stays_as_it_is(outcome: str) -> None:
-    mine = report(outcome)
-    fail_together(Others((outcome, "")), mine)
-    assert mine.outcome == outcome
+def test_what_failed_nowhere_stays_as_it_is() -> None:
+    mine = report("passed")
+    together("").phase(mine)
+    assert mine.passed
+
+
+def test_what_is_skipped_on_all_ranks_is_skipped() -> None:
+    mine = report("skipped", ("test_a.py", 1, "Skipped: no GPU"))
+    together("Skipped: no GPU").phase(mine)
+    assert mine.skipped
+
+
+def test_what_is_skipped_on_one_rank_alone_has_failed() -> None:
+    mine = report("passed")
+    together("Skipped: no GPU").phase(mine)
+    assert mine.longrepr == "rank 1 of 2: Skipped: no GPU"
+
+
+def test_a_body_that_fails_on_another_rank_fails_here() -> None:
+    failed = pytest.raises(pytest.fail.Exception, match=r"^rank 1 of 2: ValueError: no$")
+    with failed, together("ValueError: no").body():
+        pass
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ValueError("no\nmore"), "ValueError: no"),
+        (MemoryError("512 GiB"), "it ran out of memory: MemoryError: 512 GiB"),
+    ],
+)
+def test_before_a_rank_waits_for_the_others_it_tells_why_it_failed(
+    error: Exception, told: str
+) -> None:
+    watch: Any = NoWait()
+    with pytest.raises(type(error)), Together(Others(""), Cpu(), watch).body():
+        raise error
+    assert watch.told == [("body", told)]
+
+
+def test_a_session_that_fails_on_another_rank_alone_fails() -> None:
+    assert together(0, 1).finish(0) == ["rank 2 of 3 ended with exit code 1, so the session fails"]
+    assert together(1).finish(1) == []  # rank 0 says why by itself
+    assert together(0).finish(0) == []
+
+
+def test_alone_nothing_is_waited_for() -> None:
+    alone = Together(Ranks(), Cpu(), None)
+    mine = report("passed")
+    alone.phase(mine)
+    with alone.body(), alone.alone():
+        assert alone.finish(1) == []
+    assert mine.passed
+    assert alone.leads
 
 
 def verdict(outcome: Outcome, figure: str, gate: str = "probe dtypes") -> Verdict:
