@@ -65,4 +65,7 @@ def peak_memory(make: Callable[[], Arm], device: Device, *, steps: int) -> PeakM
         made.append(make())
         take(half)
 
-    return device.peak_memory(warm_up, lambda: take(steps - half))
+    peak = device.peak_memory(warm_up, lambda: take(steps - half))
+    for arm in made:
+        arm.has_trained()
+    return peak

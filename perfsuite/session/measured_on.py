@@ -16,6 +16,11 @@ def machine_of(config: pytest.Config) -> Machine:
             config.stash[MACHINE] = machine(config.getoption("perf_device"))
         except (DeviceError, RankError) as error:
             raise pytest.UsageError(str(error)) from None
+        how = config.getoption("perf_parallel")
+        if how is not None and not config.stash[MACHINE].ranks.many:
+            raise pytest.UsageError(
+                f"--perf-parallel {how}: there is one rank; start several with torchrun"
+            )
     return config.stash[MACHINE]
 
 
