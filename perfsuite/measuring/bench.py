@@ -153,8 +153,7 @@ class Bench:
             for _ in self.turns.asked(arm.label, blocks):
                 timed.append(turn())
                 self.turns.gave(timed[-1])
-        if isinstance(arm, Arm):
-            arm.has_trained()
+        self._weights.look_at(arm)
         return self.timed_blocks(arm.label, timed, blocks=blocks, block_steps=steps)
 
     @contextmanager
@@ -205,8 +204,7 @@ class Bench:
             clear=lambda so_far: judge(so_far).outcome is not Outcome.INCONCLUSIVE,
         )
         self.configure(block_steps=steps)
-        first.has_trained()
-        second.has_trained()
+        self._weights.look_at(first, second)
         arms, blocks = [first.label, second.label], [asdict(block) for block in timed.blocks]
         self.keep("duet", {"order": timed.order, "arms": arms, "blocks": blocks})
         self._note_blocks(timed.sifted, timed.blocks)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from perfsuite.devices.ranks import Ranks
 from perfsuite.judging.gates import Verdict, equal_on_ranks, not_gated
+from perfsuite.measuring.timing import Timeable
 from perfsuite.training.arm import Arm, NotShownError
 from perfsuite.training.batches import named_tensors
 from perfsuite.training.parallel import is_sharded
@@ -29,6 +30,12 @@ class RankWeights:
         if self._ranks.many:
             arm.watcher = self.look
         return arm
+
+    def look_at(self, *timed: Timeable) -> None:
+        """Look at those that are arms, and that are to be looked at."""
+        for each in timed:
+            if isinstance(each, Arm):
+                each.has_trained()
 
     def look(self, arm: Arm) -> None:
         """Compare an arm's weights over ranks: by their hashes, which are all that is told."""
