@@ -119,7 +119,7 @@ class Clipping(TrainStep):
         inputs, targets = batch
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.criterion(self.model(inputs), targets)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch's
+        loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 0.01)
         self.optimizer.step()
         return loss.detach()
@@ -147,12 +147,12 @@ def own_seeds(precision: Precision) -> TrainStep:
 
 
 def summing(precision: Precision) -> TrainStep:
-    def hook(_: Any, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
-        summed = allreduce_hook(None, bucket)  # type: ignore[arg-type]  # None is the default group
+    def hook(_: Any, bucket: Any) -> torch.futures.Future[Tensor]:
+        summed = allreduce_hook(dist.distributed_c10d._get_default_group(), bucket)
         return summed.then(lambda done: done.value() * dist.get_world_size())
 
     model = DistributedDataParallel(network())
-    model.register_comm_hook(None, hook)  # type: ignore[no-untyped-call]  # torch's
+    model.register_comm_hook(None, hook)
     return TrainStep(model, adam(model), precision=precision)
 
 
@@ -167,12 +167,12 @@ def maker(make: MakeStep, *, same: bool = False, **about: Any) -> Callable[[Prec
     return lambda precision: workload.arm(precision, CPU)
 
 
-MEANT = {"accepts": {"module.1.running_mean of rank 1 is not rank 0's": "each has its own domain"}}
+MEANT = {"module.1.running_mean of rank 1 is not rank 0's": "each has its own domain"}
 FP32, FP16 = Precision.fp32, Precision.fp16
 CASES: dict[str, tuple[Probe, Precision, Callable[[Precision], Arm]]] = {
     "drifting": (across.weights_equal, FP32, maker(spread("ddp", Drifting))),
     "own buffers": (across.buffers_equal, FP32, maker(own_buffers)),
-    "own buffers, and meant": (across.buffers_equal, FP32, maker(own_buffers, **MEANT)),
+    "own buffers, and meant": (across.buffers_equal, FP32, maker(own_buffers, accepts=MEANT)),
     "buffers under fsdp2": (across.buffers_equal, FP32, maker(spread("fsdp2"))),
     "own seeds": (across.started_alike, FP32, maker(own_seeds)),
     "one seed": (across.started_alike, FP32, maker(plain(AveragingByHand))),
@@ -212,8 +212,9 @@ def as_one(how: Parallel) -> float:
         for one, other in zip(batches(0), batches(1), strict=True):
             both = (torch.cat([one[0], other[0]]), torch.cat([one[1], other[1]]))
             step(both if together is None else (one, other)[dist.get_rank()])
-        whole = [each.full_tensor() if is_sharded(each) else each for each in model.parameters()]
-        trained.append(torch.cat([each.detach().reshape(-1) for each in whole]))
+        whole: list[Any] = [each.detach() for each in model.parameters()]
+        whole = [each.full_tensor() if is_sharded(each) else each for each in whole]
+        trained.append(torch.cat([each.reshape(-1) for each in whole]))
     return float((trained[0] - trained[1]).abs().max())
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from perfsuite.devices.choice import WITHOUT_GPU
 from perfsuite.devices.device import DeviceError
-from perfsuite.devices.torchrun import RankError
+from perfsuite.devices.torchrun import RankError, seat
 from perfsuite.measuring.machine import Machine, machine
 from perfsuite.session.stash import MACHINE
 
@@ -12,15 +12,15 @@ from perfsuite.session.stash import MACHINE
 def machine_of(config: pytest.Config) -> Machine:
     """Return what the session runs on."""
     if MACHINE not in config.stash:
+        how = config.getoption("perf_parallel")
         try:
+            if how is not None and seat().ranks == 1:
+                raise RankError(
+                    f"--perf-parallel {how}: there is one rank; start several with torchrun"
+                )
             config.stash[MACHINE] = machine(config.getoption("perf_device"))
         except (DeviceError, RankError) as error:
             raise pytest.UsageError(str(error)) from None
-        how = config.getoption("perf_parallel")
-        if how is not None and not config.stash[MACHINE].ranks.many:
-            raise pytest.UsageError(
-                f"--perf-parallel {how}: there is one rank; start several with torchrun"
-            )
     return config.stash[MACHINE]
 
 

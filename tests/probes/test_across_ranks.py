@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -154,7 +155,7 @@ class Telling(Ranks):
     def __init__(self) -> None:
         super().__init__(Seat(ranks=2, local_ranks=2))
 
-    def each(self, value: object) -> list[object]:
+    def each(self, value: Any) -> list[Any]:
         fault = Verdict(gate="probe look", outcome=Outcome.FAIL, figure="none", threshold="")
         return [value, fault]
 
