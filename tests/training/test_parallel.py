@@ -4,6 +4,8 @@ What two real ones compute is in probes/test_across_ranks.py.
 """
 
 from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -66,16 +68,14 @@ def test_fsdp2_shards_all_weights_and_the_optimizer_has_them() -> None:
 def test_fsdp2_casts_in_autocast_s_place(precision: Precision, dtype: str) -> None:
     seen: dict[str, tuple[str, str, bool]] = {}
     step = step_of(network(), "fsdp2", precision)
+
+    def look(name: str, layer: Any, inputs: tuple[Tensor]) -> None:
+        dtypes = (str(layer.weight.dtype)[6:], str(inputs[0].dtype)[6:])
+        seen[name] = (*dtypes, torch.is_autocast_enabled("cpu"))
+
     for name, layer in step.model.named_modules():
         if name in LAYERS:
-
-            def look(module: nn.Module, _: object, output: Tensor, name: str = name) -> None:
-                weight = module.weight
-                assert isinstance(weight, Tensor)
-                dtypes = (str(weight.dtype)[6:], str(output.dtype)[6:])
-                seen[name] = (*dtypes, torch.is_autocast_enabled("cpu"))
-
-            layer.register_forward_hook(look)
+            layer.register_forward_pre_hook(partial(look, name))
     loss = step(BATCH)
     assert seen == {
         name: ("float32" if kind == "BatchNorm1d" else dtype, dtype, False)
