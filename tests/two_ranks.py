@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.nn.parallel import DistributedDataParallel
 
 from perfsuite.devices.choice import choose_device
@@ -25,7 +26,7 @@ from perfsuite.probes import across_ranks as across
 from perfsuite.probes.probe import Probe
 from perfsuite.probes.registry import probes_here, run_probe
 from perfsuite.training.arm import Arm
-from perfsuite.training.parallel import Parallel, is_sharded, local_of
+from perfsuite.training.parallel import Parallel, is_sharded, local_of, parallel_of
 from perfsuite.training.snapshot import difference, states_of
 from perfsuite.training.step import TrainStep
 from perfsuite.training.workload import Training, Workload
@@ -141,6 +142,14 @@ def own_buffers(precision: Precision) -> TrainStep:
     return TrainStep(model, adam(model), precision=precision)
 
 
+def sharded_by_fsdp(precision: Precision) -> TrainStep:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # it is the first FSDP, and still in use
+        model = FullyShardedDataParallel(network(), use_orig_params=True, device_id=CPU)
+    assert parallel_of([model]) == "fsdp"
+    return TrainStep(model, adam(model), precision=precision)
+
+
 def own_seeds(precision: Precision) -> TrainStep:
     torch.manual_seed(dist.get_rank())
     return plain(AveragingByHand)(precision)
@@ -174,6 +183,7 @@ CASES: dict[str, tuple[Probe, Precision, Callable[[Precision], Arm]]] = {
     "own buffers": (across.buffers_equal, FP32, maker(own_buffers)),
     "own buffers, and meant": (across.buffers_equal, FP32, maker(own_buffers, accepts=MEANT)),
     "buffers under fsdp2": (across.buffers_equal, FP32, maker(spread("fsdp2"))),
+    "weights under fsdp": (across.weights_equal, FP32, maker(sharded_by_fsdp)),
     "own seeds": (across.started_alike, FP32, maker(own_seeds)),
     "one seed": (across.started_alike, FP32, maker(plain(AveragingByHand))),
     "same samples": (across.shares_differ, FP32, maker(spread("ddp"), same=True)),

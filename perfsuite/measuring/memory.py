@@ -49,6 +49,7 @@ def activation_bytes_per_sample(arm: Arm) -> float:
     """Return how the bytes kept grow with the batch, which leaves copies of weights out."""
     (batch,) = arm.take(1)
     few, many = (activation_bytes(arm, each) for each in (batch, doubled(batch)))
+    arm.has_trained()
     return (many - few) / arm.samples(batch)
 
 

@@ -12,7 +12,7 @@ from perfsuite.judging.gates import Verdict, equal_on_ranks, not_gated
 from perfsuite.measuring.timing import Timeable
 from perfsuite.training.arm import Arm, NotShownError
 from perfsuite.training.batches import named_tensors
-from perfsuite.training.parallel import is_sharded
+from perfsuite.training.parallel import sharded_weights
 
 GATE = "weights_equal"
 _MOST_NAMED = 8
@@ -63,7 +63,9 @@ def shared_weights(arm: Arm) -> dict[str, Tensor]:
     Raises:
         NotShownError: there is no model, or all of its weights are sharded.
     """
-    weights = {n: p.detach() for n, p in arm.named_parameters().items() if not is_sharded(p)}
+    sharded = sharded_weights(arm.models)
+    named = arm.named_parameters().items()
+    weights = {name: weight.detach() for name, weight in named if id(weight) not in sharded}
     if not weights:
         raise NotShownError("all weights are sharded: no rank has what another one has")
     return weights

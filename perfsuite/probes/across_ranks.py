@@ -29,6 +29,7 @@ from perfsuite.probes.probe import (
 )
 from perfsuite.probes.watching import parameters_of, sampled
 from perfsuite.training.arm import Arm, NotShownError
+from perfsuite.training.batches import named_tensors
 from perfsuite.training.parallel import is_sharded, local_of
 
 STEPS = 3
@@ -57,10 +58,13 @@ def started_alike(make: Make, precision: Precision, batch: Any) -> Found:  # noq
 )
 def shares_differ(make: Make, precision: Precision, batch: Any) -> Found:  # noqa: ARG001  # as probes are called
     """Ranks must train on different samples, or all but one of them work for nothing."""
-    told = ranks().each(hash_of(make(precision).take(1)))
+    (first,) = make(precision).take(1)
+    if not [*named_tensors(first)]:
+        raise NotShownError("its batches hold no tensors")
+    told = ranks().each(hash_of(first))
     for rank, each in enumerate(told):
-        if (first := told.index(each)) != rank:
-            return Found(f"the first batches of ranks {first} and {rank} are the same", good=False)
+        if (other := told.index(each)) != rank:
+            return Found(f"the first batches of ranks {other} and {rank} are the same", good=False)
     return Found(f"the first batches of {len(told)} ranks differ", good=True)
 
 

@@ -24,7 +24,7 @@ from perfsuite.probes.probe import (
 )
 from perfsuite.probes.references import led
 from perfsuite.training.arm import Arm, NotShownError
-from perfsuite.training.parallel import is_sharded, local_of
+from perfsuite.training.parallel import local_of, sharded_weights
 
 _FALL, _MANY_TIMES = 3e-3, 0.2
 
@@ -185,7 +185,7 @@ def fresh_gradients(make: Make, precision: Precision, batch: Any) -> Found:
         for parameter in (p for p in arm.parameters() if p.requires_grad):
             hooks.callback(parameter.register_hook(partial(look, parameter)).remove)
         arm.step(batch)
-    if not stale and held and any(map(is_sharded, arm.parameters())):
+    if not stale and held and sharded_weights(arm.models):
         if "values" in held[:1]:
             raise NotShownError(
                 "gradients of sharded weights come past autograd: free them before the forward"

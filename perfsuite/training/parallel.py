@@ -1,5 +1,6 @@
 """A model over the ranks of the default process group: copied by DDP, or sharded by FSDP2."""
 
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
@@ -95,16 +96,27 @@ def _blocks(model: nn.Module) -> Iterator[nn.Module]:
             yield child
 
 
-def parallel_of(models: Iterable[nn.Module]) -> Parallel | None:
+def parallel_of(models: Iterable[nn.Module]) -> str | None:
     """Return how models are spread over ranks, None where they are not, or by other means."""
     parts = [part for model in models for part in model.modules()]
     if any(isinstance(part, DistributedDataParallel) for part in parts):
         return "ddp"
-    return (
-        "fsdp2"
-        if any(is_sharded(p) for part in parts for p in part.parameters(recurse=False))
-        else None
-    )
+    if any(is_sharded(weight) for part in parts for weight in part.parameters(recurse=False)):
+        return "fsdp2"
+    return "fsdp" if sharded_weights(parts) else None
+
+
+def sharded_weights(models: Iterable[nn.Module]) -> set[int]:
+    """Return the ids of weights of which ranks keep different parts, by FSDP2 or by FSDP."""
+    fsdp = sys.modules.get("torch.distributed.fsdp")  # which wraps nothing before it is imported
+    first: Any = () if fsdp is None else fsdp.FullyShardedDataParallel
+    return {
+        id(weight)
+        for model in models
+        for part in model.modules()
+        for weight in part.parameters(recurse=isinstance(part, first))
+        if is_sharded(weight) or isinstance(part, first)
+    }
 
 
 def local_of(tensor: Tensor) -> Tensor:

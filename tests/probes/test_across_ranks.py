@@ -86,6 +86,13 @@ def test_what_a_training_accepts_of_its_ranks_is_not_gated(told: dict[str, str])
 
 
 @pytest.mark.slow
+def test_weights_that_fsdp_shards_are_not_looked_at(told: dict[str, str]) -> None:
+    assert told["weights under fsdp"].startswith(
+        "NOT GATED probe weights_equal: not looked at (all"
+    )
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "open_"),
     [("ddp", ()), ("fsdp2", ("started_alike", "weights_equal"))],
