@@ -156,7 +156,7 @@ def own_seeds(precision: Precision) -> TrainStep:
 
 
 def summing(precision: Precision) -> TrainStep:
-    def hook(_: Any, bucket: Any) -> torch.futures.Future[Tensor]:
+    def hook(_: Any, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:  # type: ignore[name-defined]  # by this name DDP asks for it
         summed = allreduce_hook(dist.distributed_c10d._get_default_group(), bucket)
         return summed.then(lambda done: done.value() * dist.get_world_size())
 

@@ -225,14 +225,15 @@ NO_COUNT = "the optimizer counts no steps: use one that keeps state['step'], suc
         ),
         (
             equal_on_ranks("g", None, weights=48, ranks=2),
-            "PASS g: 48 weights are equal on 2 ranks; required: weights that are equal on all ranks,"
-            " bit for bit",
+            "PASS g: 48 weights are equal on 2 ranks;"
+            " required: weights that are equal on all ranks, bit for bit",
         ),
         (
             equal_on_ranks("g", "0.bias of rank 1 is not rank 0's", weights=48, ranks=2),
-            "FAIL g: 0.bias of rank 1 is not rank 0's; required: weights that are equal on all ranks,"
-            " bit for bit (average gradients over ranks before anything uses them, and change no"
-            " weight by what one rank alone has)",
+            "FAIL g: 0.bias of rank 1 is not rank 0's;"
+            " required: weights that are equal on all ranks, bit for bit"
+            " (average gradients over ranks before anything uses them, and change no weight by what"
+            " one rank alone has)",
         ),
         (
             skipped_steps("g", 3, 200, 0.01),
