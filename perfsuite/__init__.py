@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from perfsuite.probes.on_cuda import cuda_dtypes as cuda_dtypes
     from perfsuite.probes.registry import PROBES as PROBES
     from perfsuite.probes.registry import judge_probes as judge_probes
+    from perfsuite.probes.registry import probes_here as probes_here
     from perfsuite.probes.registry import run_probe as run_probe
     from perfsuite.session.declaring import workload as workload
     from perfsuite.training.arm import Arm as Arm
@@ -90,7 +91,7 @@ _HOMES = {
     "measuring.step_counts": "count_step",
     "probes.captured": "compiled_step",
     "probes.on_cuda": "cuda_dtypes",
-    "probes.registry": "PROBES judge_probes run_probe",
+    "probes.registry": "PROBES judge_probes probes_here run_probe",
     "session.declaring": "workload",
     "training.arm": "Arm CheckedStep",
     "training.batches": "TrainingError doubled",

@@ -226,9 +226,10 @@ def workload(request: pytest.FixtureRequest) -> "Workload":
     from perfsuite.session.measured_on import machine_of
     from perfsuite.training.tutorial import tutorial_workload
 
-    option, device = request.config.option, machine_of(request.config).device
-    name, whole = option.perf_workload or device.workload, option.perf_epochs is not None
-    return tutorial_workload(name, option.perf_data, hold_out=whole)
+    option, machine = request.config.option, machine_of(request.config)
+    name, whole = option.perf_workload or machine.device.workload, option.perf_epochs is not None
+    parallel: Any = (option.perf_parallel or "ddp") if machine.ranks.many else None
+    return tutorial_workload(name, option.perf_data, hold_out=whole, parallel=parallel)
 
 
 @pytest.fixture

@@ -184,6 +184,20 @@ def finite(gate: str, offenders: Sequence[str]) -> Verdict:
     )
 
 
+def equal_on_ranks(gate: str, wrong: str | None, *, weights: int, ranks: int) -> Verdict:
+    """Judge that ranks have the same weights; `wrong` says of which that is not so, and where."""
+    return Verdict(
+        gate=gate,
+        outcome=Outcome.PASS if wrong is None else Outcome.FAIL,
+        figure=wrong or f"{weights} weights are equal on {ranks} ranks",
+        threshold="weights that are equal on all ranks, bit for bit",
+        reason=""
+        if wrong is None
+        else "average gradients over ranks before anything uses them,"
+        " and change no weight by what one rank alone has",
+    )
+
+
 def skipped_steps(gate: str, skipped: int | None, steps: int, max_fraction: float) -> Verdict:
     """Judge how many of `steps` the gradient scaler skipped; None is not known, and not green."""
     reason = ""

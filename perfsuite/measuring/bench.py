@@ -27,6 +27,7 @@ from perfsuite.measuring.loop import Loop
 from perfsuite.measuring.machine import Machine
 from perfsuite.measuring.memory import peak_memory
 from perfsuite.measuring.profiling import profile
+from perfsuite.measuring.rank_weights import RankWeights
 from perfsuite.measuring.timing import Timeable, time_block, warm_up, watched
 from perfsuite.measuring.turns import Turns
 from perfsuite.records.notes import Notes
@@ -60,7 +61,7 @@ class Bench:
         self._state_before = self._sensor.read()
         self._state_after: State | None = None
         self._cpu_before = read_cpu_use()
-        self._identified = False
+        self._identified, self._weights = False, RankWeights(self.machine.ranks)
         self._loads: dict[str, Any] = {}  # who was busy, by arm
         self._steps_s: dict[str, list[float]] = {}  # of each step that was timed, by arm
         self.configure(device=device.kind)
@@ -87,10 +88,10 @@ class Bench:
         if not self._identified:
             self._identified = True
             arm = self.workload.arm(precision, self.device, seed)
-            about = {"workload": self.workload.name, "data": self.workload.data}
-            self.configure(**about, **identity_of(arm))
+            self.configure(workload=self.workload.name, data=self.workload.data)
+            self.configure(**identity_of(arm))
             self.flops = arm.flops
-        return self.workload.arm(precision, self.device, seed)
+        return self._weights.watched(self.workload.arm(precision, self.device, seed))
 
     def arm(self, precision: Precision, *, seed: int = 0, doublings: int = 0) -> Arm:
         """Return a fresh arm of the workload, warmed up and back to where it was after one step."""
@@ -152,6 +153,7 @@ class Bench:
             for _ in self.turns.asked(arm.label, blocks):
                 timed.append(turn())
                 self.turns.gave(timed[-1])
+        self._weights.look_at(arm)
         return self.timed_blocks(arm.label, timed, blocks=blocks, block_steps=steps)
 
     @contextmanager
@@ -173,9 +175,8 @@ class Bench:
         """Keep blocks that were timed, and return those that were not throttled; see `time`."""
         self.configure(blocks=blocks, block_steps=block_steps)
         self.keep("blocks", [block.kept() for block in timed])
-        self._note_state(timed)
         sifted = sift(timed, lambda block: bool(block.throttled))
-        self._tell_throttling(sifted, tuple(timed))
+        self._note_blocks(sifted, timed)
         self.timed(block.step_s for block in sifted.used)
         if said := spread_of(sifted.used):
             self.show(f"{what}: {said}")
@@ -203,10 +204,10 @@ class Bench:
             clear=lambda so_far: judge(so_far).outcome is not Outcome.INCONCLUSIVE,
         )
         self.configure(block_steps=steps)
+        self._weights.look_at(first, second)
         arms, blocks = [first.label, second.label], [block.kept() for block in timed.blocks]
-        self._note_state(timed.blocks)
         self.keep("duet", {"order": timed.order, "arms": arms, "blocks": blocks})
-        self._tell_throttling(timed.sifted, timed.blocks)
+        self._note_blocks(timed.sifted, timed.blocks)
         self.timed(block.step_s for block in timed.blocks_of("B"))
         self.gate(judge(timed))
         return timed
@@ -240,10 +241,7 @@ class Bench:
         return pace
 
     def loads(self, *timed: tuple[Arm, Iterable[Block]]) -> list[Load]:
-        """Say of warm arms that were timed who was busy, host or device; nothing on a CPU.
-
-        Their verdict fails nothing; a HOST-BOUND one says what would help.
-        """
+        """Say of warm arms that were timed who was busy, and what would help; nothing on a CPU."""
         if loads := loads_of(timed, self.machine.device):
             self._loads |= {load.label: asdict(load) for load in loads}
             self.keep("loads", self._loads)
@@ -273,13 +271,11 @@ class Bench:
 
         return self.duet(one, other, judge).ratio("A", over="B", confidence=confidence)
 
-    def _tell_throttling(self, sifted: Sifted[Any], blocks: tuple[Block, ...]) -> None:
+    def _note_blocks(self, sifted: Sifted[Any], blocks: Sequence[Block]) -> None:
+        self._state_after = next((b.state for b in reversed(blocks) if b.state is not None), None)
         if sifted.set_aside:
             reasons = sorted({reason for block in blocks for reason in block.throttled})
             self.gate(throttling("throttling", sifted, reasons))
-
-    def _note_state(self, blocks: Sequence[Block]) -> None:
-        self._state_after = next((b.state for b in reversed(blocks) if b.state is not None), None)
 
     def profile(self, arm: Arm) -> None:
         """Note where the time of a warm arm's step goes, once all of it is timed."""
@@ -297,4 +293,5 @@ class Bench:
         cpu, after = read_cpu_use(), self._state_after or self._sensor.read()
         if cpu is not None and self._cpu_before is not None:
             after = replace(after, others_cpu=cpu.others_since(self._cpu_before))
+        self.gate(*self._weights.verdicts())
         return self.notes.record(self._state_before, after)

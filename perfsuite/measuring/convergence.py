@@ -32,6 +32,7 @@ from perfsuite.judging.gates import (
 from perfsuite.judging.stopping import Progress
 from perfsuite.judging.thresholds import ConvergenceLimits
 from perfsuite.training.arm import PERTURBATION, Arm, NotShownError
+from perfsuite.training.parallel import local_of
 from perfsuite.training.step import StepCounter
 
 _OTHER_MASKS = 2**32  # far from the seeds of pairs
@@ -118,6 +119,7 @@ def train(arm: Arm, batches: Sequence[Any], clock: Clock) -> TrainingRun:
         losses.append(arm.step(batch))
         scales += [scaler.scale(one)] * scaled
     elapsed_s, _ = clock.stop()
+    arm.has_trained()
     values = tuple(torch.stack([loss.float().reshape(()) for loss in losses]).tolist())
     bad_losses = [f"loss of step {i}" for i, loss in enumerate(values) if not math.isfinite(loss)]
     own = TrainingRun(
@@ -152,7 +154,7 @@ def non_finite(models: Sequence[nn.Module]) -> tuple[str, ...]:
     BatchNorm's running mean for good.
     """
     tensors = [t for model in models for t in (*model.named_parameters(), *model.named_buffers())]
-    return tuple(name for name, tensor in tensors if not bool(tensor.isfinite().all()))
+    return tuple(name for name, tensor in tensors if not bool(local_of(tensor).isfinite().all()))
 
 
 def train_pairs(

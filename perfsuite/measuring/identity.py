@@ -12,6 +12,7 @@ from perfsuite.measuring.recomputation import Recomputation
 from perfsuite.measuring.tracing import uncompiled
 from perfsuite.training.arm import Arm, NotShownError
 from perfsuite.training.batches import TrainingError
+from perfsuite.training.parallel import parallel_of
 
 _MUCH = 0.1  # scatter of blocks, as a share of their median, that a reader should know of
 
@@ -20,6 +21,8 @@ def identity_of(arm: Arm) -> dict[str, Any]:
     """Take a step, and return parameters, shapes of a batch, and the model's FLOPs in a step.
 
     What activation checkpointing computes anew is not counted: it is no progress.
+
+    And how ranks train it together, where they do by torch's own means.
 
     Sets `flops` of the arm, and checks that the step left its models on the device.
 
@@ -39,6 +42,8 @@ def identity_of(arm: Arm) -> dict[str, Any]:
     if arm.written is not None:
         found["graph"] = True
     with suppress(NotShownError):
+        if (how := parallel_of(arm.models)) is not None:
+            found["parallel"] = how
         parameters = arm.named_parameters()
         found["parameters"] = sum(parameter.numel() for parameter in parameters.values())
         for name, parameter in parameters.items():

@@ -49,6 +49,7 @@ def activation_bytes_per_sample(arm: Arm) -> float:
     """Return how the bytes kept grow with the batch, which leaves copies of weights out."""
     (batch,) = arm.take(1)
     few, many = (activation_bytes(arm, each) for each in (batch, doubled(batch)))
+    arm.has_trained()
     return (many - few) / arm.samples(batch)
 
 
@@ -65,4 +66,7 @@ def peak_memory(make: Callable[[], Arm], device: Device, *, steps: int) -> PeakM
         made.append(make())
         take(half)
 
-    return device.peak_memory(warm_up, lambda: take(steps - half))
+    peak = device.peak_memory(warm_up, lambda: take(steps - half))
+    for arm in made:
+        arm.has_trained()
+    return peak

@@ -17,12 +17,14 @@ from perfsuite.probes.probe import (
     handed_scale,
     on_backward,
     on_forward,
+    over_ranks,
     probe,
     settled,
     without_dropout,
 )
 from perfsuite.probes.references import led
 from perfsuite.training.arm import Arm, NotShownError
+from perfsuite.training.parallel import local_of, sharded_weights
 
 _FALL, _MANY_TIMES = 3e-3, 0.2
 
@@ -144,7 +146,7 @@ def accumulation(make: Make, precision: Precision, batch: Any) -> Found:
         )
 
     with before_step(arm.optimizers[0], see):
-        loss = float(arm.step(batch))
+        loss = over_ranks(float(arm.step(batch)))
     length = norm(gradient for _, gradient in held)
     if not (length > 0 and math.isfinite(loss)):
         raise NotShownError("fp32 gives its optimizer no gradient, or no finite one")
@@ -154,7 +156,7 @@ def accumulation(make: Make, precision: Precision, batch: Any) -> Found:
     with torch.no_grad():
         for name, gradient in held:
             parameters[name].sub_(rate * gradient)
-    fall = (loss - float(moved.step(batch))) / (_FALL * abs(loss))
+    fall = (loss - over_ranks(float(moved.step(batch)))) / (_FALL * abs(loss))
     if abs(fall * many - 1) < _MANY_TIMES:
         return Found(f"the gradients are {many} times those of the loss", good=False)
     return Found(f"the loss falls {fall:.2f} times as far as its gradients say", good=True)
@@ -183,6 +185,13 @@ def fresh_gradients(make: Make, precision: Precision, batch: Any) -> Found:
         for parameter in (p for p in arm.parameters() if p.requires_grad):
             hooks.callback(parameter.register_hook(partial(look, parameter)).remove)
         arm.step(batch)
+    if not stale and held and sharded_weights(arm.models):
+        if "values" in held[:1]:
+            raise NotShownError(
+                "gradients of sharded weights come past autograd: free them before the forward"
+                " pass, or nothing tells whether new ones are added to them"
+            )
+        stale[0] = held[0]
     if not stale:
         return Found("there was no backward pass", good=False)
     if "values" in stale.values():
@@ -200,7 +209,7 @@ def fresh_gradients(make: Make, precision: Precision, batch: Any) -> Found:
 
 
 def _left(parameters: Iterable[nn.Parameter]) -> str:
-    found = [p.grad for p in parameters if p.grad is not None]
+    found = [local_of(p.grad) for p in parameters if p.grad is not None]
     if any(bool(gradient.count_nonzero()) for gradient in found):
         return "values"
     return "zeros" if found else ""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from perfsuite.devices.precision import Precision
+from perfsuite.devices.ranks import ranks
 from perfsuite.probes.gradients import gradients_at_step, norm
 from perfsuite.probes.probe import (
     Found,
@@ -16,6 +17,7 @@ from perfsuite.probes.probe import (
     before_step,
     handed_scale,
     on_backward,
+    over_ranks,
     probe,
     settled,
     without_dropout,
@@ -23,6 +25,7 @@ from perfsuite.probes.probe import (
 from perfsuite.probes.references import STEPS as LED
 from perfsuite.probes.references import led
 from perfsuite.training.arm import PERTURBATION, Arm, NotShownError
+from perfsuite.training.parallel import local_of
 from perfsuite.training.step import StepCounter, applied_steps
 
 STEPS = 3
@@ -195,7 +198,11 @@ class _Sgd:
         skipped = found_inf is not None and bool(found_inf)
         scale = handed_scale(optimizer)
         self._before = [
-            (p, p.detach().clone(), None if scale == 1 or p.grad is None else p.grad / scale)
+            (
+                p,
+                local_of(p.detach()).clone(),
+                None if scale == 1 or p.grad is None else local_of(p.grad) / scale,
+            )
             for group in optimizer.param_groups
             for p in group["params"] * (not skipped)
         ]
@@ -206,16 +213,18 @@ class _Sgd:
             for parameter, value, unscaled in self._before:
                 gradient = parameter.grad if unscaled is None else unscaled
                 if gradient is not None:
-                    parameter.copy_(value - self._rate * gradient)
+                    local_of(parameter).copy_(value - self._rate * local_of(gradient))
 
 
 def _canary_rate(make: Make, batch: Any) -> float:
     """Return the learning rate, NaN where SGD was given no gradient; it takes no step itself."""
     arm = _with_sgd(make(Precision.fp32), 0.0)
     size = norm(gradients_at_step(arm, batch))
-    return _CANARY_FALL * abs(float(arm.step(batch))) / size**2 if size else math.nan
+    loss = abs(float(arm.step(batch)))
+    return over_ranks(_CANARY_FALL * loss / size**2 if size else math.nan)
 
 
 def _canary_losses(arm: Arm, rate: float, batch: Any) -> list[float]:
     arm = _with_sgd(arm, rate)
-    return [float(arm.step(batch)) for _ in range(_CANARY_STEPS)]
+    losses = [float(arm.step(batch)) for _ in range(_CANARY_STEPS)]
+    return [statistics.fmean(each) for each in zip(*ranks().each(losses), strict=True)]

@@ -5,6 +5,7 @@ which has to start from the same weights each time, takes some steps on one batc
 what it found.
 """
 
+import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from perfsuite.devices.precision import Precision
+from perfsuite.devices.ranks import ranks
 from perfsuite.judging.gates import Outcome, Verdict, not_gated
 from perfsuite.measuring.sites import in_backward
 from perfsuite.training.arm import Arm, NotShownError
@@ -59,11 +61,16 @@ class Probe:
             # A graph that is replayed calls no hook.
             return arm if self.captured else arm.as_written()
 
+        # Of several ranks all make one, whatever each of them finds: wrapping a model is done
+        # together.
+        accepts = make(precision).accepts if ranks().many else None
         try:
             found = self.look(as_looked_at, precision, batch)
         except NotShownError as error:
             return not_gated(gate, "not looked at", str(error))
-        if not found.good and found.figure in (accepts := make(precision).accepts):
+        if not found.good and accepts is None:
+            accepts = make(precision).accepts
+        if not found.good and accepts is not None and found.figure in accepts:
             return not_gated(gate, found.figure, accepts[found.figure])
         return Verdict(
             gate=gate,
@@ -110,13 +117,18 @@ def settled(arm: Arm, batch: Any) -> Arm:
     scale = scaler.get_scale()
     for _ in range(MOST_SKIPPED):
         arm.step(batch)
-        if scaler.get_scale() >= scale:
+        if all(ranks().each(scaler.get_scale() >= scale)):
             break
         scale = scaler.get_scale()
     with torch.no_grad():
         for parameter, value in zip(arm.parameters(), before, strict=True):
             parameter.copy_(value)
     return arm
+
+
+def over_ranks(value: float) -> float:
+    """Return the mean over ranks, by which all of them decide alike."""
+    return statistics.fmean(ranks().each(value))
 
 
 def before_step(optimizer: torch.optim.Optimizer, see: Callable[[Any], None]) -> RemovableHandle:

@@ -8,13 +8,16 @@ Any training will do: what it does not show is not looked at.
 import textwrap
 import traceback
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from perfsuite.devices.precision import Precision
+from perfsuite.devices.ranks import ranks
 from perfsuite.judging.gates import Outcome, Verdict
+from perfsuite.probes.across_ranks import ACROSS_RANKS
 from perfsuite.probes.captured import graphed_step
 from perfsuite.probes.dtypes import (
     arithmetic,
@@ -63,17 +66,30 @@ PROBES: tuple[Probe, ...] = (
     restored_state,
     graphed_step,
 )
-"""All probes, in the order in which they are asked."""
+"""All probes of one rank, in the order in which they are asked."""
 _OF_PROBES = Path(__file__).parent
 _OF_TORCH = Path(torch.__file__).parent
+
+
+def probes_here() -> tuple[Probe, ...]:
+    """Return the probes to be asked: where there are several ranks, those across them too."""
+    return PROBES + ACROSS_RANKS * ranks().many
 
 
 def run_probe(probe: Probe, make: Make, precision: Precision, batch: Any) -> Verdict:
     """Return the probe's verdict, and a FAIL that names the error if the step raises one.
 
     So a step that crashes is told as one line, and the other probes still report. Whatever is
-    compiled runs as it was written, or no hook would be called.
+    compiled runs as it was written, or no hook would be called. Of several ranks, which look
+    together, all return the worst verdict.
     """
+    told = ranks().each(_verdict(probe, make, precision, batch))
+    worst = min(told, key=lambda verdict: verdict.outcome.rank)
+    rank = told.index(worst)
+    return replace(worst, figure=f"rank {rank}: {worst.figure}") if rank else worst
+
+
+def _verdict(probe: Probe, make: Make, precision: Precision, batch: Any) -> Verdict:
     try:
         with torch.compiler.set_stance("force_eager"):
             return probe(make, precision, batch)

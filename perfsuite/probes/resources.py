@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from perfsuite.devices.choice import device_of
 from perfsuite.devices.device import HOST, HostWaitError
 from perfsuite.devices.precision import Precision
+from perfsuite.devices.ranks import ranks
 from perfsuite.probes.probe import Found, Make, probe
 from perfsuite.training.arm import Arm, NotShownError
 from perfsuite.training.batches import named_tensors
@@ -107,6 +108,10 @@ def memory_slope(make: Make, precision: Precision, batch: Any) -> Found:
         gc.collect()
 
     place = next((tensor.device for _, tensor in named_tensors(batch)), HOST)
+    if ranks().many and device_of(place).computes_on_host:
+        raise NotShownError(
+            "ranks on a CPU free memory on threads that its count does not see: look at one rank"
+        )
     grown = device_of(place).growth_bytes(partial(take, _WARM_UP), partial(take, _MEASURED))
     steady = grown <= 0
     each = f"memory grows by {grown / _MEASURED:,.0f} bytes a step"
@@ -147,7 +152,8 @@ def restored_state(make: Make, precision: Precision, batch: Any) -> Found:
     before, restore = states_of(arm.parts), arm.snapshot()
     first = [float(arm.step(batch)) for _ in range(_AGREEING)]
     restore()
-    if (key := state_difference(before, states_of(arm.parts))) is not None:
+    changed = ranks().each(state_difference(before, states_of(arm.parts)))  # all go on, or none
+    if (key := next((each for each in changed if each is not None), None)) is not None:
         return Found(f"{key} is not what it was, once it was put back", good=False)
     second = [float(arm.step(batch)) for _ in range(_AGREEING)]
     for at, (then, now) in enumerate(zip(first, second, strict=True), start=1):

@@ -13,6 +13,7 @@ from perfsuite.devices.precision import backend_flags
 from perfsuite.probes.probe import before_step, handed_scale, named_modules, on_forward
 from perfsuite.training.arm import Arm
 from perfsuite.training.batches import named_tensors
+from perfsuite.training.parallel import local_of
 
 _MOST = 2**14  # of a tensor's elements are looked at, or up to twice as many
 
@@ -29,9 +30,10 @@ class Called(NamedTuple):
 def sampled(tensor: Tensor) -> Tensor:
     """Return a tensor's elements in float64, evenly spaced ones where they are many.
 
-    Those of a sparse one too, as the gradients of an embedding may be, with its zeros.
+    Those of a sparse one too, as the gradients of an embedding may be, with its zeros; and this
+    rank's of one that is sharded.
     """
-    flat = tensor.detach().to_dense().reshape(-1)
+    flat = local_of(tensor.detach()).to_dense().reshape(-1)
     return flat[:: max(1, len(flat) // _MOST | 1)].double()
 
 

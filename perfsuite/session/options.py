@@ -31,6 +31,12 @@ def add_options(parser: pytest.Parser) -> None:
         " downloaded once), or synthetic (noise, for timing only) (default: %(default)s)",
     )
     group.addoption(
+        "--perf-parallel",
+        choices=("ddp", "fsdp2"),
+        help="how ranks that torchrun started train the tutorial together: ddp copies the weights"
+        " (default), fsdp2 shards them",
+    )
+    group.addoption(
         "--perf-budget",
         type=_seconds,
         default=60.0,

@@ -19,6 +19,7 @@ from perfsuite.training.batches import (
     samples_in,
     shapes_of,
 )
+from perfsuite.training.parallel import laid_as
 from perfsuite.training.snapshot import snapshot
 
 PERTURBATION = 1e-6
@@ -72,6 +73,7 @@ class Arm:
     epoch_steps: int | None = None  # batches in an epoch, where their number is known
     written: Callable[[Any], Any] | None = None  # the step itself, where `step` captures it
     label: str = ""  # what it is called beside others; its precision unless given
+    watcher: Callable[["Arm"], None] | None = None  # is shown it whenever it has trained
 
     shapes: Shapes | None = field(default=None, init=False)  # of its batches, once one was taken
 
@@ -132,13 +134,18 @@ class Arm:
         """Copy all that a step changes, random state included; return what goes back to that."""
         return snapshot(self.parts, self.device)
 
+    def has_trained(self) -> None:
+        """Show it to its watcher, if it has one: it has taken the steps that it was made for."""
+        if self.watcher is not None:
+            self.watcher(self)
+
     def perturb(self, seed: int) -> None:
         """Change each weight by about PERTURBATION of itself, as `seed` decides."""
         noise = torch.Generator().manual_seed(seed)  # of its own: dropout draws from torch's
         with torch.no_grad():
             for parameter in self.parameters():
                 drawn = torch.randn(parameter.shape, generator=noise).to(parameter.device)
-                parameter.mul_(1 + PERTURBATION * drawn)
+                parameter.mul_(1 + PERTURBATION * laid_as(drawn, parameter))
 
     @property
     def models(self) -> list[nn.Module]:

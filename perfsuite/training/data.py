@@ -52,14 +52,20 @@ class Digits:
         """Return the batches of `epochs` without end."""
         return endless(self.epochs(batch_size, seed))
 
-    def epochs(self, batch_size: int, seed: int) -> "Epochs":
+    def epochs(self, batch_size: int, seed: int, *, rank: int = 0, ranks: int = 1) -> "Epochs":
         """Return full batches, each epoch in a new order that `seed` decides.
 
-        Raises ValueError if a batch would be empty, or larger than the data set.
+        Of several ranks, which share one order, each gets every so many-th batch of it, and all
+        get as many.
+
+        Raises ValueError if a batch would be empty, or all ranks' larger than the data set.
         """
-        if not 0 < batch_size <= len(self):
-            raise ValueError(f"a batch of {batch_size} from {len(self)} images of {self.source}")
-        return Epochs(self, batch_size, seed)
+        if not 0 < batch_size * ranks <= len(self):
+            of_each = f" for each of {ranks} ranks" * (ranks > 1)
+            raise ValueError(
+                f"a batch of {batch_size}{of_each} from {len(self)} images of {self.source}"
+            )
+        return Epochs(self, batch_size, seed, rank, ranks)
 
     def split(self) -> tuple["Digits", "Digits"]:
         """Return the digits to train on, and every tenth, which is held out."""
@@ -74,18 +80,22 @@ class Digits:
 class Epochs:
     """An epoch of batches whenever it is read; its length is how many they are."""
 
-    def __init__(self, digits: Digits, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, digits: Digits, batch_size: int, seed: int, rank: int = 0, ranks: int = 1
+    ) -> None:
         self._digits, self._batch_size = digits, batch_size
+        self._rank, self._ranks = rank, ranks
         self._order = torch.Generator().manual_seed(seed)
 
     def __len__(self) -> int:
-        return len(self._digits) // self._batch_size
+        return len(self._digits) // (self._batch_size * self._ranks)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the batches of the next epoch."""
         digits, size = self._digits, self._batch_size
         shuffled = torch.randperm(len(digits), generator=self._order).to(digits.labels.device)
-        for start in range(0, len(self) * size, size):
+        for index in range(len(self)):
+            start = (index * self._ranks + self._rank) * size
             chosen = shuffled[start : start + size]
             yield digits.images[chosen], digits.labels[chosen]
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from perfsuite.devices.choice import device_of
 from perfsuite.training.batches import TrainingError, fields_of
+from perfsuite.training.parallel import local_of
 
 
 def parts_of(state: Any, name: str = "state") -> dict[str, Any]:
@@ -145,8 +146,12 @@ def state_difference(first: Mapping[str, Any], second: Mapping[str, Any]) -> str
 
 
 def difference(first: Any, second: Any, name: str = "") -> str | None:
-    """Return the way to the first thing in which two states differ, None if they are alike."""
+    """Return the way to the first thing in which two states differ, None if they are alike.
+
+    Of what is sharded over ranks each compares its own part.
+    """
     if isinstance(first, Tensor) and isinstance(second, Tensor):
+        first, second = local_of(first), local_of(second)
         alike = first.shape == second.shape and torch.equal(first.nan_to_num(), second.nan_to_num())
         return None if alike else name
     fields, others = fields_of(first), fields_of(second)

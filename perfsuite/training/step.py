@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from perfsuite.devices.choice import device_of
 from perfsuite.devices.precision import Precision, backend_flags
+from perfsuite.training.batches import TrainingError
+from perfsuite.training.parallel import Parallel, spread
 
 Criterion = Callable[[Tensor, Tensor], Tensor]  # from (logits, labels) to a scalar loss
 
@@ -23,8 +25,14 @@ class TrainStep:
     has to be capturable for that. With `backend` the model is compiled by that backend of
     ``torch.compile``, such as "inductor".
 
+    With `parallel` the ranks of the default process group train it together: "ddp" averages their
+    gradients, "fsdp2" shards the weights too and casts in autocast's place; see
+    `perfsuite.training.parallel.spread`. `model` is then the wrapped one: give that to the
+    `Training`. A gradient scaler skips a step on all ranks where one overflows, since all are
+    given the same gradients, and FSDP2 asks all of them.
+
     Raises ValueError if not all parameters are on one device, DeviceError if nothing is known
-    of it, PrecisionError if it cannot do the precision.
+    of it, PrecisionError if it cannot do the precision, TrainingError if ranks cannot train it.
     """
 
     def __init__(
@@ -36,6 +44,7 @@ class TrainStep:
         criterion: Criterion = nn.functional.cross_entropy,
         graph: bool = False,
         backend: str | Callable[..., Any] | None = None,
+        parallel: Parallel | None = None,
     ) -> None:
         devices = {parameter.device for parameter in model.parameters()}
         if len(devices) != 1:
@@ -44,6 +53,10 @@ class TrainStep:
         self.device = devices.pop()
         self.precision = Precision(precision)
         device_of(self.device).require(self.precision)
+        if graph and parallel is not None:
+            raise TrainingError(f"parallel={parallel!r} is captured as no graph: leave out graph")
+        if parallel is not None:
+            model = spread(model, optimizer, parallel, self.precision)
         self.model = model
         self._called = model if backend is None else torch.compile(model, backend=backend)
         self.optimizer = optimizer
@@ -52,7 +65,8 @@ class TrainStep:
         # Made once: entering them is all that they cost a step.
         self._flags = backend_flags(self.precision)
         self.graph = graph
-        self._autocast = self.precision.autocast(self.device, cache=False if graph else None)
+        cast = Precision.fp32 if parallel == "fsdp2" else self.precision
+        self._autocast = cast.autocast(self.device, cache=False if graph else None)
 
     def __call__(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         """Take one step and return its loss."""

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from perfsuite.devices.precision import Precision, backend_flags
+from perfsuite.devices.ranks import ranks
 from perfsuite.training.cfg import TUTORIAL_CFG, scale_width
 from perfsuite.training.data import SYNTHETIC, Digits, load_digits
 from perfsuite.training.model import build_model
+from perfsuite.training.parallel import Parallel
 from perfsuite.training.step import TrainStep
 from perfsuite.training.workload import Training, Workload
 
@@ -52,6 +54,7 @@ def tutorial_workload(
     graph: bool = False,
     hold_out: bool = False,
     backend: str | None = None,
+    parallel: Parallel | None = None,
 ) -> Workload:
     """Return the workload "tutorial" or "tiny" on digits of a source; see `load_digits`.
 
@@ -60,7 +63,8 @@ def tutorial_workload(
 
     With `graph` its step is captured, and launched at once: see `Training`. With `hold_out` every
     tenth digit is none to train on, and the training can be judged by them. With `backend` the
-    model is compiled: see `TrainStep`.
+    model is compiled, with `parallel` ranks train it together, each on its own batches of one
+    order: see `TrainStep`.
     """
     cfg, batch_size, portions = _KINDS[name]
 
@@ -68,13 +72,17 @@ def tutorial_workload(
         # channels_last and the like are the model's own business: it is moved, nothing more.
         model = build_model(cfg).to(device).train()
         optimizer = fused_adam(model.parameters(), capturable=graph)
-        step = TrainStep(model, optimizer, precision=precision, graph=graph, backend=backend)
+        step = TrainStep(
+            model, optimizer, precision=precision, graph=graph, backend=backend, parallel=parallel
+        )
+        at = ranks().seat
+        share = {} if parallel is None else {"rank": at.rank, "ranks": at.ranks}
         digits = digits_on(data, device)
         digits, held_out = digits.split() if hold_out else (digits, None)
         return Training(
             step=step,
-            batches=digits.epochs(batch_size, seed),
-            state=[model, step.optimizer, step.scaler],
+            batches=digits.epochs(batch_size, seed, **share),
+            state=[step.model, step.optimizer, step.scaler],
             right=None if held_out is None else partial(right_of, step, held_out),
         )
 

@@ -11,6 +11,7 @@ from perfsuite.judging.gates import (
     Verdict,
     at_least,
     at_most,
+    equal_on_ranks,
     equivalent,
     finite,
     missing,
@@ -221,6 +222,18 @@ NO_COUNT = "the optimizer counts no steps: use one that keeps state['step'], suc
         (
             finite("g", []),
             "PASS g: all are finite; required: finite losses, parameters and buffers",
+        ),
+        (
+            equal_on_ranks("g", None, weights=48, ranks=2),
+            "PASS g: 48 weights are equal on 2 ranks;"
+            " required: weights that are equal on all ranks, bit for bit",
+        ),
+        (
+            equal_on_ranks("g", "0.bias of rank 1 is not rank 0's", weights=48, ranks=2),
+            "FAIL g: 0.bias of rank 1 is not rank 0's;"
+            " required: weights that are equal on all ranks, bit for bit"
+            " (average gradients over ranks before anything uses them, and change no weight by what"
+            " one rank alone has)",
         ),
         (
             skipped_steps("g", 3, 200, 0.01),

@@ -25,6 +25,7 @@ from perfsuite.judging.confirmation import ENVIRONMENT
 from perfsuite.judging.gates import Outcome
 from perfsuite.judging.thresholds import Gate, Pair, Thresholds, load_thresholds
 from perfsuite.measuring.identity import identity_of
+from perfsuite.probes.across_ranks import ACROSS_RANKS
 
 OWN, THRESHOLDS = DOCS / "own-training.md", DOCS / "thresholds.md"
 
@@ -119,6 +120,8 @@ def test_both_pages_show_the_same_comparison() -> None:
 def test_every_probe_is_told() -> None:
     found = [cells[0].strip("`") for cells in rows(section(OWN, "What the probes need"))]
     assert found == [probe.name for probe in perfsuite.PROBES]
+    across = [cells[0].strip("`") for cells in rows(section(OWN, "Trained by several ranks"))]
+    assert across == [probe.name for probe in ACROSS_RANKS]
 
 
 def test_every_setting_of_a_workload_is_told_with_its_default() -> None:

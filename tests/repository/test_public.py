@@ -68,6 +68,7 @@ def test_public_names() -> None:
         "not_gated",
         "own_samples",
         "prefetching",
+        "probes_here",
         "run_probe",
         "train",
         "train_epochs",
@@ -104,6 +105,7 @@ def test_options_of_pytest(pytestconfig: pytest.Config) -> None:
     assert options == {
         "perf_device": "auto",
         "perf_workload": None,
+        "perf_parallel": None,
         "perf_data": "mnist5k",
         "perf_budget": 60.0,
         "perf_epochs": None,

@@ -17,6 +17,7 @@ OPTIONS = {
     "--perf-device": NAMES,
     "--perf-workload": ("tutorial", "tiny"),
     "--perf-data": ("mnist5k", "mnist", "synthetic"),
+    "--perf-parallel": ("ddp", "fsdp2"),
 }
 HEAVY = ("torch", "scipy", "numpy", "psutil", "perfsuite.session.one_tree")
 
@@ -99,6 +100,8 @@ def test_a_missing_device_is_refused(suite: Suite, parameters: str) -> None:
     suite.write("test_steps.py", f"{HEAD}\ndef test_a({parameters}):\n    measure(perf)\n")
     line = usage_error(suite.run("--perf-device=cuda"))
     assert re.search(r"--perf-device cuda: (torch sees no GPU|this torch was built without)", line)
+    line = usage_error(suite.run("--perf-device=cpu", "--perf-parallel=fsdp2"))
+    assert "--perf-parallel fsdp2: there is one rank; start several with torchrun" in line
 
 
 def test_a_failed_download_ends_the_session_in_one_line(

@@ -105,6 +105,16 @@ def test_an_epoch_visits_an_image_at_most_once_and_in_a_new_order() -> None:
     assert len({tuple(epoch) for epoch in epochs}) == 4
 
 
+def test_ranks_share_one_order_and_each_takes_its_own_batches_of_it() -> None:
+    whole = [labels.tolist() for _, labels in numbered(50).epochs(7, 4)]
+    shares = [numbered(50).epochs(7, 4, rank=rank, ranks=3) for rank in range(3)]
+    found = [[labels.tolist() for _, labels in share] for share in shares]
+    assert [len(share) for share in shares] == [len(each) for each in found] == [2, 2, 2]
+    assert found == [whole[rank:6:3] for rank in range(3)]
+    with pytest.raises(ValueError, match="a batch of 17 for each of 3 ranks from 50 images"):
+        numbered(50).epochs(17, 0, ranks=3)
+
+
 def test_a_batch_larger_than_the_digits_is_refused() -> None:
     with pytest.raises(ValueError, match="a batch of 51 from 50 images of numbered"):
         next(numbered(50).batches(51, 0))

@@ -1,0 +1,100 @@
+"""Weights on all ranks: after a training they have to be equal, bit for bit, unless sharded."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from hashlib import blake2b
+
+import torch
+from torch import Tensor
+
+from perfsuite.devices.ranks import Ranks
+from perfsuite.judging.gates import Verdict, equal_on_ranks, not_gated
+from perfsuite.measuring.timing import Timeable
+from perfsuite.training.arm import Arm, NotShownError
+from perfsuite.training.batches import named_tensors
+from perfsuite.training.parallel import sharded_weights
+
+GATE = "weights_equal"
+_MOST_NAMED = 8
+
+
+class RankWeights:
+    """Looks at the weights of arms that ranks trained together, and has one verdict on all."""
+
+    def __init__(self, ranks: Ranks) -> None:
+        self._ranks = ranks
+        self._verdicts: list[Verdict] = []  # one an arm
+
+    def watched(self, arm: Arm) -> Arm:
+        """Return the arm; where there are several ranks, it is looked at when it has trained."""
+        if self._ranks.many:
+            arm.watcher = self.look
+        return arm
+
+    def look_at(self, *timed: Timeable) -> None:
+        """Look at those that are arms, and that are to be looked at."""
+        for each in timed:
+            if isinstance(each, Arm):
+                each.has_trained()
+
+    def look(self, arm: Arm) -> None:
+        """Compare an arm's weights over ranks: by their hashes, which are all that is told."""
+        try:
+            weights = shared_weights(arm)
+        except NotShownError as error:
+            self._verdicts.append(not_gated(GATE, "not looked at", str(error)))
+            return
+        wrong = difference_of_ranks(weights, self._ranks)
+        if wrong is not None and wrong in arm.accepts:
+            self._verdicts.append(not_gated(GATE, wrong, arm.accepts[wrong]))
+            return
+        found = equal_on_ranks(GATE, wrong, weights=len(weights), ranks=len(self._ranks))
+        named = f"{arm.label}: {found.figure}"
+        self._verdicts.append(found if wrong is None else replace(found, figure=named))
+
+    def verdicts(self) -> list[Verdict]:
+        """Return the worst verdict on the arms, if there were any."""
+        return sorted(self._verdicts, key=lambda verdict: verdict.outcome.rank)[:1]
+
+
+def shared_weights(arm: Arm) -> dict[str, Tensor]:
+    """Return the weights of which each rank keeps a copy, by name.
+
+    Raises:
+        NotShownError: there is no model, or all of its weights are sharded.
+    """
+    sharded = sharded_weights(arm.models)
+    named = arm.named_parameters().items()
+    weights = {name: weight.detach() for name, weight in named if id(weight) not in sharded}
+    if not weights:
+        raise NotShownError("all weights are sharded: no rank has what another one has")
+    return weights
+
+
+def difference_of_ranks(named: Mapping[str, Tensor], ranks: Ranks) -> str | None:
+    """Return the first tensor that is not the same on all ranks, and where; all ranks ask."""
+    own = {name: hash_of(tensor) for name, tensor in named.items()}
+    if len(set(ranks.each(blake2b(repr(own).encode()).hexdigest()))) == 1:
+        return None
+    told = ranks.each(own)
+    for name in {name: None for each in told for name in each}:
+        others = [rank for rank, each in enumerate(told) if each.get(name) != told[0].get(name)]
+        if others:
+            return f"{name} of {_named(others)} is not rank 0's"
+    return None
+
+
+def hash_of(value: object) -> str:
+    """Return a hash of the bytes of all tensors in a value, with their shapes and dtypes."""
+    found = blake2b(digest_size=16)
+    for name, tensor in named_tensors(value, ""):
+        found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        flat = tensor.detach().to_dense().cpu().contiguous().reshape(-1)
+        found.update(flat.view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+def _named(ranks: list[int]) -> str:
+    told = ", ".join(map(str, ranks[:_MOST_NAMED]))
+    more = f" and {len(ranks) - _MOST_NAMED} more" * (len(ranks) > _MOST_NAMED)
+    return f"rank{'s' * (len(ranks) > 1)} {told}{more}"

@@ -1,0 +1,286 @@
+"""What two ranks do together, as processes that torchrun starts: faults, and their healthy twins.
+
+Started as a program by `probes/test_across_ranks.py`; rank 0 writes what each case said to a file.
+"""
+
+import faulthandler
+import json
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.nn.parallel import DistributedDataParallel
+
+from perfsuite.devices.choice import choose_device
+from perfsuite.devices.precision import Precision
+from perfsuite.devices.ranks import join, leave, ranks
+from perfsuite.measuring.rank_weights import RankWeights
+from perfsuite.probes import across_ranks as across
+from perfsuite.probes.probe import Probe
+from perfsuite.probes.registry import probes_here, run_probe
+from perfsuite.training.arm import Arm
+from perfsuite.training.parallel import Parallel, is_sharded, local_of, parallel_of
+from perfsuite.training.snapshot import difference, states_of
+from perfsuite.training.step import TrainStep
+from perfsuite.training.workload import Training, Workload
+
+GIVE_UP_S = 100
+"""After which no rank goes on, whatever it waits for: they take 12 s where nothing else works."""
+CPU = torch.device("cpu")
+Batch = tuple[Tensor, Tensor]
+Step = Callable[[Batch], Tensor]
+MakeStep = Callable[[Precision], TrainStep]
+
+
+def network(*, norm: bool = True) -> nn.Sequential:
+    norms = [nn.BatchNorm1d(32)] if norm else []
+    return nn.Sequential(nn.Linear(16, 32), *norms, nn.ReLU(), nn.Linear(32, 4))
+
+
+def batches(rank: int, many: int = 4) -> list[Batch]:
+    drawn = torch.Generator().manual_seed(rank)
+    images = [torch.randn(32, 16, generator=drawn) for _ in range(many)]
+    return [(each, each[:, :4].argmax(1)) for each in images]
+
+
+def adam(model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.Adam(model.parameters(), lr=1e-2, fused=True)
+
+
+def spread(how: Parallel, kind: type[TrainStep] = TrainStep) -> MakeStep:
+    def step(precision: Precision) -> TrainStep:
+        model = network()
+        return kind(model, adam(model), precision=precision, parallel=how)
+
+    return step
+
+
+class AveragingByHand(TrainStep):
+    """Averages gradients itself, scaled, between backward and step."""
+
+    def __call__(self, batch: Batch) -> Tensor:
+        inputs, targets = batch
+        self.optimizer.zero_grad(set_to_none=True)
+        with self._flags, self._autocast:
+            loss = self.criterion(self.model(inputs), targets)
+        self.scaler.scale(loss).backward()
+        self.average()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return loss.detach()
+
+    def average(self) -> None:
+        for parameter in self.model.parameters():
+            assert parameter.grad is not None
+            dist.all_reduce(parameter.grad)
+            parameter.grad /= dist.get_world_size()
+
+
+class AveragingTooLate(AveragingByHand):
+    """Lets the scaler look at a rank's own gradients, before they are averaged."""
+
+    def average(self) -> None:
+        self.scaler.unscale_(self.optimizer)
+        for parameter in self.model.parameters():
+            assert parameter.grad is not None
+            parameter.grad.nan_to_num_(0.0, 0.0, 0.0)
+        super().average()
+
+
+class Drifting(TrainStep):
+    """Changes a weight a little, each rank by its own number."""
+
+    def __call__(self, batch: Batch) -> Tensor:
+        loss = super().__call__(batch)
+        with torch.no_grad():
+            next(self.model.parameters()).mul_(1 + 1e-6 * dist.get_rank())
+        return loss
+
+
+class NotSynchronising(TrainStep):
+    """Forgets that this is the last micro-batch."""
+
+    def __call__(self, batch: Batch) -> Tensor:
+        assert isinstance(self.model, DistributedDataParallel)
+        with self.model.no_sync():
+            return super().__call__(batch)
+
+
+class Clipping(TrainStep):
+    """Clips what was averaged."""
+
+    def __call__(self, batch: Batch) -> Tensor:
+        inputs, targets = batch
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.criterion(self.model(inputs), targets)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 0.01)
+        self.optimizer.step()
+        return loss.detach()
+
+
+def plain(kind: type[TrainStep]) -> MakeStep:
+    def step(precision: Precision) -> TrainStep:
+        model = network()
+        # Not fused: it would be handed the scale, and unscale by itself.
+        return kind(model, torch.optim.Adam(model.parameters()), precision=precision)
+
+    return step
+
+
+def own_buffers(precision: Precision) -> TrainStep:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # another name is to come
+        model = DistributedDataParallel(network(), broadcast_buffers=False)
+    return TrainStep(model, adam(model), precision=precision)
+
+
+def sharded_by_fsdp(precision: Precision) -> TrainStep:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # it is the first FSDP, and still in use
+        model = FullyShardedDataParallel(network(), use_orig_params=True, device_id=CPU)
+    assert parallel_of([model]) == "fsdp"
+    return TrainStep(model, adam(model), precision=precision)
+
+
+def own_seeds(precision: Precision) -> TrainStep:
+    torch.manual_seed(dist.get_rank())
+    return plain(AveragingByHand)(precision)
+
+
+def summing(precision: Precision) -> TrainStep:
+    def hook(_: Any, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:  # type: ignore[name-defined]  # by this name DDP asks for it
+        summed = allreduce_hook(dist.distributed_c10d._get_default_group(), bucket)
+        return summed.then(lambda done: done.value() * dist.get_world_size())
+
+    model = DistributedDataParallel(network())
+    model.register_comm_hook(None, hook)
+    return TrainStep(model, adam(model), precision=precision)
+
+
+def maker(make: MakeStep, *, same: bool = False, **about: Any) -> Callable[[Precision], Arm]:
+    def training(precision: Precision, device: torch.device, seed: int) -> Training:
+        step = make(precision)
+        held = [step.model, step.optimizer, step.scaler]
+        fed = batches(0 if same else dist.get_rank())
+        return Training(step=step, batches=fed, state=held, **about)
+
+    workload = Workload(name="two ranks", make=training)
+    return lambda precision: workload.arm(precision, CPU)
+
+
+MEANT = {"module.1.running_mean of rank 1 is not rank 0's": "each has its own domain"}
+FP32, FP16 = Precision.fp32, Precision.fp16
+CASES: dict[str, tuple[Probe, Precision, Callable[[Precision], Arm]]] = {
+    "drifting": (across.weights_equal, FP32, maker(spread("ddp", Drifting))),
+    "own buffers": (across.buffers_equal, FP32, maker(own_buffers)),
+    "own buffers, and meant": (across.buffers_equal, FP32, maker(own_buffers, accepts=MEANT)),
+    "buffers under fsdp2": (across.buffers_equal, FP32, maker(spread("fsdp2"))),
+    "weights under fsdp": (across.weights_equal, FP32, maker(sharded_by_fsdp)),
+    "own seeds": (across.started_alike, FP32, maker(own_seeds)),
+    "one seed": (across.started_alike, FP32, maker(plain(AveragingByHand))),
+    "same samples": (across.shares_differ, FP32, maker(spread("ddp"), same=True)),
+    "no_sync": (across.gradients_averaged, FP32, maker(spread("ddp", NotSynchronising))),
+    "summed": (across.gradients_averaged, FP32, maker(summing)),
+    "clipped": (across.gradients_averaged, FP32, maker(spread("ddp", Clipping))),
+    "not averaged": (across.gradients_averaged, FP32, maker(plain(TrainStep))),
+    "averaged by hand": (across.gradients_averaged, FP32, maker(plain(AveragingByHand))),
+    "scaler before averages": (across.scalers_agree, FP16, maker(plain(AveragingTooLate))),
+    "averages before scaler": (across.scalers_agree, FP16, maker(plain(AveragingByHand))),
+    "scaler under ddp": (across.scalers_agree, FP16, maker(spread("ddp"))),
+    "scaler under fsdp2": (across.scalers_agree, FP16, maker(spread("fsdp2"))),
+}
+
+
+def judged(probe: Probe, precision: Precision, make: Callable[[Precision], Arm]) -> str:
+    (batch,) = make(precision).take(1)
+    return str(run_probe(probe, make, precision, batch))
+
+
+def everything(how: Parallel, precision: Precision) -> list[str]:
+    """Return what is not green of all probes of a healthy step."""
+    make = maker(spread(how))
+    told = (judged(probe, precision, make) for probe in probes_here())
+    return [each for each in told if not each.startswith("PASS")]
+
+
+def as_one(how: Parallel) -> float:
+    """Return how far weights are from those of one process with both ranks' batches."""
+    trained = []
+    for together in (how, None):
+        torch.manual_seed(0)
+        model = network(norm=False)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        step = TrainStep(model, optimizer, parallel=together)
+        for one, other in zip(batches(0), batches(1), strict=True):
+            both = (torch.cat([one[0], other[0]]), torch.cat([one[1], other[1]]))
+            step(both if together is None else (one, other)[dist.get_rank()])
+        whole: list[Any] = [each.detach() for each in model.parameters()]
+        whole = [each.full_tensor() if is_sharded(each) else each for each in whole]
+        trained.append(torch.cat([each.reshape(-1) for each in whole]))
+    return float((trained[0] - trained[1]).abs().max())
+
+
+def put_back(how: Parallel) -> str | None:
+    """Return what differs once a step was taken and all was put back."""
+    arm = maker(spread(how))(FP32)
+    step, (batch,) = arm.step, arm.take(1)
+    step(batch)
+    before, restore = states_of(arm.parts), arm.snapshot()
+    step(batch)
+    assert difference(before, states_of(arm.parts)) is not None
+    restore()
+    return difference(before, states_of(arm.parts))
+
+
+def perturbed(how: Parallel) -> bool:
+    """Tell whether each rank's part of the weights is perturbed as it is where it is whole."""
+    arms = [maker(spread(each))(FP32) for each in (how, "ddp")]
+    for arm in arms:
+        arm.perturb(seed=3)
+    rank, alike = dist.get_rank(), True
+    for one, whole in zip(*(arm.parameters() for arm in arms), strict=True):
+        part = whole.chunk(dist.get_world_size())[rank] if is_sharded(one) else whole
+        alike &= torch.equal(local_of(one), part)
+    return all(ranks().each(alike))
+
+
+def after_training(kind: type[TrainStep], how: Parallel) -> str:
+    """Return what is said of an arm that was watched while it trained."""
+    weights = RankWeights(ranks())
+    arm = weights.watched(maker(spread(how, kind))(FP32))
+    for batch in arm.take(3):
+        arm.step(batch)
+    weights.look_at(arm)
+    (verdict,) = weights.verdicts()
+    return str(verdict)
+
+
+def main(out: Path) -> None:
+    """Run all cases as one of the ranks."""
+    faulthandler.dump_traceback_later(GIVE_UP_S, exit=True)
+    torch.set_num_threads(1)
+    join(choose_device("cpu"))
+    told: dict[str, Any] = {name: judged(*case) for name, case in CASES.items()}
+    for how in ("ddp", "fsdp2"):
+        told[f"everything {how}"] = everything(how, Precision.bf16)
+        told[f"as one {how}"] = as_one(how)
+        told[f"put back {how}"] = put_back(how)
+        told[f"perturbed {how}"] = perturbed(how)
+        told[f"after {how}"] = after_training(TrainStep, how)
+    told["after drifting"] = after_training(Drifting, "ddp")
+    of_all = ranks().each(told)
+    if ranks().seat.leads:
+        out.write_text(json.dumps(of_all), encoding="utf-8")
+    leave()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
