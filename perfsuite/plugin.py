@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from perfsuite.devices.torchrun import RankError, seat
 from perfsuite.session.benchmark_adapter import PytestBenchmark, claim
 from perfsuite.session.fixtures import reaches, uses
-from perfsuite.session.options import add_options
+from perfsuite.session.options import add_options, ranks_of
 from perfsuite.session.stash import SESSION, TRIES
 
 if TYPE_CHECKING:
@@ -142,10 +141,7 @@ def _is_left_out(item: pytest.Item, session: pytest.Session) -> bool:
         return True
     if not any(item.get_closest_marker(name) for name in ("one_rank", "many_ranks")):
         return False
-    try:
-        unfit = "one_rank" if seat().ranks > 1 else "many_ranks"
-    except RankError as error:
-        raise pytest.UsageError(str(error)) from None
+    unfit = "one_rank" if ranks_of(session.config) > 1 else "many_ranks"
     return item.get_closest_marker(unfit) is not None
 
 

@@ -1,11 +1,11 @@
 """The machine that a session runs on: device, hardware, software, and what it can do."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
-from perfsuite.devices.choice import SIMULATED, choose_device
+from perfsuite.devices.choice import SIMULATED, choose_device, device_of
 from perfsuite.devices.device import Clock, Device, Hardware, Sensor
 from perfsuite.devices.precision import Precision
 from perfsuite.devices.rank_clock import RankClock, RankSensor
@@ -57,6 +57,17 @@ def machine(wanted: str) -> Machine:
         RankError: the ranks cannot work together.
     """
     at = seat()
+    found = machine_at(wanted, at)
+    return replace(found, ranks=join(found.device, at))
+
+
+def machine_at(wanted: str, at: Seat) -> Machine:
+    """Return the machine as the rank at a seat finds it, which has not joined the others yet.
+
+    Raises:
+        DeviceError: the device is not there.
+        RankError: the rank has none of its own.
+    """
     if at.ranks > 1:
         _take_own_accelerator(wanted, at)
     device = choose_device(wanted)
@@ -66,8 +77,21 @@ def machine(wanted: str) -> Machine:
         software=device.software(),
         precisions=device.precisions,
         facts=device.facts(),
-        ranks=join(device, at),
     )
+
+
+def machine_of_fork(found: Machine, wanted: str, at: Seat, store: Any) -> Machine:
+    """Return the machine of a rank that was forked from a process which knows it; join the others.
+
+    They meet by way of `store`, a `torch.distributed.Store`. Raises RankError.
+    """
+    _take_own_accelerator(wanted, at)
+    device = found.device
+    if device.computes_on_host:
+        torch.set_num_threads(found.software["threads"])
+    else:
+        device = device_of(torch.device(device.place.type, at.local_rank))
+    return replace(found, device=device, ranks=join(device, at, store))
 
 
 def _take_own_accelerator(wanted: str, at: Seat) -> None:

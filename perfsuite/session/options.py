@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from perfsuite.devices.choice import NAMES
+from perfsuite.devices.torchrun import RankError, seat
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -64,6 +65,13 @@ def add_options(parser: pytest.Parser) -> None:
         " with --perf-against",
     )
     group.addoption(
+        "--perf-ranks",
+        type=_ranks,
+        metavar="N",
+        help="run the session in so many processes on this machine, which torchrun starts and which"
+        " train together",
+    )
+    group.addoption(
         "--perf-history",
         type=Path,
         metavar="DIR",
@@ -76,6 +84,14 @@ def add_options(parser: pytest.Parser) -> None:
         help="Python interpreter for the promoted commit, where --benchmark-compare confirms what"
         " it suspects; auto installs the versions that the baseline recorded, with uv",
     )
+
+
+def ranks_of(config: pytest.Config) -> int:
+    """Return how many ranks a benchmark has: those that are asked for, or that torchrun started."""
+    try:
+        return config.option.perf_ranks or seat().ranks
+    except RankError as error:
+        raise pytest.UsageError(str(error)) from None
 
 
 def _seconds(text: str) -> float:
@@ -94,5 +110,10 @@ def _number(text: str) -> int:
     return number
 
 
+def _ranks(text: str) -> int:
+    return _number(text)
+
+
+_ranks.__name__ = "number of ranks"
 _number.__name__ = "number of epochs"
 _seconds.__name__ = "number of seconds"  # what argparse calls it: "invalid number of seconds value"

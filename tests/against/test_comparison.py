@@ -142,7 +142,8 @@ def test_no_command_is_told_that_would_not_search_the_benchmark(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("perfsuite.against.comparison.which_commit", lambda *_: ["which commit"])
-    servers: Any = {"before": None, "after": None}
+    server = SimpleNamespace(ranks=1)
+    servers: Any = {"before": server, "after": server}
     now = structs.replace(collected(), items={"timed": [], "alone": ["one_tree"]})
     both = {"before": now, "after": now}
     comparison = Comparison(ref=REF, **servers, collected=both, suite=Path("benchmarks"))

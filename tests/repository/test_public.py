@@ -110,6 +110,7 @@ def test_options_of_pytest(pytestconfig: pytest.Config) -> None:
         "perf_report": None,
         "perf_against": None,
         "perf_against_python": None,
+        "perf_ranks": None,
         "perf_history": None,
         "perf_confirm_python": None,
     }
