@@ -73,11 +73,13 @@ def test_a_sides_environment_is_laid_over_that_of_the_session(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    monkeypatch.setenv("WORLD_SIZE", "2")  # of this session's ranks
     server = serve(environment={"CUDA_VISIBLE_DEVICES": ""})
     server.collected()
     environment = psutil.Process(server._process.pid).environ()
     assert environment["CUDA_VISIBLE_DEVICES"] == ""
     assert environment["PATH"] == os.environ["PATH"]
+    assert "WORLD_SIZE" not in environment
 
 
 def test_a_worker_runs_a_benchmark_and_shows_progress(serve: Serve) -> None:
