@@ -145,7 +145,6 @@ def test_a_change_of_the_environment_is_told_as_such(project: Project) -> None:
 def test_ranks_of_several_machines_confirm_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"RANK": "0", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
-    commit = "0" * 40
     names = ("config", "suite", "software", "thresholds", "status", "pot")
     given: dict[str, Any] = dict.fromkeys(names)
     baseline: Any = SimpleNamespace(runs=[SimpleNamespace(commit="0" * 40)])
