@@ -65,14 +65,17 @@ class Worker:
                 self._join(item.config, rendezvous)
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
             if self._failure is None:
+                ranks().meet()  # none fails any more, not even as it ends its fixtures
                 self._line.send(Done(record=self._record, loaded=self._loaded()))
                 code = 0
             else:
                 code = self._tell(self._failure)
         except LineClosedError:
             pass  # the coordinator has gone
-        except BaseException:  # told here, since nobody above will
+        except BaseException as error:  # told here, since nobody above will
             traceback.print_exc()
+            if rendezvous is not None:  # or it would look as if it had not been another's fault
+                code = self._tell(f"{type(error).__name__}: {error}".partition("\n")[0])
         finally:
             _end(code)
 
@@ -81,11 +84,7 @@ class Worker:
         at = self._line.seat
         os.environ.update(rendezvous.environment(at))
         wanted, known = config.getoption("perf_device"), config.stash[MACHINE]
-        try:
-            here = machine_of_fork(known, wanted, at, rendezvous.store(at))
-        except Exception as error:  # as of a driver, or since another rank has ended
-            _end(self._tell(f"{type(error).__name__}: {error}".partition("\n")[0]))
-        config.stash[MACHINE] = here
+        config.stash[MACHINE] = machine_of_fork(known, wanted, at, rendezvous.store(at))
 
     def _tell(self, reason: str) -> int:
         """Tell why it failed; return the exit code of one that did."""
