@@ -217,12 +217,12 @@ class WorkerController(_Controller):
     def _why_it_failed(self, told: str) -> SideError:
         ended = self._wait()
         # What a rank says of another that was killed is no reason.
-        return self._killed(ended) if ended.code else SideError(self.side, told)
+        return self._ended_untold(ended) if ended.code else SideError(self.side, told)
 
     def _how_it_ended(self) -> SideError:
-        return self._killed(self._wait())
+        return self._ended_untold(self._wait())
 
-    def _killed(self, ended: messages.Ended) -> SideError:
+    def _ended_untold(self, ended: messages.Ended) -> SideError:
         code, ranks = ended.code, self._server.ranks
         how = f"ended with {_ending(code)}"
         if ranks > 1:  # any of them may have printed

@@ -37,6 +37,7 @@ def test_the_options_and_their_choices(suite: Suite) -> None:
         "--perf-confirm-python",
         "--perf-epochs",
         "--perf-history",
+        "--perf-ranks",
         "--perf-report",
     }
 

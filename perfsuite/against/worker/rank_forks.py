@@ -79,7 +79,6 @@ class RankForks:
     def __init__(self, ranks: int, work: Callable[[Seat, Rendezvous | None], NoReturn]) -> None:
         self._codes: dict[int, int] = {}  # of those that have ended by themselves, by rank
         self._running: dict[int, int] = {}
-        self._ranks = ranks
         rendezvous = Rendezvous() if ranks > 1 else None
         for rank in range(ranks):
             with forking():
