@@ -16,7 +16,7 @@ import pytest
 from perfsuite.devices.torchrun import RankError, seat
 from perfsuite.session.benchmark_adapter import PytestBenchmark, claim
 from perfsuite.session.fixtures import reaches, uses
-from perfsuite.session.options import add_options
+from perfsuite.session.options import add_options, ranks_of
 from perfsuite.session.stash import RANK_FILES, SESSION, TRIES
 
 if TYPE_CHECKING:
@@ -180,10 +180,7 @@ def _is_left_out(item: pytest.Item, session: pytest.Session) -> bool:
         return True
     if not any(item.get_closest_marker(name) for name in ("one_rank", "many_ranks")):
         return False
-    try:
-        unfit = "one_rank" if seat().ranks > 1 else "many_ranks"
-    except RankError as error:
-        raise pytest.UsageError(str(error)) from None
+    unfit = "one_rank" if ranks_of(session.config) > 1 else "many_ranks"
     return item.get_closest_marker(unfit) is not None
 
 

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median, stdev
@@ -77,8 +77,10 @@ class ComparisonStudy(msgspec.Struct, kw_only=True):
     sessions: list[ComparedSession]
 
 
-def run_session(share: float, arguments: Sequence[str]) -> ComparedSession:
-    """Compare a fresh clone, slowed down or not, with its own HEAD.
+def run_session(
+    share: float, arguments: Sequence[str], prepare: Callable[[Path], None] = lambda _: None
+) -> ComparedSession:
+    """Compare a fresh clone, slowed down or not, with its own HEAD; `prepare` is given the clone.
 
     Raises:
         RuntimeError: no run was saved.
@@ -86,6 +88,7 @@ def run_session(share: float, arguments: Sequence[str]) -> ComparedSession:
     started = datetime.now(UTC).isoformat(timespec="seconds")
     with tempfile.TemporaryDirectory(prefix="against-") as home:
         tree = clone(Path(home) / "tree")
+        prepare(tree)
         if share:
             plant(tree, share)
         start_s = time.monotonic()
@@ -128,21 +131,32 @@ def _ratio(turns: Mapping[str, Any]) -> float:
 
 def report(study: ComparisonStudy) -> str:
     """Return the study as Markdown."""
-    versions = study.software
     lines = [
         "# How good is `--perf-against`?",
         "",
-        f"{len(study.sessions)} sessions on {study.count} x {study.hardware}, torch"
-        f" {versions['torch']}, Python {versions['python']}, from"
-        f" {study.sessions[0].started[:10]}; one-minute load"
-        f" {min(s.load_1min for s in study.sessions):.1f} to"
-        f" {max(s.load_1min for s in study.sessions):.1f}. Written by `python"
-        " studies/comparison_study.py`. Intervals are Wilson's, at 95 %.",
+        told(study, "comparison_study.py"),
         "",
         "Each session compares a fresh clone with its own HEAD: as it is, or with a wait planted"
         " behind every timed step, of a share of the time that the step took. With nothing"
         " planted every FASTER and SLOWER (or LESS, MORE, DIFFERENT) is a false alarm.",
-        "",
+    ]
+    return "\n".join([*lines, "", *table(study), ""])
+
+
+def told(study: ComparisonStudy, script: str) -> str:
+    """Return what was measured, when and on what, and by which script, as Markdown."""
+    loads = [session.load_1min for session in study.sessions]
+    return (
+        f"{len(study.sessions)} sessions on {study.count} x {study.hardware}, torch"
+        f" {study.software['torch']}, Python {study.software['python']}, from"
+        f" {study.sessions[0].started[:10]}; one-minute load {min(loads):.1f} to"
+        f" {max(loads):.1f}. Written by `python studies/{script}`. Intervals are Wilson's, at 95 %."
+    )
+
+
+def table(study: ComparisonStudy) -> list[str]:
+    """Return what was said of each figure, by what was planted, as a table of Markdown."""
+    lines = [
         "| planted | benchmark | figure | sessions | said | false, or found | | median ratio |"
         " SD | restarts |",
         "| ---: | --- | --- | ---: | --- | ---: | --- | ---: | ---: | --- |",
@@ -181,7 +195,7 @@ def report(study: ComparisonStudy) -> str:
             f"| {share:.0%} | *a whole session* | seconds | {len(took)} |"
             f" {min(took):.0f} to {max(took):.0f}, median {median(took):.0f} | | | | | |"
         )
-    return "\n".join([*lines, ""])
+    return lines
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -205,6 +219,11 @@ def main(argv: Sequence[str]) -> int:
     given = _parse(argv)
     try:
         device = choose_device(given.device)
+        precision = "fp16" if given.device == "cuda" else "fp32"
+        on = ["--perf-device", given.device]
+        one = ["--perf-budget", str(given.budget), PLANTED.format(precision=precision), *on]
+        plan = [(given.slowdown / 100, one)] * given.planted
+        plan += [(0.0, ["benchmarks", *on])] * given.sessions
         where, versions = device.hardware(), device.software()
         path = given.folder / f"against-{where.key}.json"
         study = ComparisonStudy(
@@ -212,7 +231,7 @@ def main(argv: Sequence[str]) -> int:
         )
         if path.exists():
             study = msgspec.json.decode(path.read_bytes(), type=ComparisonStudy)
-        record(study, path, given, versions)
+        record(study, path, plan, versions)
         if not study.sessions:
             raise RuntimeError("nothing was recorded")
     except (DeviceError, OSError, RuntimeError, msgspec.DecodeError) as error:
@@ -228,16 +247,17 @@ def main(argv: Sequence[str]) -> int:
 
 
 def record(
-    study: ComparisonStudy, path: Path, given: argparse.Namespace, versions: dict[str, Any]
+    study: ComparisonStudy,
+    path: Path,
+    plan: Sequence[tuple[float, Sequence[str]]],
+    versions: dict[str, Any],
+    run: Callable[[float, Sequence[str]], ComparedSession] = run_session,
 ) -> None:
-    """Run the sessions that are still missing, and keep each as soon as it is done.
+    """Run the sessions of a plan that are still missing, and keep each as soon as it is done.
 
     Raises:
         RuntimeError: the others were recorded with other software.
     """
-    precision = "fp16" if given.device == "cuda" else "fp32"
-    one = ["--perf-budget", str(given.budget), PLANTED.format(precision=precision)]
-    plan = [(given.slowdown / 100, one)] * given.planted + [(0.0, ["benchmarks"])] * given.sessions
     have = Counter(session.planted for session in study.sessions)
     for share, arguments in plan:
         if have[share] > 0:
@@ -247,7 +267,7 @@ def record(
             raise RuntimeError(
                 f"{path} was recorded with other software ({', '.join(changes)}); move it away"
             )
-        session = run_session(share, [*arguments, "--perf-device", given.device])
+        session = run(share, arguments)
         study.sessions.append(session)
         write_whole(path, msgspec.json.format(msgspec.json.encode(study), indent=1))
         words = Counter(word for each in session.benchmarks for word in each.words.values())

@@ -11,10 +11,12 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from perfsuite.against import messages
-from perfsuite.against.messages import REQUESTS, Line, LineClosedError, Request, Setup, Start, Wait
+from perfsuite.against.messages import REQUESTS, Line, LineClosedError, Request, Setup, Start
+from perfsuite.against.worker.rank_forks import SAID_WHY, serve_restarts
+from perfsuite.devices.torchrun import Seat
 
 PLACE = Path(__file__)
 LOADED = {"before": [], "after": [], "neither": ["mynet"], "shadowed": []}
@@ -47,23 +49,18 @@ def serve(line: Line[Request]) -> None:
         loaded=LOADED,
     )
     line.send(collected)
-    while True:
-        match line.receive():
-            case Start(key=key):
-                theirs = line.shared()
-                pid = os.fork()
-                if pid == 0:
-                    os.setpgid(0, 0)
-                    work(Line(theirs, REQUESTS), key)
-                os.close(theirs)
-                line.send(messages.Started(pid=pid))
-            case Wait(pid=pid):
-                _, status = os.waitpid(pid, 0)
-                line.send(messages.Ended(code=os.waitstatus_to_exitcode(status)))
+
+    def forked(start: Start, theirs: int, at: Seat, _: Any) -> NoReturn:
+        line.close()
+        work(Line(theirs, REQUESTS), start.key, at)
+
+    serve_restarts(line, setup.ranks, forked)
 
 
-def work(line: Line[Request], key: str) -> NoReturn:
+def work(line: Line[Request], key: str, at: Seat) -> NoReturn:
     """Do what a worker does, and what one should not do."""
+    if not at.leads:
+        follow(line, key)
     line.receive()
     if "hung" in key:
         (Path(os.environ["TMPDIR"]) / f"working-{os.getpid()}").touch()
@@ -73,6 +70,12 @@ def work(line: Line[Request], key: str) -> NoReturn:
     if "ended-by" in key:
         victim = os.getppid() if "server" in key else os.getpid()
         os.kill(victim, signal.Signals[key.rpartition(" ")[2]])
+    if "waits" in key:  # for another rank, which does not come
+        time.sleep(1000)
+    if "blames" in key:  # another rank, which has ended
+        time.sleep(0.1)
+        line.send(messages.Failed(reason="rank 0 of 2: Connection closed by peer"))
+        os._exit(SAID_WHY)
     if "strange" in key:
         line._socket.sendall(b'{"type": "unheard-of"}\n')
     elif "early" in key:
@@ -80,6 +83,18 @@ def work(line: Line[Request], key: str) -> NoReturn:
     else:
         line.send(messages.Progress(what="work", done=1, of=1))
         line.send(messages.Done(record={"metrics": FIGURE, "raw": {}}, loaded=LOADED))
+    os._exit(0)
+
+
+def follow(line: Line[Request], key: str) -> NoReturn:
+    """Do what a rank other than 0 does."""
+    if "killed" in key:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if "raises" in key:
+        line.send(messages.Failed(reason="rank 1 of 2: ValueError: broken"))
+        os._exit(SAID_WHY)
+    if "hangs" in key:
+        time.sleep(1000)
     os._exit(0)
 
 

@@ -25,6 +25,7 @@ from perfsuite.records.commits import which_commit, which_package
 from perfsuite.records.git import Ref, resolve
 from perfsuite.records.wording import software_changes
 from perfsuite.session.collection import arguments
+from perfsuite.session.options import ranks_of
 
 
 class ComparisonError(RuntimeError):
@@ -51,11 +52,11 @@ class Comparison:
         if "one_tree" in self.collected["after"].items.get(key, ()):  # none searches it
             return []
         if self.ref is not None:
-            return which_commit(self.ref.commit, key, self.suite)
+            return which_commit(self.ref.commit, key, self.suite, self.after.ranks)
         then, now = (self.collected[side].software for side in ("before", "after"))
         if self.python is None or then == now:
             return []
-        return which_package(self.python, key, self.suite)
+        return which_package(self.python, key, self.suite, self.after.ranks)
 
     def header(self) -> list[str]:
         """Return lines that say what is compared."""
@@ -198,6 +199,7 @@ def start_side(
             *options_of_the_sides(config),
             f"--perf-budget={config.option.perf_budget}",
         ],
+        ranks=ranks_of(config),
     )
     return ServerController(
         setup,

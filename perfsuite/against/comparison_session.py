@@ -18,6 +18,7 @@ from perfsuite.against.pairs import Pairs
 from perfsuite.against.placeholders import Placeholder, placeholder_file, placeholders_of
 from perfsuite.against.restart import Restart
 from perfsuite.against.verdicts import verdicts
+from perfsuite.devices.torchrun import RankError, seat
 from perfsuite.judging.gates import Verdict
 from perfsuite.judging.stopping import Pot
 from perfsuite.judging.thresholds import FILE_NAME, Thresholds, ThresholdsError, load_thresholds
@@ -44,6 +45,11 @@ def start_comparison(session: pytest.Session) -> None:
     stack = ExitStack()
     config.add_cleanup(stack.close)
     try:
+        if (started := seat().ranks) > 1:
+            raise RankError(
+                "each side starts its ranks by itself: start pytest without torchrun, with"
+                f" --perf-ranks {started}"
+            )
         comparison = stack.enter_context(
             prepare(
                 config,
@@ -54,7 +60,10 @@ def start_comparison(session: pytest.Session) -> None:
         )
         key = comparison.collected["after"].hardware["key"]
         thresholds = load_thresholds(suite / FILE_NAME, key)
-    except (ComparisonError, GitError, OSError, SideError, ThresholdsError) as error:
+    except (
+        *(ComparisonError, GitError, OSError),
+        *(RankError, SideError, ThresholdsError),
+    ) as error:
         raise pytest.UsageError(f"--perf-against: {error}") from None
     plugin = ComparisonSession(config, suite=suite, comparison=comparison, thresholds=thresholds)
     config.pluginmanager.register(plugin, "perfsuite-against")

@@ -20,6 +20,7 @@ from perfsuite.against.old_environment import (
 from perfsuite.against.pairs import Paired, Pairs
 from perfsuite.against.restart import Restart
 from perfsuite.against.verdicts import verdicts
+from perfsuite.devices.torchrun import seat
 from perfsuite.judging.confirmation import metric_of, settle, suspects, unconfirmed
 from perfsuite.judging.gates import JUDGEABLE, Verdict
 from perfsuite.judging.stopping import Pot
@@ -129,6 +130,9 @@ class Confirmer:
             commit = self.baseline.runs[-1].commit
             if not HASH.fullmatch(commit):
                 self._comparison = f"{commit!r} is no commit, so that it cannot be measured again"
+                return self._comparison
+            if (nodes := seat().nodes) > 1:
+                self._comparison = f"it takes the ranks of one machine, and there are {nodes}"
                 return self._comparison
             stack = ExitStack()
             self.config.add_cleanup(stack.close)

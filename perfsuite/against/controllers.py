@@ -52,7 +52,8 @@ class _Controller:
     def _answer(self, request: Request | None, share: int | None = None) -> Answer:
         try:
             if request is not None:
-                self._line.send(request, share=share)
+                with suppress(LineClosedError):  # it may have said why before it ended
+                    self._line.send(request, share=share)
             answer = self._line.receive(_TIMEOUT_S)
             while self._report is not None and isinstance(answer, messages.Progress):
                 self._report(answer.done, answer.of)
@@ -65,7 +66,7 @@ class _Controller:
         except LineClosedError:
             raise self._how_it_ended() from None
         if isinstance(answer, messages.Failed):
-            raise SideError(self.side, answer.reason)
+            raise self._why_it_failed(answer.reason)
         return answer
 
     def _checked(self, answer: Answer, kind: type[Expected]) -> Expected:
@@ -73,6 +74,9 @@ class _Controller:
             return answer
         reason = f"answered {type(answer).__name__} instead of {kind.__name__}"
         raise SideError(self.side, reason)
+
+    def _why_it_failed(self, told: str) -> SideError:
+        return SideError(self.side, told)
 
     def _how_it_ended(self) -> SideError:
         raise NotImplementedError
@@ -95,6 +99,7 @@ class ServerController(_Controller):
         name: str | None = None,
     ) -> None:
         self._log = log
+        self.ranks = setup.ranks
         self._workers: set[int] = set()
         ours, theirs = socket.socketpair()
         inherited = {k: v for k, v in os.environ.items() if k not in NOT_INHERITED}
@@ -148,12 +153,12 @@ class ServerController(_Controller):
         self._workers.add(pid)
         return WorkerController(self, Line(ours.detach(), messages.ANSWERS), pid, report)
 
-    def wait(self, pid: int) -> int:
-        """Wait for a worker's end; return its exit code, or minus the signal that ended it."""
-        code = self._ask(messages.Wait(pid=pid), messages.Ended).code
+    def wait(self, pid: int) -> messages.Ended:
+        """Wait for a worker's end; return how it ended."""
+        ended = self._ask(messages.Wait(pid=pid), messages.Ended)
         _kill_group(pid)  # what it has started and left running
         self._workers.discard(pid)
-        return code
+        return ended
 
     def _how_it_ended(self) -> SideError:
         how, said = ending(self._process.wait()), self.said() or "nothing"
@@ -206,13 +211,25 @@ class WorkerController(_Controller):
         """Return what comes of a try, after `go`."""
         return self._ask(messages.Try(attempt=attempt), messages.TriedOut).tried
 
-    def _wait(self) -> int:
+    def _wait(self) -> messages.Ended:
         self._alive = False
         return self._server.wait(self.pid)
 
+    def _why_it_failed(self, told: str) -> SideError:
+        ended = self._wait()
+        # What a rank says of another that was killed is no reason.
+        return self._ended_untold(ended) if ended.code else SideError(self.side, told)
+
     def _how_it_ended(self) -> SideError:
-        code, last = self._wait(), self._server.said(self._printed_bytes)
-        how = f"ended with {ending(code)}{f', saying: {last}' if last else ''}"
+        return self._ended_untold(self._wait())
+
+    def _ended_untold(self, ended: messages.Ended) -> SideError:
+        code, ranks = ended.code, self._server.ranks
+        how = f"ended with {ending(code)}"
+        if ranks > 1:  # any of them may have printed
+            how = f"rank {ended.rank} of {ranks} {how}"
+        elif last := self._server.said(self._printed_bytes):
+            how += f", saying: {last}"
         return SideError(self.side, how, killed=code == -signal.SIGKILL)
 
 

@@ -19,6 +19,9 @@ Not pickles: the other end may be another version of everything.
 | worker      | coordinator | `Timed`     | one answer to each `TakeBlock`                      |
 | worker      | coordinator | `Done`      | the benchmark has run                               |
 | both        | coordinator | `Failed`    | in place of any answer; nothing follows it          |
+
+A worker of several ranks is a process each: what is sent to it, rank 0 receives and hands on, and
+rank 0 answers; but any of them may send `Failed`.
 """
 
 import socket
@@ -30,7 +33,7 @@ import msgspec
 from perfsuite.judging.blocks import Block
 from perfsuite.judging.fitting import Attempt, Tried
 
-PROTOCOL = 2  # the version of the messages, which both ends must speak
+PROTOCOL = 3  # the version of the messages, which both ends must speak
 
 
 class _Message(msgspec.Struct, frozen=True, kw_only=True, tag=str.lower):
@@ -46,6 +49,7 @@ class Setup(_Message, frozen=True, kw_only=True):
     suite_folder: str  # the benchmarks of this side
     working_folder_first: bool  # in sys.path, as under `python -m pytest`
     perfsuite: str | None  # the folder of both sides' perfsuite; None if each uses its own
+    ranks: int  # of a worker
     arguments: list[str]  # of the server's pytest
 
 
@@ -89,11 +93,12 @@ class Collected(_Message, frozen=True, kw_only=True):
 
 
 class Started(_Message, frozen=True, kw_only=True):
-    pid: int  # of the worker, which leads a process group of its own
+    pid: int  # of the worker, or its rank 0, which leads a process group of its own
 
 
 class Ended(_Message, frozen=True, kw_only=True):
-    code: int  # of its exit, or minus the signal that ended it
+    code: int  # of its exit, or minus the signal that ended it; 0 where it had told why it failed
+    rank: int = 0  # whose code that is: of those that did not end well, the first
 
 
 class Progress(_Message, frozen=True, kw_only=True):
@@ -157,6 +162,8 @@ class Line(Generic[Received]):
 
     def receive(self, timeout_s: float | None = None) -> Received:
         """Return the next message; raises TimeoutError, LineClosedError or MessageError."""
+        if self._socket.fileno() < 0:
+            raise LineClosedError("this end has hung up")
         self._socket.settimeout(timeout_s)
         chunks = [self._unread]
         while b"\n" not in chunks[-1]:

@@ -135,11 +135,12 @@ def ranks() -> Ranks:
     return _joined[-1]
 
 
-def join(device: Device, at: Seat | None = None) -> Ranks:
+def join(device: Device, at: Seat | None = None, store: Any = None) -> Ranks:
     """Join the ranks that torchrun started, by way of the default process group; return them.
 
     The group is of gloo, and on an accelerator of its own library too; one that is there already
-    is used.
+    is used. They find each other by `store`, a torch.distributed.Store; without one, as the
+    environment says.
 
     Raises:
         RankError: they cannot work together.
@@ -152,7 +153,7 @@ def join(device: Device, at: Seat | None = None) -> Ranks:
     if not dist.is_initialized():
         backend = "gloo" if device.computes_on_host else f"cpu:gloo,{device.collectives}"
         try:
-            dist.init_process_group(backend, rank=at.rank, world_size=at.ranks)
+            dist.init_process_group(backend, store=store, rank=at.rank, world_size=at.ranks)
         except (ValueError, RuntimeError) as error:
             why = str(error).partition("\n")[0]
             raise RankError(f"rank {at.rank} of {at.ranks} cannot join the others: {why}") from None

@@ -4,6 +4,15 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+VARIABLES = frozenset(
+    [
+        *("RANK", "LOCAL_RANK", "GROUP_RANK", "ROLE_RANK"),
+        *("WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE", "ROLE_WORLD_SIZE"),
+        *("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID", "TORCHELASTIC_USE_AGENT_STORE"),
+    ]
+)
+"""What torchrun says to a rank, and to no process that the rank starts."""
+
 
 class RankError(RuntimeError):
     """Ranks that cannot work together; the message says which, and why, in one line."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from perfsuite.devices.choice import SIMULATED, choose_device
+from perfsuite.devices.choice import SIMULATED, choose_device, device_of
 from perfsuite.devices.device import Clock, Device, Hardware, Sensor
 from perfsuite.devices.precision import Precision
 from perfsuite.devices.rank_clock import RankClock, RankSensor
@@ -96,6 +96,20 @@ def machine_at(wanted: str, at: Seat) -> Machine:
         precisions=device.precisions,
         facts=device.facts(),
     )
+
+
+def machine_of_fork(found: Machine, wanted: str, at: Seat, store: Any) -> Machine:
+    """Return the machine of a rank that was forked from a process which knows it; join the others.
+
+    They meet by way of `store`, a `torch.distributed.Store`. Raises RankError.
+    """
+    _take_own_accelerator(wanted, at)
+    device = found.device
+    if device.computes_on_host:
+        torch.set_num_threads(found.software["threads"])
+    else:
+        device = device_of(torch.device(device.place.type, at.local_rank))
+    return replace(found, device=device, ranks=join(device, at, store))
 
 
 def _take_own_accelerator(wanted: str, at: Seat) -> None:

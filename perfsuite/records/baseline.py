@@ -77,7 +77,7 @@ class Baseline:
         """Return the benchmarks that a session should have, with their markers' names."""
         return {key: each.markers for run in self.runs for key, each in run.benchmarks.items()}
 
-    def reasons(self, now: Benchmark, software: dict[str, Any]) -> list[str]:
+    def reasons(self, now: Benchmark, software: dict[str, Any], ranks: int) -> list[str]:
         """Return what differs between the newest promoted run and `now`, besides the figures."""
         run = self.runs[-1]
         if now.key not in run.benchmarks:
@@ -90,7 +90,7 @@ class Baseline:
         )
         if "one_tree" in now.markers:  # which no bisection searches
             return lines
-        return [*lines, *which_commit(run.commit, now.key, self.folder.parents[1])]
+        return [*lines, *which_commit(run.commit, now.key, self.folder.parents[1], ranks)]
 
     def environment(self, now: Benchmark, software: dict[str, Any]) -> list[str]:
         """Return what is known to differ from the newest promoted run, besides the code."""

@@ -91,21 +91,22 @@ def commits_between(good: Ref, bad: Ref) -> list[CommitOfRow]:
     return found
 
 
-def which_commit(since: str, key: str, suite: Path) -> list[str]:
+def which_commit(since: str, key: str, suite: Path, ranks: int) -> list[str]:
     """Return the command that finds which commit changed a benchmark, if there are several."""
     if len(commits_since(since, suite)) < 2:
         return []
-    return [f"{WHICH}bisect {since[:12]}{_of_benchmark(key, suite)}"]
+    return [f"{WHICH}bisect {since[:12]}{_of_benchmark(key, suite, ranks)}"]
 
 
-def which_package(python: str, key: str, suite: Path) -> list[str]:
+def which_package(python: str, key: str, suite: Path, ranks: int) -> list[str]:
     """Return the command that finds which package did, beside another interpreter's."""
-    of = _of_benchmark(key, suite)
+    of = _of_benchmark(key, suite, ranks)
     return [f"which package: perfsuite bisect --packages {quote(python)}{of}"]
 
 
-def _of_benchmark(key: str, suite: Path) -> str:
+def _of_benchmark(key: str, suite: Path, ranks: int) -> str:
     folder, (file, _, name) = relpath(suite), key.partition("::")
     where = "" if folder == "benchmarks" else f" --suite {quote(folder)}"
+    beside = f" --perf-ranks {ranks}" if ranks > 1 else ""
     # The file, too: what waits to be named is not searched otherwise.
-    return f" {quote(relpath(suite / file))}{where} -k {quote(name.rpartition('::')[2])}"
+    return f" {quote(relpath(suite / file))}{where} -k {quote(name.rpartition('::')[2])}{beside}"

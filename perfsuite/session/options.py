@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from perfsuite.devices.choice import NAMES
+from perfsuite.devices.torchrun import RankError, seat
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -89,6 +90,14 @@ def add_options(parser: pytest.Parser) -> None:
         help="Python interpreter for the promoted commit, where --benchmark-compare confirms what"
         " it suspects; auto installs the versions that the baseline recorded, with uv",
     )
+
+
+def ranks_of(config: pytest.Config) -> int:
+    """Return how many ranks a benchmark has: those that are asked for, or that torchrun started."""
+    try:
+        return config.option.perf_ranks or seat().ranks
+    except RankError as error:
+        raise pytest.UsageError(str(error)) from None
 
 
 def _seconds(text: str) -> float:

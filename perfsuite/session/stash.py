@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from perfsuite.devices.torchrun import VARIABLES
+
 if TYPE_CHECKING:
     from perfsuite.measuring.machine import Machine
 
@@ -16,7 +18,7 @@ MACHINE: "pytest.StashKey[Machine]" = pytest.StashKey()
 NO_MACHINE = pytest.StashKey[str]()
 """Why there is none."""
 
-NOT_INHERITED = frozenset(["PYTEST_ADDOPTS", "PYTEST_CURRENT_TEST", "PYTHONHOME"])
+NOT_INHERITED = VARIABLES | {"PYTEST_ADDOPTS", "PYTEST_CURRENT_TEST", "PYTHONHOME"}
 """Variables that are this session's: a process that it starts is told what it needs of them."""
 
 LAUNCHER = "PERFSUITE_LAUNCHER"

@@ -26,13 +26,13 @@ import sys
 import mynet
 
 
-def serve(descriptor, arguments, suite, loaded):
+def serve(descriptor, arguments, suite, loaded, ranks):
     started = subprocess.run(
         [sys.executable, "-c", "import mynet; print(mynet.__file__)"],
         capture_output=True, check=True, text=True,
     )
     said = {"here": mynet.__file__, "started": started.stdout.strip(), "suite": suite}
-    said |= {"arguments": arguments, "loaded": loaded()}
+    said |= {"arguments": arguments, "loaded": loaded(), "ranks": ranks}
     os.write(descriptor, json.dumps(said).encode() + b"\\n")
     return 0
 """
@@ -75,6 +75,7 @@ def boot(trees: Path, side: str) -> Any:
         working_folder_first=False,
         perfsuite=None,
         arguments=["-v"],
+        ranks=2,
     )
     ours, theirs = socket.socketpair()
     paths = [trees / "installed", trees / "tree" / "src"]
@@ -103,7 +104,7 @@ def test_imports_are_of_the_sides_own_tree(trees: Path, side: str, tree: str) ->
     assert said["here"] == own
     assert said["started"] == own  # what a benchmark starts, too
     assert said["loaded"][side] == ["mynet"]
-    assert (said["suite"], said["arguments"][-1]) == ("suite", "-v")
+    assert (said["suite"], said["arguments"][-1], said["ranks"]) == ("suite", "-v", 2)
 
 
 OLDER = f"its perfsuite speaks another protocol than {PROTOCOL}; take a later commit"

@@ -49,6 +49,16 @@ def test_what_cannot_be_compared_is_refused_in_one_line(
     assert message in usage_error(suite.run(*arguments))
 
 
+def test_a_comparison_under_torchrun_is_refused_in_one_line(
+    suite: Suite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    said = usage_error(suite.run("--perf-against=HEAD"))
+    assert "each side starts its ranks by itself: start pytest without torchrun, with" in said
+    assert said.endswith(" --perf-ranks 2")
+
+
 def test_arguments_without_a_suite_are_refused_in_one_line(suite: Suite) -> None:
     suite.remove("thresholds.toml")
     found = usage_error(suite.run("--perf-against=HEAD"))
@@ -142,7 +152,8 @@ def test_no_command_is_told_that_would_not_search_the_benchmark(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("perfsuite.against.comparison.which_commit", lambda *_: ["which commit"])
-    servers: Any = {"before": None, "after": None}
+    server = SimpleNamespace(ranks=1)
+    servers: Any = {"before": server, "after": server}
     now = structs.replace(collected(), items={"timed": [], "alone": ["one_tree"]})
     both = {"before": now, "after": now}
     comparison = Comparison(ref=REF, **servers, collected=both, suite=Path("benchmarks"))

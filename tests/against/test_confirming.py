@@ -5,10 +5,13 @@ Time passes in its steps only where they say so, and $NIGHT says how slow a nigh
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from projects import Project, Result, saved
 
+from perfsuite.against.confirming import Confirmer
 from perfsuite.records.promotion import promote
 
 pytestmark = pytest.mark.slow
@@ -137,6 +140,16 @@ def test_a_change_of_the_environment_is_told_as_such(project: Project) -> None:
     table.line("  a environment step_s", "ENVIRONMENT", "2.001x [")
     assert "the promoted code measures the same today; what else differs: " in table.out
     table.lacks("SLOWER")
+
+
+def test_ranks_of_several_machines_confirm_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"RANK": "0", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    names = ("config", "suite", "software", "thresholds", "status", "pot")
+    given: dict[str, Any] = dict.fromkeys(names)
+    baseline: Any = SimpleNamespace(runs=[SimpleNamespace(commit="0" * 40)])
+    confirmer = Confirmer(baseline=baseline, **given)
+    assert confirmer._ready() == "it takes the ranks of one machine, and there are 2"
 
 
 def test_nothing_is_left_behind(project: Project) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import psutil
 import pytest
 import stub_server
+from msgspec import structs
 
 from perfsuite.against import controllers
 from perfsuite.against.controllers import ServerController, SideError
@@ -27,6 +29,7 @@ SETUP = Setup(
     working_folder_first=False,
     perfsuite=None,
     arguments=[],
+    ranks=1,
 )
 Serve = Callable[..., ServerController]
 NOTHING: Mapping[str, str] = {}
@@ -39,13 +42,20 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     started: list[ServerController] = []
 
     def serve(
-        python: str = sys.executable, environment: Mapping[str, str] = NOTHING, **says: object
+        python: str = sys.executable,
+        environment: Mapping[str, str] = NOTHING,
+        ranks: int = 1,
+        **says: object,
     ) -> ServerController:
         monkeypatch.setenv("STUB", json.dumps({"items": {}, **says}))
         log = tmp_path / "log"
         started.append(
             ServerController(
-                SETUP, python=python, folder=tmp_path, log=log, environment=environment
+                structs.replace(SETUP, ranks=ranks),
+                python=python,
+                folder=tmp_path,
+                log=log,
+                environment=environment,
             )
         )
         return started[-1]
@@ -63,11 +73,13 @@ def test_a_sides_environment_is_laid_over_that_of_the_session(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    monkeypatch.setenv("WORLD_SIZE", "2")  # of this session's ranks
     server = serve(environment={"CUDA_VISIBLE_DEVICES": ""})
     server.collected()
     environment = psutil.Process(server._process.pid).environ()
     assert environment["CUDA_VISIBLE_DEVICES"] == ""
     assert environment["PATH"] == os.environ["PATH"]
+    assert "WORLD_SIZE" not in environment
 
 
 def test_a_worker_runs_a_benchmark_and_shows_progress(serve: Serve) -> None:
@@ -186,3 +198,70 @@ def test_what_else_ends_a_try_is_an_error_in_one_line(serve: Serve, key: str, wh
         tried(serve, key)
     assert str(raised.value).startswith(f"8 samples in fp32 could not be tried: {why}")
     assert "\n" not in str(raised.value)
+
+
+def group(leader: int) -> list[int]:
+    """Return the processes of a group that still run."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if os.getpgid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+        except (ProcessLookupError, psutil.NoSuchProcess):
+            continue
+    return found
+
+
+def test_all_ranks_of_a_worker_run_and_end(serve: Serve) -> None:
+    server = serve(ranks=2)
+    server.collected()
+    with server.start("a", 0, quiet) as worker:
+        assert isinstance(worker.go(), Done)
+    assert group(worker.pid) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "why"),
+    [
+        ("raises waits", "rank 1 of 2: ValueError: broken"),
+        ("killed waits", "rank 1 of 2 ended with SIGKILL, as a process does that takes more"),
+        ("killed blames", "rank 1 of 2 ended with SIGKILL, as a process does that takes more"),
+        ("hangs exits", "rank 0 of 2 ended with exit code 3"),
+    ],
+)
+def test_the_rank_that_failed_is_named_and_the_others_end_with_it(
+    serve: Serve, key: str, why: str
+) -> None:
+    server = serve(ranks=2)
+    server.collected()
+    with server.start(key, 0, quiet) as worker, pytest.raises(SideError) as caught:
+        worker.go()
+    assert caught.value.reason.startswith(why)
+    assert caught.value.killed == ("SIGKILL" in why)
+    assert group(worker.pid) == []
+
+
+def test_a_rank_that_hangs_ends_with_all_the_others(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve(ranks=3)
+    server.collected()
+    monkeypatch.setattr(controllers, "_TIMEOUT_S", 0.2)
+    with server.start("hangs waits", 0, quiet) as worker:
+        with pytest.raises(SideError, match=r"gave no answer for 0\.2 s"):
+            worker.go()
+        monkeypatch.undo()
+        assert len(group(worker.pid)) == 3
+    assert group(worker.pid) == []
+
+
+def test_ranks_end_where_the_coordinator_is_gone(serve: Serve) -> None:
+    server = serve(ranks=2)
+    server.collected()
+    worker = server.start("hangs waits", 0, quiet)
+    server._line.close()  # as if it had been killed
+    until_s = time.monotonic() + 10
+    while group(worker.pid) and time.monotonic() < until_s:
+        time.sleep(0.01)
+    assert group(worker.pid) == []
+    worker.__exit__()

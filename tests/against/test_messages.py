@@ -126,6 +126,7 @@ def test_the_first_message_is_what_the_bootstrap_reads_as_plain_json() -> None:
         working_folder_first=True,
         perfsuite=None,
         arguments=["-v"],
+        ranks=2,
     )
     assert json.loads(msgspec.json.encode(setup)) == {
         "type": "setup",
@@ -138,4 +139,5 @@ def test_the_first_message_is_what_the_bootstrap_reads_as_plain_json() -> None:
         "working_folder_first": True,
         "perfsuite": None,
         "arguments": ["-v"],
+        "ranks": 2,
     }

@@ -225,6 +225,6 @@ def test_no_command_is_told_that_would_not_search_the_benchmark(
     monkeypatch.setattr("perfsuite.records.baseline.which_commit", lambda *_: ["which commit"])
     now = benchmark(step_s=1.0)
     before = baseline(now)
-    assert before.reasons(now, {})[-1:] == ["which commit"]
+    assert before.reasons(now, {}, 1)[-1:] == ["which commit"]
     alone = structs.replace(now, markers=["one_tree"])
-    assert "which commit" not in before.reasons(alone, {})
+    assert "which commit" not in before.reasons(alone, {}, 1)

@@ -109,9 +109,10 @@ def test_the_command_that_finds_which_is_told_where_several_may_be_it(
     first = resolve("HEAD~3", repository).commit
     asked = " benchmarks/test_speed.py -k 'test_step[fp32]'"
     told = [f"which commit: perfsuite bisect {first[:12]}{asked}"]
-    assert which_commit(first, key, suite) == told
-    assert which_commit(resolve("HEAD~1", repository).commit, key, suite) == []
-    assert which_package("/a b/python", key, repository / "other") == [
+    assert which_commit(first, key, suite, 1) == told
+    assert which_commit(first, key, suite, 2) == [f"{told[0]} --perf-ranks 2"]
+    assert which_commit(resolve("HEAD~1", repository).commit, key, suite, 1) == []
+    assert which_package("/a b/python", key, repository / "other", 1) == [
         "which package: perfsuite bisect --packages '/a b/python' other/test_speed.py"
         " --suite other -k 'test_step[fp32]'"
     ]

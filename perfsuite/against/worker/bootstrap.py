@@ -85,7 +85,8 @@ def _main(descriptor: int) -> int:
 
     plugins = {entry.value for entry in entry_points(group="pytest11")}
     own = [] if "perfsuite.plugin" in plugins else ["-p", "perfsuite.plugin"]
-    done: int = serve(descriptor, [*own, *given["arguments"]], given["suite_folder"], trees.loaded)
+    arguments = [*own, *given["arguments"]]
+    done: int = serve(descriptor, arguments, given["suite_folder"], trees.loaded, given["ranks"])
     return done
 
 

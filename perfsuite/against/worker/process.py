@@ -5,7 +5,6 @@ import random
 import signal
 import sys
 import traceback
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,51 +15,40 @@ import numpy as np
 import pytest
 import torch
 
-from perfsuite.against.messages import (
-    Done,
-    Failed,
-    Line,
-    LineClosedError,
-    Ready,
-    Request,
-    TriedOut,
-    Try,
-)
-from perfsuite.against.worker.remote_turns import RemoteTurns
+from perfsuite.against.messages import Done, LineClosedError, Ready, TriedOut, Try
+from perfsuite.against.worker.rank_forks import SAID_WHY, Rendezvous
+from perfsuite.against.worker.remote_turns import RemoteTurns, WorkerLine
+from perfsuite.devices.ranks import ranks
 from perfsuite.judging.thresholds import FILE_NAME, load_thresholds
 from perfsuite.measuring.batch_tries import try_batch
 from perfsuite.measuring.bench import Bench
+from perfsuite.measuring.machine import machine_of_fork
 from perfsuite.records.notes import Notes
 from perfsuite.session.collection import key_in
 from perfsuite.session.stash import MACHINE, SESSION, TRIES
+from perfsuite.session.together import record_of_ranks
 from perfsuite.training.workload import Workload
 
 Loaded = Callable[[], dict[str, list[str]]]  # `import_paths.Trees.loaded`
 
 
-@contextmanager
-def forking() -> Iterator[None]:
-    """Keep Python >= 3.12 from warning of OpenBLAS's threads, which are made to be forked."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        yield
-
-
 class Worker:
     """The plugin that runs one benchmark in a fork, and gives it its `Bench`."""
 
-    def __init__(self, line: Line[Request], suite: Path, loaded: Loaded) -> None:
+    def __init__(self, line: WorkerLine, suite: Path, loaded: Loaded) -> None:
         self._line = line
         self._suite = suite
         self._loaded = loaded
         self._record: dict[str, Any] = {}
         self._failure: str | None = None
 
-    def run(self, item: pytest.Item, seed: int) -> NoReturn:
-        """Run a benchmark, tell what came of it, and end without the server's own clean-up."""
+    def run(self, item: pytest.Item, seed: int, rendezvous: Rendezvous | None) -> NoReturn:
+        """Run a benchmark, tell what came of it, and end without the server's own clean-up.
+
+        Where there are several ranks, they meet at the `rendezvous` once they are told to go.
+        """
         code = 1
         try:
-            os.setpgid(0, 0)  # with whatever it starts, which ends with it
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             # A fork has inherited the state of its server, which no other restart should.
             random.seed(seed)
@@ -71,20 +59,37 @@ class Worker:
             item.config.pluginmanager.register(self, "perfsuite-worker")
             unused = "ignore:Benchmark fixture was not used at all"
             item.add_marker(pytest.mark.filterwarnings(unused))
-            self._line.receive()  # until it is told to go
+            if self._line.seat.leads:
+                self._line.receive()  # until it is told to go
+            if rendezvous is not None:
+                self._join(item.config, rendezvous)
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
-            done = Done(record=self._record, loaded=self._loaded())
-            self._line.send(done if self._failure is None else Failed(reason=self._failure))
-            code = 0
+            if self._failure is None:
+                ranks().meet()  # none fails any more, not even as it ends its fixtures
+                self._line.send(Done(record=self._record, loaded=self._loaded()))
+                code = 0
+            else:
+                code = self._tell(self._failure)
         except LineClosedError:
             pass  # the coordinator has gone
-        except BaseException:  # told here, since nobody above will
+        except BaseException as error:  # told here, since nobody above will
             traceback.print_exc()
+            if rendezvous is not None:  # or it would look as if it had not been another's fault
+                code = self._tell(f"{type(error).__name__}: {error}".partition("\n")[0])
         finally:
-            with suppress(Exception):
-                sys.stdout.flush()
-                sys.stderr.flush()
-            os._exit(code)
+            _end(code)
+
+    def _join(self, config: pytest.Config, rendezvous: Rendezvous) -> None:
+        """Join the other ranks."""
+        at = self._line.seat
+        os.environ.update(rendezvous.environment(at))
+        wanted, known = config.getoption("perf_device"), config.stash[MACHINE]
+        config.stash[MACHINE] = machine_of_fork(known, wanted, at, rendezvous.store(at))
+
+    def _tell(self, reason: str) -> int:
+        """Tell why it failed; return the exit code of one that did."""
+        self._line.fail(reason)
+        return SAID_WHY
 
     def _try(self, perf: Bench) -> NoReturn:
         """Try, once, what the coordinator says, before the benchmark has made anything."""
@@ -99,6 +104,8 @@ class Worker:
         """Note why the benchmark failed, or was skipped."""
         if self._failure is None and not report.passed:
             self._failure = reason(report)
+            if self._line.seat.ranks > 1:  # the others wait for it, and would do so for ever
+                _end(self._tell(self._failure))
 
     @contextmanager
     def bench(self, item: pytest.Item, workload: Workload) -> Iterator[Bench]:
@@ -112,7 +119,15 @@ class Worker:
             turns=RemoteTurns(self._line, one_tree=item.get_closest_marker("one_tree") is not None),
         )
         yield bench
-        self._record = msgspec.to_builtins(bench.record(), enc_hook=repr)
+        self._record = msgspec.to_builtins(record_of_ranks(ranks(), bench.record()), enc_hook=repr)
+
+
+def _end(code: int) -> NoReturn:
+    """End this fork, without what its server does at its own end."""
+    with suppress(Exception):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
 
 
 def reason(report: pytest.CollectReport | pytest.TestReport) -> str:

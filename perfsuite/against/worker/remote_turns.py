@@ -1,14 +1,59 @@
 """The turns of a worker process: a block is timed whenever the coordinator asks for one."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 
 import pytest
 
-from perfsuite.against.messages import Go, Line, Progress, Ready, Request, TakeBlock, Timed
+from perfsuite.against.messages import (
+    REQUESTS,
+    Answer,
+    Failed,
+    Go,
+    Line,
+    LineClosedError,
+    Progress,
+    Ready,
+    Request,
+    TakeBlock,
+    Timed,
+)
+from perfsuite.devices.ranks import ranks
+from perfsuite.devices.torchrun import Seat
 from perfsuite.judging.blocks import Block, Turn
 from perfsuite.judging.interleaving import Duet, duet
 from perfsuite.measuring.turns import STRETCH_S
+
+
+class WorkerLine(Line[Request]):
+    """A worker's end: its ranks all receive what rank 0 does, which alone answers."""
+
+    def __init__(self, descriptor: int, at: Seat) -> None:
+        super().__init__(descriptor, REQUESTS)
+        self.seat = at
+
+    def send(self, message: Request | Answer, *, share: int | None = None) -> None:
+        """Send a message, if this is rank 0; raises LineClosedError."""
+        if self.seat.leads:
+            super().send(message, share=share)
+
+    def receive(self, timeout_s: float | None = None) -> Request:
+        """Return the next message; raises TimeoutError, LineClosedError or MessageError."""
+        told: Request | None = None
+        if self.seat.leads:
+            with suppress(LineClosedError):
+                told = super().receive(timeout_s)
+        told = ranks().agreed(told)
+        if told is None:
+            raise LineClosedError("the other end has hung up")
+        return told
+
+    def fail(self, reason: str) -> None:
+        """Tell why this rank failed, without a word with the others: they may wait for it."""
+        at = self.seat
+        of = f"rank {at.rank} of {at.ranks}: " if at.ranks > 1 else ""
+        super().send(Failed(reason=of + reason))
 
 
 class RemoteTurns:

@@ -9,22 +9,26 @@ import importlib
 import multiprocessing
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent import futures
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import torch
 
 from perfsuite.against import messages
-from perfsuite.against.messages import REQUESTS, Line, LineClosedError
-from perfsuite.against.worker.process import Loaded, Worker, forking, reason
+from perfsuite.against.messages import REQUESTS, Line, LineClosedError, Start
+from perfsuite.against.worker.process import Loaded, Worker, reason
+from perfsuite.against.worker.rank_forks import Rendezvous, forking, serve_restarts
+from perfsuite.against.worker.remote_turns import WorkerLine
 from perfsuite.devices.choice import device_again, started_devices
 from perfsuite.devices.device import DeviceError
-from perfsuite.measuring.machine import Machine, machine
+from perfsuite.devices.host import usable_cpus
+from perfsuite.devices.torchrun import RankError, Seat
+from perfsuite.measuring.machine import Machine, machine_at
 from perfsuite.session.collection import MARKERS_THAT_ACT, key_in, suite_of_file
 from perfsuite.session.fixtures import uses
 from perfsuite.session.stash import MACHINE, SESSION
@@ -32,31 +36,34 @@ from perfsuite.training.data import DataError
 from perfsuite.training.tutorial import digits_on
 
 
-def serve(descriptor: int, arguments: Sequence[str], suite: str, loaded: Loaded) -> int:
+def serve(descriptor: int, arguments: Sequence[str], suite: str, loaded: Loaded, ranks: int) -> int:
     """Collect by pytest's `arguments`, serve until the other end hangs up; return an exit code."""
     # Nothing of perfsuite's own, which was imported to get here, relies on rewritten asserts.
     plain = "-Wignore:Module already imported:pytest.PytestAssertRewriteWarning"
-    return int(pytest.main([plain, *arguments], plugins=[Server(descriptor, Path(suite), loaded)]))
+    server = Server(descriptor, Path(suite), loaded, ranks)
+    return int(pytest.main([plain, *arguments], plugins=[server]))
 
 
 class Server:
     """The plugin that makes a pytest session a server; its arguments are those of `serve`."""
 
-    def __init__(self, descriptor: int, suite: Path, loaded: Loaded) -> None:
+    def __init__(self, descriptor: int, suite: Path, loaded: Loaded, ranks: int) -> None:
         self._line = Line(descriptor, REQUESTS)
         self._suite = suite
         self._loaded = loaded
+        self._ranks = ranks
         self._errors: dict[str, str] = {}
 
     def pytest_configure(self, config: pytest.Config) -> None:
         """Find out what the machine is, in a process of its own: asking starts CUDA."""
         option = config.option
+        option.perf_ranks = self._ranks  # by which benchmarks are left out
         context = multiprocessing.get_context("fork")
         with futures.ProcessPoolExecutor(1, mp_context=context) as pool, forking():
-            asked = pool.submit(_about, option.perf_device)
+            asked = pool.submit(_about, option.perf_device, self._ranks)
             try:
                 about, place = asked.result()
-            except DeviceError as error:
+            except (DeviceError, RankError) as error:
                 raise pytest.UsageError(str(error)) from None
             except Exception as error:  # whatever the driver says, if it says anything
                 raise pytest.UsageError(f"{type(error).__name__}: {error}") from None
@@ -64,8 +71,9 @@ class Server:
         if self._machine.device.computes_on_host:
             # Two teams of threads on the same cores spin against each other; and no parallel
             # region may be entered before a fork.
+            share = min(torch.get_num_threads(), len(usable_cpus()) // self._ranks)
+            self._machine.software["threads"] = max(share, 1) if self._ranks > 1 else 1
             torch.set_num_threads(1)
-            self._machine.software["threads"] = 1
         config.stash[SESSION] = self
         config.stash[MACHINE] = self._machine
 
@@ -115,27 +123,14 @@ class Server:
         # Whatever was imported stays: a fork need not go through it, and so copy it, again.
         gc.collect()
         gc.freeze()
-        with suppress(LineClosedError):
-            self._serve(ours)
-        return True
 
-    def _serve(self, ours: Mapping[str, pytest.Item]) -> None:
-        while True:
-            match self._line.receive():
-                case messages.Start(key=key, index=index):
-                    theirs = self._line.shared()
-                    with forking():
-                        pid = os.fork()
-                    if pid == 0:
-                        self._line.close()
-                        item = ours[key]
-                        worker = Worker(Line(theirs, REQUESTS), self._suite, self._loaded)
-                        worker.run(item, seed=index)
-                    os.close(theirs)  # or nobody would see the worker end
-                    self._line.send(messages.Started(pid=pid))
-                case messages.Wait(pid=pid):
-                    _, status = os.waitpid(pid, 0)
-                    self._line.send(messages.Ended(code=os.waitstatus_to_exitcode(status)))
+        def work(start: Start, theirs: int, at: Seat, rendezvous: Rendezvous | None) -> NoReturn:
+            self._line.close()
+            worker = Worker(WorkerLine(theirs, at), self._suite, self._loaded)
+            worker.run(ours[start.key], start.index, rendezvous)
+
+        serve_restarts(self._line, self._ranks, work)
+        return True
 
     def _fail(self, why: str) -> None:
         with suppress(LineClosedError):
@@ -146,8 +141,9 @@ class Server:
         self._fail("its pytest session ended")
 
 
-def _about(wanted: str) -> tuple[dict[str, Any], torch.device]:
+def _about(wanted: str, ranks: int) -> tuple[dict[str, Any], torch.device]:
     """Return what `Machine` is made of; of its device the place."""
-    found = machine(wanted)
+    last = ranks - 1  # if it has a device of its own, all have
+    found = machine_at(wanted, Seat(rank=last, ranks=ranks, local_rank=last, local_ranks=ranks))
     about = {name: getattr(found, name) for name in ("hardware", "software", "precisions")}
     return about, found.device.place
