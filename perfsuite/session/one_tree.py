@@ -103,7 +103,9 @@ def start_session(
         perf_session.adopt(item)
     found = set(perf_session.keys.values())
     lacking = set(map(str, Precision)) - set(map(str, machine.precisions))
-    known = {key: list[str]() for key in ledgers.gone(found, lacking)}
+    # Ranks leave out what counts: it is of one.
+    gone = [] if machine.ranks.many else ledgers.gone(found, lacking)
+    known = {key: list[str]() for key in gone}
     if baseline is not None:
         known |= baseline.markers()
     items += removed_benchmarks(session, suite, {key: known[key] for key in known.keys() - found})

@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 
 import psutil
@@ -69,6 +70,15 @@ RED = """
 def test_red_on_rank_1(steps):
     steps()
     assert dist.get_rank() == 0, "weights that drift apart"
+"""
+
+LEDGER = """
+torch = "{torch}"
+device = "cpu"
+[benchmark."test_all.py::test_ledger".about]
+"workload" = "mine"
+[benchmark."test_all.py::test_ledger".counts]
+"parameters" = 1
 """
 
 
@@ -157,6 +167,11 @@ def errors(*processes: "subprocess.Popen[str]") -> tuple[list[int], list[str], s
 
 
 def test_two_ranks_write_one_run(ranks: Ranks) -> None:
+    """And what counts, which is of one rank, is not missed."""
+    ledgers = ranks.folder / "ledgers"
+    ledgers.mkdir()
+    torch = ".".join(version("torch").split(".")[:2])
+    (ledgers / f"cpu-torch-{torch}.toml").write_text(LEDGER.format(torch=torch))
     codes, lines, text = errors(ranks.start("--perf-ranks=2"))
     assert (codes, lines) == ([0], []), text
     assert text.count("test session starts") == 1
