@@ -87,6 +87,15 @@ class Ranks:
             return [own]
         return list(map(tuple, self._exchanged(torch.tensor(own, dtype=torch.float64)).tolist()))
 
+    def gathered(self, value: Value) -> list[Value]:
+        """Return to rank 0 what each of them gave, by rank; nothing to the others."""
+        if not self.many:
+            return [value]
+        given: list[Any] = [None] * len(self) if self.seat.leads else []
+        with self.meeting():
+            dist.gather_object(value, given or None, dst=0, group=self._group)
+        return given
+
     def agreed(self, value: Value, *, of: int = 0) -> Value:
         """Return what one of them gave, rank 0 unless another is named."""
         if not self.many:

@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -34,6 +34,8 @@ from perfsuite.judging.thresholds import ConvergenceLimits
 from perfsuite.training.arm import PERTURBATION, Arm, NotShownError
 from perfsuite.training.parallel import local_of
 from perfsuite.training.step import StepCounter
+
+Side = TypeVar("Side")
 
 _OTHER_MASKS = 2**32  # far from the seeds of pairs
 
@@ -102,7 +104,15 @@ class SeedPair:
 
 
 def train(arm: Arm, batches: Sequence[Any], clock: Clock) -> TrainingRun:
-    """Take a step a batch, of which there must be one; read the device only when all are done."""
+    """Take a step a batch, of which there must be one; all ranks do so together.
+
+    The device is read only when all steps are done.
+    """
+    return TrainingRun.of_ranks(ranks().each(train_here(arm, batches, clock)))
+
+
+def train_here(arm: Arm, batches: Sequence[Any], clock: Clock) -> TrainingRun:
+    """Do as `train` does, and return what this rank saw of it."""
     if not batches:
         raise ValueError("no batches to train on")
     scaler = arm.scaler
@@ -122,14 +132,13 @@ def train(arm: Arm, batches: Sequence[Any], clock: Clock) -> TrainingRun:
     arm.has_trained()
     values = tuple(torch.stack([loss.float().reshape(()) for loss in losses]).tolist())
     bad_losses = [f"loss of step {i}" for i, loss in enumerate(values) if not math.isfinite(loss)]
-    own = TrainingRun(
+    return TrainingRun(
         losses=values,
         elapsed_s=elapsed_s,
         skipped_steps=None if counter is None else _skipped(counter.taken(), len(values)),
         scales=tuple(torch.stack(scales).tolist()) if scaled else (),
         non_finite=(*bad_losses, *non_finite(_models(arm))),
     )
-    return TrainingRun.of_ranks(ranks().each(own))
 
 
 def _skipped(taken: Sequence[int | None], steps: int) -> int | None:
@@ -175,23 +184,43 @@ def train_pairs(
         NotShownError: there is no model to perturb for the control.
     """
 
-    def run(precision: Precision, seed: int, *, control: bool = False) -> TrainingRun:
+    def run(precision: Precision, seed: int, control: bool) -> TrainingRun:
         arm = make(precision, seed)
         batches = arm.take(steps)
         if control:
-            arm.perturb(seed)
-            if masks_differ(arm.device, candidate):
-                torch.manual_seed(_OTHER_MASKS + seed)
+            make_control(arm, seed, other_masks=masks_differ(arm.device, candidate))
         return train(arm, batches, clock)
 
+    return paired(run, reference, candidate, seeds=seeds, progress=progress)
+
+
+def paired(
+    run: Callable[[Side, int, bool], TrainingRun],
+    reference: Side,
+    candidate: Side,
+    *,
+    seeds: Sequence[int],
+    progress: Progress | None = None,
+) -> tuple[SeedPair, ...]:
+    """Return pairs of two sides from each seed, and their controls; `run` trains one side once.
+
+    It is told the side, the seed, and whether the run is a control.
+    """
     pairs = []
     for done, seed in enumerate(seeds, start=1):
-        first, second = run(reference, seed), run(candidate, seed)
-        again = run(reference, seed, control=True)
+        first, second = run(reference, seed, False), run(candidate, seed, False)
+        again = run(reference, seed, True)
         pairs.append(SeedPair(seed=seed, reference=first, candidate=second, control=again))
         if progress is not None:
             progress(done, len(seeds))
     return tuple(pairs)
+
+
+def make_control(arm: Arm, seed: int, *, other_masks: bool) -> None:
+    """Perturb an arm's weights, and have it draw other dropout masks where the candidate does."""
+    arm.perturb(seed)
+    if other_masks:
+        torch.manual_seed(_OTHER_MASKS + seed)
 
 
 def masks_differ(device: torch.device, precision: Precision) -> bool:
