@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from perfsuite.devices.device import HOST, Clock
+from perfsuite.devices.device import Clock
 from perfsuite.devices.precision import Precision
 from perfsuite.devices.ranks import ranks
 from perfsuite.judging.estimates import Estimate, mean_ratio
@@ -31,13 +31,12 @@ from perfsuite.judging.gates import (
 )
 from perfsuite.judging.stopping import Progress
 from perfsuite.judging.thresholds import ConvergenceLimits
+from perfsuite.measuring.masks import draw_other_masks, masks_differ
 from perfsuite.training.arm import PERTURBATION, Arm, NotShownError
 from perfsuite.training.parallel import local_of
 from perfsuite.training.step import StepCounter
 
 Side = TypeVar("Side")
-
-_OTHER_MASKS = 2**32  # far from the seeds of pairs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,15 +103,12 @@ class SeedPair:
 
 
 def train(arm: Arm, batches: Sequence[Any], clock: Clock) -> TrainingRun:
-    """Take a step a batch, of which there must be one; all ranks do so together.
-
-    The device is read only when all steps are done.
-    """
+    """Take a step a batch, of which there must be one; all ranks do so together."""
     return TrainingRun.of_ranks(ranks().each(train_here(arm, batches, clock)))
 
 
 def train_here(arm: Arm, batches: Sequence[Any], clock: Clock) -> TrainingRun:
-    """Do as `train` does, and return what this rank saw of it."""
+    """Return what this rank saw of `train`; the device is read only when all steps are done."""
     if not batches:
         raise ValueError("no batches to train on")
     scaler = arm.scaler
@@ -188,7 +184,9 @@ def train_pairs(
         arm = make(precision, seed)
         batches = arm.take(steps)
         if control:
-            make_control(arm, seed, other_masks=masks_differ(arm.device, candidate))
+            arm.perturb(seed)
+            if masks_differ(arm.device, candidate):
+                draw_other_masks(seed)
         return train(arm, batches, clock)
 
     return paired(run, reference, candidate, seeds=seeds, progress=progress)
@@ -202,10 +200,7 @@ def paired(
     seeds: Sequence[int],
     progress: Progress | None = None,
 ) -> tuple[SeedPair, ...]:
-    """Return pairs of two sides from each seed, and their controls; `run` trains one side once.
-
-    It is told the side, the seed, and whether the run is a control.
-    """
+    """Return pairs of two sides; `run` is told the side, the seed, and whether it is a control."""
     pairs = []
     for done, seed in enumerate(seeds, start=1):
         first, second = run(reference, seed, False), run(candidate, seed, False)
@@ -214,32 +209,6 @@ def paired(
         if progress is not None:
             progress(done, len(seeds))
     return tuple(pairs)
-
-
-def make_control(arm: Arm, seed: int, *, other_masks: bool) -> None:
-    """Perturb an arm's weights, and have it draw other dropout masks where the candidate does."""
-    arm.perturb(seed)
-    if other_masks:
-        torch.manual_seed(_OTHER_MASKS + seed)
-
-
-def masks_differ(device: torch.device, precision: Precision) -> bool:
-    """Tell whether dropout draws other masks in a precision than in float32 from the same seed.
-
-    On a GPU that depends on its kernels. Where it does, the candidate has noise that its reference
-    has not, and the control must have as much: it then draws masks of its own. Dropout stays on,
-    since a training is judged as it is.
-    """
-    dtype = precision.autocast_dtype
-    if dtype is None:
-        return False
-    with torch.random.fork_rng([] if device == HOST else [device], device_type=device.type):
-        masks = []
-        for each in (torch.float32, dtype):
-            torch.manual_seed(0)
-            ones = torch.ones(128, 1024, device=device, dtype=each)
-            masks.append(nn.functional.dropout(ones) == 0)
-    return not torch.equal(*masks)
 
 
 def judge(pairs: Sequence[SeedPair], asked: ConvergenceLimits) -> tuple[Verdict, ...]:

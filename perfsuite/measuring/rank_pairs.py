@@ -14,11 +14,11 @@ from perfsuite.measuring.convergence import (
     SeedPair,
     TrainingRun,
     judge_twice,
-    make_control,
     paired,
     train,
     train_here,
 )
+from perfsuite.measuring.masks import draw_other_masks
 from perfsuite.measuring.worlds import World, worlds_of
 from perfsuite.training.arm import Arm, NotShownError
 from perfsuite.training.batches import joined, moved
@@ -64,7 +64,8 @@ def train_rank_pairs(perf: "Bench", precision: Precision) -> tuple[SeedPair, ...
                 if not ranks.seat.leads:
                     return None
                 if control:
-                    make_control(arm, seed, other_masks=True)
+                    arm.perturb(seed)
+                    draw_other_masks(seed)
                 ready = [moved(batch, arm.device) for batch in every]
                 return train_here(arm, ready, perf.machine.device.clock())
 
