@@ -60,7 +60,7 @@ def train_rank_pairs(perf: "Bench", precision: Precision) -> tuple[SeedPair, ...
                 return train(arms[world], own, perf.clock)
 
             def alone() -> TrainingRun | None:
-                arm = perf.fresh(precision, seed)
+                arm = workload.arm(precision, perf.device, seed)
                 if not ranks.seat.leads:
                     return None
                 if control:

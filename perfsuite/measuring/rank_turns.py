@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING
 
 from perfsuite.devices.precision import Precision
@@ -49,6 +50,7 @@ def take_rank_turns(perf: "Bench", precision: Precision) -> RankTimes | None:
     with worlds_of(perf.machine.ranks) as worlds:
         together = perf.warm(_together(perf, worlds, precision))
         apart = _made(perf, worlds, World.DETACHED, precision)
+        apart = worlds.settled(apart, World.DETACHED, "each by itself")
         worlds.attempt(World.DETACHED, "take a step by itself", lambda: apart.step(*apart.take(1)))
         own = time_block(perf.warm(apart), perf.clock, perf.workload.block_steps)
         turns = perf.duet(together, apart, least_clear, steps=_steps(perf, own.step_s))
@@ -76,7 +78,7 @@ def take_scaling_turns(perf: "Bench", precision: Precision) -> list[Scaling]:
         own = perf.machine.ranks.each(together.samples(together.take(1)[0]))
         for how, parts, samples in (("weak", 1, own[0]), ("strong", ranks, sum(own))):
             alone = _made(perf, worlds, World.ALONE, precision).resized(samples)
-            alone.label = f"one alone, {how}"
+            alone = worlds.settled(alone, World.ALONE, f"one alone, {how}")
             if not _fits(perf, worlds, alone):
                 why = f"{samples} samples do not fit into the memory of one rank"
                 perf.gate(not_gated(f"{how}_scaling", "unknown", why))
@@ -113,9 +115,10 @@ def _together(perf: "Bench", worlds: Worlds, precision: Precision) -> Arm:
 
 
 def _made(perf: "Bench", worlds: Worlds, world: World, precision: Precision) -> Arm:
-    """Return a fresh training of another world."""
-    arm = worlds.attempt(world, "make its training", lambda: perf.fresh(precision))
-    return worlds.settled(arm, world, "each by itself")
+    """Return a fresh training, made in another world."""
+    # Not `fresh`: what is asked of the training of all ranks does not hold there.
+    make = partial(perf.workload.arm, precision, perf.device)
+    return worlds.attempt(world, "make its training", make)
 
 
 def _steps(perf: "Bench", own_s: float) -> int:

@@ -52,13 +52,13 @@ class Worlds:
     def __init__(self, ranks: Ranks) -> None:
         self.ranks = ranks
         self._environment = {name: os.environ.get(name) for name in _ALONE}
+        self._groups: dict[World, Any] = {World.REAL: dist.group.WORLD}
         try:
-            self._groups: dict[World, Any] = {
-                World.REAL: dist.group.WORLD,
-                # Only whose group it is meets in making it, be there thousands of ranks.
-                World.ALONE: dist.new_group([ranks.seat.rank], use_local_synchronization=True),
-                World.DETACHED: dist.new_group(backend=instant()),
-            }
+            backend = instant()
+            # Only whose group it is meets in making it, be there thousands of ranks.
+            own = dist.new_group([ranks.seat.rank], use_local_synchronization=True)
+            everybody = dist.new_group(backend=backend)
+            self._groups |= {World.ALONE: own, World.DETACHED: everybody}
             self.enter(World.ALONE)
             told = dist.get_rank(), dist.get_world_size()
         except (AttributeError, TypeError, FakeRanksError) as error:
