@@ -48,6 +48,7 @@ def alone(model: nn.Module) -> nn.Module:
 
 def summed(model: nn.Module) -> None:
     for parameter in model.parameters():
+        assert parameter.grad is not None
         dist.all_reduce(parameter.grad)
 
 
