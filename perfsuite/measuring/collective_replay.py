@@ -33,6 +33,11 @@ class Replay:
         """Return how many there are."""
         return len(self._calls)
 
+    @property
+    def tensors(self) -> list[torch.Tensor]:
+        """What they are called with, each size once."""
+        return list(self._pool.values())
+
     def note(self, call: Call, arguments: Sequence[Any], named: Mapping[str, Any], _: Any) -> None:
         """Note an operator, if it is a collective."""
         kind = collective_of(call)

@@ -149,6 +149,7 @@ def test_where_most_was_throttled_nobody_is_judged() -> None:
     hot = Quad(order="ABBA", blocks=(block([1.0, 2.0], ("heat",)),) * 4)
     verdict = judged([hot] * 9)
     assert (verdict.outcome, verdict.figure) == (Outcome.INCONCLUSIVE, "unknown")
+    assert rank_times(Duet((hot,) * 9), 0.1, confidence=CONFIDENCE) is None
 
 
 @pytest.mark.parametrize("ranks", [2, 3, 6, 7])
