@@ -47,12 +47,14 @@ class Ranks:
         seat: this one's.
         entered, passed: meetings to which it came, and in which all did.
         on_lost: called with the error of a meeting that the others cannot come to any more.
+        works_alone: whether this one does what the others wait for, however long it takes.
     """
 
     def __init__(self, at: Seat | None = None, group: Any = None) -> None:
         self.seat = Seat() if at is None else at
         self.entered = self.passed = 0
         self.on_lost: Callable[[RuntimeError], None] | None = None
+        self.works_alone = False
         self._group = group
 
     def __len__(self) -> int:

@@ -67,7 +67,11 @@ def train_rank_pairs(perf: "Bench", precision: Precision) -> tuple[SeedPair, ...
                     arm.perturb(seed)
                     draw_other_masks(seed)
                 ready = [moved(batch, arm.device) for batch in every]
-                return train_here(arm, ready, perf.machine.device.clock())
+                ranks.works_alone = True
+                try:
+                    return train_here(arm, ready, perf.machine.device.clock())
+                finally:
+                    ranks.works_alone = False
 
             found = ranks.agreed(worlds.attempt(world, "train on the batches of all ranks", alone))
             assert found is not None  # rank 0's
