@@ -7,6 +7,7 @@ What all tell all goes round by round to a rank twice as far away (Bruck's all-g
 goes once around the ring, in as many rounds as there are ranks.
 """
 
+import gc
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -176,4 +177,5 @@ def leave() -> None:
     """Leave them, and end the default process group: the session is over."""
     if ranks().many:
         _joined.pop()
+        gc.collect()  # trainings that are gone hold groups, which should end before Python does
         dist.destroy_process_group()
