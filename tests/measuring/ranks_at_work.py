@@ -157,7 +157,7 @@ def of_turns(on: Machine) -> dict[str, Any]:
     records = [each.record() for each in (perf, scaled)]
     return {
         "raw": {name: raw for each in records for name, raw in each.raw.items() if name != "duet"},
-        "gates": [verdict.gate for each in records for verdict in each.verdicts],
+        "said": [(each.gate, each.outcome) for record in records for each in record.verdicts],
         "metrics": sorted(records[0].metrics),
     }
 
