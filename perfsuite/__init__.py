@@ -45,6 +45,9 @@ if TYPE_CHECKING:
     from perfsuite.measuring.memory import (
         activation_bytes_per_sample as activation_bytes_per_sample,
     )
+    from perfsuite.measuring.rank_pairs import train_rank_pairs as train_rank_pairs
+    from perfsuite.measuring.rank_turns import take_rank_turns as take_rank_turns
+    from perfsuite.measuring.rank_turns import take_scaling_turns as take_scaling_turns
     from perfsuite.measuring.step_counts import count_step as count_step
     from perfsuite.probes.captured import compiled_step as compiled_step
     from perfsuite.probes.on_cuda import cuda_dtypes as cuda_dtypes
@@ -88,6 +91,8 @@ _HOMES = {
     "measuring.fake_ranks": "FakeRanksError",
     "measuring.first_step": "FreshProcess first_steps",
     "measuring.memory": "activation_bytes activation_bytes_per_sample",
+    "measuring.rank_pairs": "train_rank_pairs",
+    "measuring.rank_turns": "take_rank_turns take_scaling_turns",
     "measuring.step_counts": "count_step",
     "probes.captured": "compiled_step",
     "probes.on_cuda": "cuda_dtypes",

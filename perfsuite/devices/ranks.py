@@ -7,6 +7,7 @@ What all tell all goes round by round to a rank twice as far away (Bruck's all-g
 goes once around the ring, in as many rounds as there are ranks.
 """
 
+import gc
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -47,12 +48,14 @@ class Ranks:
         seat: this one's.
         entered, passed: meetings to which it came, and in which all did.
         on_lost: called with the error of a meeting that the others cannot come to any more.
+        works_alone: whether this one does what the others wait for, however long it takes.
     """
 
     def __init__(self, at: Seat | None = None, group: Any = None) -> None:
         self.seat = Seat() if at is None else at
         self.entered = self.passed = 0
         self.on_lost: Callable[[RuntimeError], None] | None = None
+        self.works_alone = False
         self._group = group
 
     def __len__(self) -> int:
@@ -86,6 +89,15 @@ class Ranks:
         if not self.many:
             return [own]
         return list(map(tuple, self._exchanged(torch.tensor(own, dtype=torch.float64)).tolist()))
+
+    def gathered(self, value: Value) -> list[Value]:
+        """Return to rank 0 what each of them gave, by rank; nothing to the others."""
+        if not self.many:
+            return [value]
+        given: list[Any] = [None] * len(self) if self.seat.leads else []
+        with self.meeting():
+            dist.gather_object(value, given or None, dst=0, group=self._group)
+        return given
 
     def agreed(self, value: Value, *, of: int = 0) -> Value:
         """Return what one of them gave, rank 0 unless another is named."""
@@ -165,4 +177,5 @@ def leave() -> None:
     """Leave them, and end the default process group: the session is over."""
     if ranks().many:
         _joined.pop()
+        gc.collect()  # trainings that are gone hold groups, which should end before Python does
         dist.destroy_process_group()

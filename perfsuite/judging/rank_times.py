@@ -62,6 +62,16 @@ class RankTimes:
     comm_s: float | None = None
     overlap: float | None = None
 
+    def __str__(self) -> str:
+        step_ms, compute_ms, exposed_ms = (
+            f"{1e3 * s:.4g} ms" for s in (self.step_s, self.compute_s, self.exposed_s)
+        )
+        said = f"a step of {step_ms}: {compute_ms} of the slowest rank's own, {exposed_ms} exposed"
+        if self.comm_s is None:
+            return said
+        hidden = "" if self.overlap is None else f", of which {self.overlap:.0%} is hidden"
+        return f"{said}; communication alone takes {1e3 * self.comm_s:.4g} ms{hidden}"
+
 
 def rounds_of(turns: Duet, letter: str) -> Floats:
     """Return seconds a step of an arm, by round of turns and by rank.

@@ -81,9 +81,9 @@ def _ledger_of_step(arm: Arm, models: Sequence[torch.nn.Module]) -> Ledger:
     sites: dict[str, Counter[str]] = defaultdict(Counter)
 
     def look(call: Call, arguments: Sequence[Any], named: Mapping[str, Any], result: Any) -> None:
-        if call.namespace not in _NAMESPACES or call.name in _WAITING:
+        kind = collective_of(call)
+        if kind is None:
             return
-        kind = _kind(call.name)
         phase = call.phase
         if phase in ("forward", "between"):
             # A module gathers its weights without gradients; what stands outside of all modules,
@@ -104,9 +104,11 @@ def _ledger_of_step(arm: Arm, models: Sequence[torch.nn.Module]) -> Ledger:
     return Ledger(counts=dict(counts), sites={name: dict(found) for name, found in sites.items()})
 
 
-def _kind(name: str) -> str:
-    """Return what torch's name of an operator does: all_gather, of _allgather_base_."""
-    plain = _VARIANT.sub("", name.strip("_")).strip("_")
+def collective_of(call: Call) -> str | None:
+    """Return what an operator does, all_gather for _allgather_base_; None for no collective."""
+    if call.namespace not in _NAMESPACES or call.name in _WAITING:
+        return None
+    plain = _VARIANT.sub("", call.name.strip("_")).strip("_")
     return _ALL.sub(lambda found: f"all_{'to_' * bool(found[1])}{found[2]}", plain)
 
 

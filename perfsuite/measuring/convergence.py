@@ -11,12 +11,12 @@ import statistics
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
-from perfsuite.devices.device import HOST, Clock
+from perfsuite.devices.device import Clock
 from perfsuite.devices.precision import Precision
 from perfsuite.devices.ranks import ranks
 from perfsuite.judging.estimates import Estimate, mean_ratio
@@ -31,11 +31,12 @@ from perfsuite.judging.gates import (
 )
 from perfsuite.judging.stopping import Progress
 from perfsuite.judging.thresholds import ConvergenceLimits
+from perfsuite.measuring.masks import draw_other_masks, masks_differ
 from perfsuite.training.arm import PERTURBATION, Arm, NotShownError
 from perfsuite.training.parallel import local_of
 from perfsuite.training.step import StepCounter
 
-_OTHER_MASKS = 2**32  # far from the seeds of pairs
+Side = TypeVar("Side")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +103,12 @@ class SeedPair:
 
 
 def train(arm: Arm, batches: Sequence[Any], clock: Clock) -> TrainingRun:
-    """Take a step a batch, of which there must be one; read the device only when all are done."""
+    """Take a step a batch, of which there must be one; all ranks do so together."""
+    return TrainingRun.of_ranks(ranks().each(train_here(arm, batches, clock)))
+
+
+def train_here(arm: Arm, batches: Sequence[Any], clock: Clock) -> TrainingRun:
+    """Return what this rank saw of `train`; the device is read only when all steps are done."""
     if not batches:
         raise ValueError("no batches to train on")
     scaler = arm.scaler
@@ -122,14 +128,13 @@ def train(arm: Arm, batches: Sequence[Any], clock: Clock) -> TrainingRun:
     arm.has_trained()
     values = tuple(torch.stack([loss.float().reshape(()) for loss in losses]).tolist())
     bad_losses = [f"loss of step {i}" for i, loss in enumerate(values) if not math.isfinite(loss)]
-    own = TrainingRun(
+    return TrainingRun(
         losses=values,
         elapsed_s=elapsed_s,
         skipped_steps=None if counter is None else _skipped(counter.taken(), len(values)),
         scales=tuple(torch.stack(scales).tolist()) if scaled else (),
         non_finite=(*bad_losses, *non_finite(_models(arm))),
     )
-    return TrainingRun.of_ranks(ranks().each(own))
 
 
 def _skipped(taken: Sequence[int | None], steps: int) -> int | None:
@@ -175,42 +180,35 @@ def train_pairs(
         NotShownError: there is no model to perturb for the control.
     """
 
-    def run(precision: Precision, seed: int, *, control: bool = False) -> TrainingRun:
+    def run(precision: Precision, seed: int, control: bool) -> TrainingRun:
         arm = make(precision, seed)
         batches = arm.take(steps)
         if control:
             arm.perturb(seed)
             if masks_differ(arm.device, candidate):
-                torch.manual_seed(_OTHER_MASKS + seed)
+                draw_other_masks(seed)
         return train(arm, batches, clock)
 
+    return paired(run, reference, candidate, seeds=seeds, progress=progress)
+
+
+def paired(
+    run: Callable[[Side, int, bool], TrainingRun],
+    reference: Side,
+    candidate: Side,
+    *,
+    seeds: Sequence[int],
+    progress: Progress | None = None,
+) -> tuple[SeedPair, ...]:
+    """Return pairs of two sides; `run` is told the side, the seed, and whether it is a control."""
     pairs = []
     for done, seed in enumerate(seeds, start=1):
-        first, second = run(reference, seed), run(candidate, seed)
-        again = run(reference, seed, control=True)
+        first, second = run(reference, seed, False), run(candidate, seed, False)
+        again = run(reference, seed, True)
         pairs.append(SeedPair(seed=seed, reference=first, candidate=second, control=again))
         if progress is not None:
             progress(done, len(seeds))
     return tuple(pairs)
-
-
-def masks_differ(device: torch.device, precision: Precision) -> bool:
-    """Tell whether dropout draws other masks in a precision than in float32 from the same seed.
-
-    On a GPU that depends on its kernels. Where it does, the candidate has noise that its reference
-    has not, and the control must have as much: it then draws masks of its own. Dropout stays on,
-    since a training is judged as it is.
-    """
-    dtype = precision.autocast_dtype
-    if dtype is None:
-        return False
-    with torch.random.fork_rng([] if device == HOST else [device], device_type=device.type):
-        masks = []
-        for each in (torch.float32, dtype):
-            torch.manual_seed(0)
-            ones = torch.ones(128, 1024, device=device, dtype=each)
-            masks.append(nn.functional.dropout(ones) == 0)
-    return not torch.equal(*masks)
 
 
 def judge(pairs: Sequence[SeedPair], asked: ConvergenceLimits) -> tuple[Verdict, ...]:

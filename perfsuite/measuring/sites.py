@@ -18,6 +18,7 @@ _ENGINE = str(Path(torch.autograd.__file__).parent)
 _BETWEEN = (
     __file__,
     str(Path(__file__).with_name("tracing.py")),
+    str(Path(__file__).with_name("fake_ranks.py")),  # which hands an all-reduce on
     f"{OF_TORCH}/_compile.py",  # by which torch wraps what a mode sees
     f"{OF_TORCH}/_dynamo/eval_frame.py",
 )

@@ -136,7 +136,7 @@ class RankWatch:
         if self._ranks.passed != passed:
             self._longest_s = max(self._longest_s, now_s - since_s)
             self._met = (self._ranks.passed, now_s)
-        if self._alone:
+        if self._alone or self._ranks.works_alone:
             self._met = (self._ranks.passed, now_s)
         frame = sys._current_frames().get(self._main or 0)
         where = _stack(frame)

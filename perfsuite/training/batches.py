@@ -7,7 +7,7 @@ some. What is none of these is handed through.
 import dataclasses
 import pickle
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
@@ -80,6 +80,19 @@ def resized(batch: Any, number: int) -> Any:
         return tensor[torch.arange(number, device=tensor.device) % len(tensor)]
 
     return _map_samples(changed, batch)
+
+
+def joined(batches: Sequence[Any]) -> Any:
+    """Return one batch of the samples of several of one form, such as those of all ranks."""
+    first = batches[0]
+    others = [iter([tensor for _, tensor in named_tensors(each)]) for each in batches[1:]]
+
+    def joined_tensor(tensor: Tensor) -> Tensor:
+        beside = [next(each) for each in others]
+        of_samples = tensor.dim() > 0 and len(tensor) == samples_in(first)
+        return torch.cat([tensor, *beside]) if of_samples else tensor
+
+    return map_tensors(joined_tensor, first)
 
 
 def _map_samples(change: Callable[[Tensor], Tensor], batch: Any) -> Any:

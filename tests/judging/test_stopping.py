@@ -12,7 +12,7 @@ from scipy.stats import norm
 
 from perfsuite.judging.estimates import Floats, paired_ratio, signed_rank_intervals
 from perfsuite.judging.gates import Outcome, at_most
-from perfsuite.judging.stopping import LOOKS, Pot, at_each_look, sample
+from perfsuite.judging.stopping import LOOKS, Pot, at_each_look, first_look, sample
 
 
 @pytest.fixture
@@ -129,3 +129,14 @@ def test_a_real_difference_ends_the_sampling_early(time: FakeTime) -> None:
         lambda _: 1.2 * math.exp(noise.gauss(0, 0.03)), clear=clear, budget_s=1e9, now=time
     )
     assert len(ratios) == LOOKS[0]
+
+
+@pytest.mark.parametrize("ranks", [8, 1000, 4096])
+def test_one_of_many_is_judged_later_and_spends_no_more_than_its_share(ranks: int) -> None:
+    error = 0.01 / ranks
+    levels = [(1 - at_each_look(1 - 2 * error, look)) / 2 for look in LOOKS]
+    begins = LOOKS.index(first_look(error))
+    assert begins > 0
+    assert all(level < 1e-15 for level in levels[:begins])  # it cannot end there
+    assert all(0 < level < error for level in levels[begins:])
+    assert 0.5 ** LOOKS[begins] <= levels[begins]  # signs that all agree can

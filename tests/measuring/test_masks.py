@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from perfsuite.devices.precision import Precision
 from perfsuite.measuring import convergence
 from perfsuite.measuring.convergence import train_pairs
+from perfsuite.measuring.masks import masks_differ
 from perfsuite.training.step import TrainStep
 from perfsuite.training.workload import Training, Workload
 
@@ -65,11 +66,11 @@ def test_the_control_has_the_noise_of_masks_that_differ_by_dtype(
 
 
 def test_where_masks_are_the_same_the_control_keeps_them() -> None:
-    assert not any(convergence.masks_differ(CPU, precision) for precision in Precision)
+    assert not any(masks_differ(CPU, precision) for precision in Precision)
     assert max(noise_of(Workload(name="noisy", make=noisy))) < 0.01
 
 
 def test_to_ask_for_masks_draws_no_random_numbers_that_are_a_trainings() -> None:
     before = torch.get_rng_state()
-    convergence.masks_differ(CPU, Precision.bf16)
+    masks_differ(CPU, Precision.bf16)
     assert torch.equal(torch.get_rng_state(), before)

@@ -16,6 +16,7 @@ from perfsuite.training.batches import (
     TrainingError,
     doubled,
     endless,
+    joined,
     map_tensors,
     moved,
     named_tensors,
@@ -143,3 +144,12 @@ def test_an_error_of_the_batches_own_is_not_taken_for_that() -> None:
 
     with pytest.raises(TypeError, match="the user's own code"):
         next(endless(Faulty()))
+
+
+def test_the_batches_of_several_ranks_are_joined_by_their_samples_alone() -> None:
+    first = {"x": torch.zeros(2, 3), "scale": TWO, "parts": [torch.zeros(2)]}
+    other = {"x": torch.ones(1, 3), "scale": TWO, "parts": [torch.ones(1)]}
+    found = joined([first, other, other])
+    assert found["x"].sum(dim=1).tolist() == [0.0, 0.0, 3.0, 3.0]
+    assert found["scale"] is TWO
+    assert found["parts"][0].tolist() == [0.0, 0.0, 1.0, 1.0]

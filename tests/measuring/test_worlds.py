@@ -1,0 +1,130 @@
+"""Two real ranks in three worlds, and what is judged there; no verdict hangs on a real timing."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import torch.distributed as dist
+
+from perfsuite.devices.ranks import Ranks
+from perfsuite.devices.torchrun import Seat
+from perfsuite.judging.rank_times import RankTimes
+from perfsuite.judging.scaling import Scaling
+from perfsuite.measuring import fake_ranks
+from perfsuite.measuring.worlds import Worlds
+from perfsuite.training.batches import TrainingError
+
+SCRIPT = Path(__file__).with_name("ranks_at_work.py")
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+RANKS = 2
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    path = tmp_path_factory.mktemp("ranks") / "found.json"
+    done = subprocess.run(
+        [*TORCHRUN, str(SCRIPT), str(path)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return told
+
+
+@pytest.mark.slow
+def test_each_world_shows_a_training_other_ranks_while_those_of_the_session_meet_as_ever(
+    found: dict[str, Any],
+) -> None:
+    seen = found["worlds"]["seen"]
+    # Rank, how many there are, the sum of a one of each, and both by the environment.
+    assert seen["real"]["each"] == [[0, 2, 2, "0", "2"], [1, 2, 2, "1", "2"]]
+    assert seen["alone"]["each"] == [[0, 1, 1, "0", "1"]] * RANKS
+    assert seen["detached"]["each"] == [[0, 2, 1, "0", "2"], [1, 2, 1, "1", "2"]]
+    assert found["worlds"]["afterwards"] == RANKS
+
+
+@pytest.mark.slow
+def test_what_goes_wrong_on_one_rank_is_told_by_all(found: dict[str, Any]) -> None:
+    assert found["worlds"]["failed"] == ["rank 1 cannot make it (detached): no"] * RANKS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("wrap", "least"), [("DDP", 1), ("FSDP2", 2)])
+def test_the_collectives_of_a_step_are_repeated_by_all_ranks_alike(
+    found: dict[str, Any], wrap: str, least: int
+) -> None:
+    one, other = found["worlds"][f"replayed {wrap}"]
+    assert one == other >= least
+
+
+@pytest.mark.slow
+def test_turns_of_ranks_are_kept_in_their_shape_and_judged_by_their_gates(
+    found: dict[str, Any],
+) -> None:
+    turns = found["turns"]
+    times = msgspec.convert(turns["raw"]["rank_times"], RankTimes)
+    assert [each.rank for each in times.ranks] == [0, 1]
+    assert times.comm_s is not None
+    assert min(times.comm_s, times.compute_s, times.step_s) > 0
+    weak, strong = msgspec.convert(turns["raw"]["scaling"], list[Scaling])
+    assert (weak.how, strong.how, weak.ranks) == ("weak", "strong", RANKS)
+    assert weak.samples is not None
+    assert strong.samples == RANKS * weak.samples
+    gates = ["slow_ranks", "communication", "weights_equal"]
+    gates += ["weak_scaling", "strong_scaling", "weights_equal"]
+    assert [gate for gate, _ in turns["said"]] == gates
+    # They drift apart where each is by itself, and nobody looks at those.
+    assert {said for gate, said in turns["said"] if gate == "weights_equal"} == {"PASS"}
+    assert turns["metrics"] == ["compute_s"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("training", "outcome"),
+    [
+        ("DDP", "PASS"),
+        ("FSDP2", "PASS"),
+        ("averaged by hand", "PASS"),
+        ("summed by hand", "FAIL"),
+        ("not averaged", "FAIL"),
+        ("a summed loss", "FAIL"),
+    ],
+)
+def test_ranks_that_train_otherwise_than_one_alone_are_red(
+    found: dict[str, Any], training: str, outcome: str
+) -> None:
+    told = found["pairs"][training]
+    assert told["outcome"] == outcome, told["said"]
+
+
+@pytest.mark.slow
+def test_batch_norm_is_named_where_it_may_be_why(found: dict[str, Any]) -> None:
+    told = found["pairs"]["BatchNorm"]
+    assert told["outcome"] != "PASS"
+    assert "BatchNorm normalises by a rank's own batch" in told["said"]
+    assert "BatchNorm" not in found["pairs"]["not averaged"]["said"]
+
+
+def test_a_torch_that_cannot_change_the_default_group_is_said_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def gone() -> str:
+        raise fake_ranks.FakeRanksError("no fake group")
+
+    monkeypatch.setattr("perfsuite.measuring.worlds.instant", gone)
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]  # torch exports it untyped
+    try:
+        with pytest.raises(TrainingError, match="cannot change the default process group: no fake"):
+            Worlds(Ranks(Seat()))
+        assert dist.get_backend() == "gloo"
+    finally:
+        dist.destroy_process_group()
