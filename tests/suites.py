@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -84,9 +85,12 @@ def plain(*names: str) -> str:
     return PLAIN + "".join(f"\ndef {name}(benchmark):\n    measure(benchmark)\n" for name in names)
 
 
-# All that pytest looks for in the hundred and fifty distributions here, at each start of a session.
+# All that pytest looks for in the hundred and fifty distributions here, at each start of a session;
+# a distribution reads its files anew whenever it is asked.
 _WITH_PLUGINS = [
-    each
+    SimpleNamespace(
+        entry_points=each.entry_points, files=each.files, metadata=each.metadata, name=each.name
+    )
     for each in importlib.metadata.distributions()
     if each.name in ("perfsuite", "pytest-benchmark", "pytest-xdist")
 ]
@@ -146,6 +150,7 @@ class Suite:
             warnings.showwarning = _warn_on_stderr
             return self.pytester.runpytest_inprocess(
                 *(f"-pno:{each}" for each in _UNUSED),
+                *["--no-header"] * ("no:terminal" not in arguments),
                 *arguments,
                 no_reraise_ctrlc=True,  # a benchmark may raise KeyboardInterrupt
             )

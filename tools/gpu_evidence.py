@@ -48,6 +48,8 @@ def steps(device: str, folder: Path) -> list[EvidenceStep]:
         command = (python, "tools/gpu_checks.py", name, f"--device={device}", out)
         return EvidenceStep(name=name, command=command, limit_s=limit_s)
 
+    tests = [path for path in sorted((ROOT / "tests").rglob("test_*.py")) if _wants_cuda(path)]
+
     def suite(number: int) -> EvidenceStep:
         command = [python, "-m", "pytest", "benchmarks", f"--perf-device={device}"]
         command += [
@@ -86,7 +88,7 @@ def steps(device: str, folder: Path) -> list[EvidenceStep]:
         suite(1),
         EvidenceStep(
             name="cuda-tests",
-            command=(python, "-m", "pytest", "tests", "-m", "cuda", "-q"),
+            command=(python, "-m", "pytest", *map(str, tests), "-m", "cuda", "-q"),
             limit_s=120,
         ),
         check("sensor", 30),
@@ -99,6 +101,11 @@ def steps(device: str, folder: Path) -> list[EvidenceStep]:
         ),
         *of_a_gpu,
     ]
+
+
+def _wants_cuda(tests: Path) -> bool:
+    """Tell whether a file of tests has any for a GPU: to import all others takes ten seconds."""
+    return "mark.cuda" in tests.read_text(encoding="utf-8")
 
 
 def execute(command: Sequence[str], log: Path, limit_s: float) -> int:

@@ -146,8 +146,10 @@ def signed_rank_intervals(
 ) -> tuple[Floats, Floats, Floats]:
     """Return centre and ends of the interval of `paired_ratio` for each row of log ratios."""
     skip = _signed_rank_skip(series.shape[1], confidence)
-    walsh = np.partition(_walsh_averages(series), (skip, -1 - skip), axis=1)
-    centre, widening = np.median(walsh, axis=1), _dependence(series, hidden)
+    walsh = _walsh_averages(series)
+    middle = ((walsh.shape[1] - 1) // 2, walsh.shape[1] // 2)
+    walsh.partition((skip, *middle, -1 - skip), axis=1)
+    centre, widening = walsh[:, middle].mean(axis=1), _dependence(series, hidden)
     low = centre - widening * (centre - walsh[:, skip])
     high = centre + widening * (walsh[:, -1 - skip] - centre)
     return centre, low, high

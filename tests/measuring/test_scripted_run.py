@@ -1,6 +1,7 @@
 """What a compiled step comes to: breaks and recompilations are found, with line and cause."""
 
 from collections.abc import Callable
+from functools import cache
 from itertools import repeat
 from typing import Any
 
@@ -95,9 +96,14 @@ def arm_of(net: nn.Module, called: Callable[..., Any], samples: int = 8) -> Arm:
     )
 
 
+@cache
+def counted_of(kind: type[Net]) -> Ledger:
+    return counted(kind())
+
+
 @pytest.fixture(scope="module")
 def healthy() -> Ledger:
-    return counted(Net())
+    return counted_of(Net)
 
 
 def test_a_healthy_step_is_a_graph_and_what_other_sizes_and_evaluation_add(healthy: Ledger) -> None:
@@ -127,7 +133,7 @@ PLANTED = {
 @pytest.mark.parametrize("case", PLANTED)
 def test_what_is_planted_is_red_with_its_line_and_its_cause(case: str, healthy: Ledger) -> None:
     kind, name, line, cause = PLANTED[case]
-    verdict, lines = judge(healthy, counted(kind()), as_in="as before")
+    verdict, lines = judge(healthy, counted_of(kind), as_in="as before")
     assert verdict.outcome is Outcome.FAIL
     told = [each for each in lines if name in each and f": {line}" in each and cause in each]
     assert told, "\n".join(lines)
@@ -135,7 +141,7 @@ def test_what_is_planted_is_red_with_its_line_and_its_cause(case: str, healthy: 
 
 
 def test_what_is_better_is_red_too_until_it_is_accepted(healthy: Ledger) -> None:
-    verdict, lines = judge(counted(Printing()), healthy, as_in="as before")
+    verdict, lines = judge(counted_of(Printing), healthy, as_in="as before")
     assert verdict.outcome is Outcome.FAIL
     assert any("-1 compiler: graph breaks (1 -> 0): was " in each for each in lines)
 
@@ -149,7 +155,7 @@ def test_a_healthy_twin_is_green(twin: nn.Module, healthy: Ledger) -> None:
 
 
 def test_a_frame_that_torch_gives_up_is_told() -> None:
-    ledger = counted(Counting())
+    ledger = counted_of(Counting)
     assert ledger.counts[GIVEN_UP] == 1
     (site,) = ledger.sites[GIVEN_UP]
     assert "self.taken += 1 (Dynamo recompile limit exceeded)" in site
@@ -237,7 +243,7 @@ def test_counts_are_part_of_the_ledger_of_a_step() -> None:
 
 @pytest.mark.parametrize("private", ["get_compilation_metrics", "graph_break_reasons"])
 def test_what_is_unknown_is_told_as_unknown(private: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    ledger = counted(Printing())
+    ledger = counted_of(Printing)
     monkeypatch.delattr(f"torch._dynamo.utils.{private}")
     found = counted(Printing())
     assert found.counts[GRAPHS] == ledger.counts[GRAPHS]

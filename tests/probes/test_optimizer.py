@@ -80,6 +80,7 @@ class LearnsNothing(TrainStep):
         return loss
 
 
+@pytest.mark.usefixtures("narrow_head")
 @pytest.mark.parametrize(
     ("kind", "found"),
     [(OwnOptimizer, "SGD was given no gradient"), (LearnsNothing, "fp32's loss went from")],
@@ -144,6 +145,7 @@ class WithClosure(TrainStep):
         return self._loss.detach()
 
 
+@pytest.mark.usefixtures("narrow_head")
 @pytest.mark.parametrize("kind", [Wrapped, WithClosure])
 def test_ways_to_call_an_optimizer_that_are_no_fault(
     kind: type[TrainStep], batch: env.Batch
@@ -152,6 +154,7 @@ def test_ways_to_call_an_optimizer_that_are_no_fault(
     assert not_passed_by(make, Precision.bf16, batch, registry.PROBES) == []
 
 
+@pytest.mark.usefixtures("narrow_head")
 def test_the_canary_learns_as_sgd_does_whoever_wrapped_the_step(batch: env.Batch) -> None:
     verdict = optimizer.sgd_canary(env.factory(Wrapped, CPU), Precision.fp16, batch)
     assert verdict.outcome is Outcome.PASS, str(verdict)

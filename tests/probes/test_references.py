@@ -21,6 +21,8 @@ from perfsuite.probes.watching import sampled
 from perfsuite.training.arm import Arm
 from perfsuite.training.step import TrainStep
 
+pytestmark = pytest.mark.usefixtures("narrow_head")
+
 
 class Made:
     """A maker of arms that counts them."""

@@ -17,6 +17,8 @@ from perfsuite.probes.randomness import random_numbers
 from perfsuite.probes.registry import PROBES, run_probe
 from perfsuite.training.workload import Training, Workload
 
+pytestmark = pytest.mark.usefixtures("narrow_head")
+
 IMAGES, LABELS = torch.randn(16, 8, 32), torch.randint(4, (16,))
 
 

@@ -278,6 +278,7 @@ def test_a_benchmark_that_trains_fails_with_synthetic_data(suite: Suite) -> None
     assert "Traceback" not in result.stdout.str()
 
 
+@pytest.mark.slow
 def test_a_comparison_of_plain_benchmarks_is_pytest_benchmark_s_own(
     pytester: pytest.Pytester,
 ) -> None:

@@ -15,6 +15,8 @@ from perfsuite.training.levers import LeverError, Levers, prefetching
 from perfsuite.training.step import TrainStep
 from perfsuite.training.workload import Training, Workload
 
+pytestmark = pytest.mark.usefixtures("narrow_head")
+
 CPU = torch.device("cpu")
 STEPS = 6
 TOLERANCE = 1e-4

@@ -27,6 +27,8 @@ from perfsuite.training.batches import TrainingError
 from perfsuite.training.snapshot import difference, parts_of, snapshot, states_of
 from perfsuite.training.step import TrainStep
 
+pytestmark = pytest.mark.usefixtures("narrow_head")
+
 
 @pytest.mark.parametrize("taken", [0, 2], ids=["fresh", "trained"])
 @OPTIMIZE
