@@ -21,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from perfsuite.devices.choice import choose_device
 from perfsuite.devices.precision import Precision
 from perfsuite.devices.ranks import join, leave, ranks
+from perfsuite.measuring.memory import activation_bytes_per_sample
 from perfsuite.measuring.rank_weights import RankWeights
 from perfsuite.probes import across_ranks as across
 from perfsuite.probes.probe import Probe
@@ -272,6 +273,7 @@ def main(out: Path) -> None:
     for how in ("ddp", "fsdp2"):
         told[f"everything {how}"] = everything(how, Precision.bf16)
         told[f"as one {how}"] = as_one(how)
+        told[f"kept {how}"] = activation_bytes_per_sample(maker(spread(how))(FP32))
         told[f"put back {how}"] = put_back(how)
         told[f"perturbed {how}"] = perturbed(how)
         told[f"after {how}"] = after_training(TrainStep, how)

@@ -25,7 +25,7 @@ from perfsuite.records.commits import which_commit, which_package
 from perfsuite.records.git import Ref, resolve
 from perfsuite.records.wording import software_changes
 from perfsuite.session.collection import arguments
-from perfsuite.session.options import ranks_of
+from perfsuite.session.options import parallel_asked, ranks_of
 
 
 class ComparisonError(RuntimeError):
@@ -214,7 +214,7 @@ def start_side(
 def options_of_the_sides(config: pytest.Config) -> list[str]:
     """Return the options by which it is decided what the sides' own pytest measures."""
     option = config.option
-    workload = option.perf_workload
+    workload, parallel = option.perf_workload, parallel_asked(config)
     return [
         "--override-ini=addopts=",  # of this session, and not of theirs
         *(f"--override-ini={each}" for each in option.override_ini or ()),
@@ -226,6 +226,7 @@ def options_of_the_sides(config: pytest.Config) -> list[str]:
         f"--perf-device={option.perf_device}",
         f"--perf-data={option.perf_data}",
         *([f"--perf-workload={workload}"] if workload is not None else ()),
+        *([f"--perf-parallel={parallel}"] if parallel is not None else ()),
     ]
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from perfsuite.devices.device import Device, PeakMemory
 from perfsuite.training.arm import Arm
 from perfsuite.training.batches import doubled, map_tensors
+from perfsuite.training.parallel import local_of
 
 
 def activation_bytes(arm: Arm, batch: Any) -> int:
@@ -19,7 +20,7 @@ def activation_bytes(arm: Arm, batch: Any) -> int:
     counts once, parameters and buffers do not; autocast's copies of the weights do.
     """
     tensors = [t for model in arm.models for t in (*model.parameters(), *model.buffers())]
-    own = {tensor.untyped_storage().data_ptr() for tensor in tensors}
+    own = {local_of(tensor).untyped_storage().data_ptr() for tensor in tensors}
     saved: list[weakref.ref[Tensor]] = []
     counted: list[int] = []
 

@@ -4,8 +4,9 @@ import pytest
 
 from perfsuite.devices.choice import WITHOUT_GPU
 from perfsuite.devices.device import DeviceError
-from perfsuite.devices.torchrun import RankError, seat
+from perfsuite.devices.torchrun import RankError
 from perfsuite.measuring.machine import Machine, machine
+from perfsuite.session.options import parallel_asked
 from perfsuite.session.stash import MACHINE, NO_MACHINE
 
 
@@ -14,12 +15,8 @@ def machine_of(config: pytest.Config) -> Machine:
     if NO_MACHINE in config.stash:  # asked once: the ranks would join anew for each test
         raise pytest.UsageError(config.stash[NO_MACHINE])
     if MACHINE not in config.stash:
-        how = config.getoption("perf_parallel")
+        parallel_asked(config)  # refused where it means nothing
         try:
-            if how is not None and seat().ranks == 1:
-                raise RankError(
-                    f"--perf-parallel {how}: there is one rank; start several with torchrun"
-                )
             config.stash[MACHINE] = machine(config.getoption("perf_device"))
         except (DeviceError, RankError) as error:
             config.stash[NO_MACHINE] = str(error)

@@ -100,6 +100,20 @@ def ranks_of(config: pytest.Config) -> int:
         raise pytest.UsageError(str(error)) from None
 
 
+def parallel_asked(config: pytest.Config) -> str | None:
+    """Return how ranks are to train together, None where it is not said.
+
+    Raises:
+        UsageError: it is said, and there is one rank.
+    """
+    how: str | None = config.option.perf_parallel
+    if how is not None and ranks_of(config) == 1:
+        raise pytest.UsageError(
+            f"--perf-parallel {how}: there is one rank; start several (--perf-ranks, or torchrun)"
+        )
+    return how
+
+
 def _seconds(text: str) -> float:
     """Return a finite and positive number; argparse reports the ValueError for any other."""
     seconds = float(text)

@@ -123,6 +123,13 @@ def test_what_ranks_train_is_copied_put_back_and_perturbed(
 
 
 @pytest.mark.slow
+def test_a_sample_keeps_the_same_for_backward_where_weights_are_sharded(
+    told: dict[str, float],
+) -> None:
+    assert told["kept fsdp2"] == told["kept ddp"] > 0
+
+
+@pytest.mark.slow
 def test_weights_are_held_against_each_other_after_a_training(told: dict[str, str]) -> None:
     assert told["after ddp"].startswith("PASS weights_equal: 6 weights are equal on 2 ranks")
     assert told["after drifting"].startswith("FAIL weights_equal: fp32: module.0.weight of rank 1")

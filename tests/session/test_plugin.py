@@ -101,7 +101,7 @@ def test_a_missing_device_is_refused(suite: Suite, parameters: str) -> None:
     line = usage_error(suite.run("--perf-device=cuda"))
     assert re.search(r"--perf-device cuda: (torch sees no GPU|this torch was built without)", line)
     line = usage_error(suite.run("--perf-device=cpu", "--perf-parallel=fsdp2"))
-    assert "--perf-parallel fsdp2: there is one rank; start several with torchrun" in line
+    assert "--perf-parallel fsdp2: there is one rank; start several (--perf-ranks" in line
 
 
 def test_a_failed_download_ends_the_session_in_one_line(
