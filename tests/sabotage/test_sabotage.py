@@ -48,6 +48,9 @@ class OperatorClock(TorchDispatchMode):
     def host_s(self) -> float | None:
         return None
 
+    def ranks_s(self) -> tuple[float, ...]:
+        return ()
+
     def stop(self) -> tuple[float, float | None]:
         self.counting.close()
         return self.now_s - self.started_s, None
