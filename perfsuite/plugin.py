@@ -40,14 +40,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     """Load no conftest file where others run the benchmarks: both trees' processes, or ranks."""
     options = early_config.known_args_namespace
-    if _two_sides(options) or _launches(options):
+    if _two_sides(options) or _launches(early_config, options):
         options.noconftest = True
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
     """With --perf-ranks, let torchrun start the ranks, which run in this session's place."""
-    if not _launches(config.option):
+    if not _launches(config, config.option):
         return None
     from perfsuite.session.launching import launch
 
@@ -130,8 +130,10 @@ def _two_sides(options: Namespace) -> bool:
     return options.perf_against is not None or options.perf_against_python is not None
 
 
-def _launches(options: Namespace) -> bool:
+def _launches(config: pytest.Config, options: Namespace) -> bool:
     if options.perf_ranks is None or _two_sides(options) or options.help:
+        return False
+    if any(getattr(each, "starts_ranks", False) for each in config.pluginmanager.get_plugins()):
         return False
     from perfsuite.session.launching import launches
 

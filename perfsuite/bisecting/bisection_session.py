@@ -58,6 +58,8 @@ def bisect(
 class BisectionSession:
     """The plugin: it searches for each benchmark in turn, and says at the end what was found."""
 
+    starts_ranks = True  # in the processes that it compares, not in its own place
+
     def __init__(
         self,
         make_row: MakeRow,

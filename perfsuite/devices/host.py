@@ -55,12 +55,15 @@ class CpuUse:
     busy_s: float
     own_s: float
 
-    def others_since(self, before: "CpuUse") -> float | None:
-        """Return the share of our CPUs that others used since a reading; None if it is too new."""
+    def others_since(self, before: "CpuUse", beside_s: float = 0.0) -> float | None:
+        """Return the share of our CPUs that others used since a reading; None if it is too new.
+
+        `beside_s` are the seconds of other processes that are ours too, as those of other ranks.
+        """
         passed_s = self.at_s - before.at_s
         if passed_s < LEAST_S:
             return None
-        others_s = (self.busy_s - before.busy_s) - (self.own_s - before.own_s)
+        others_s = (self.busy_s - before.busy_s) - (self.own_s - before.own_s) - beside_s
         return min(max(others_s / (passed_s * self.cpus), 0.0), 1.0)
 
 

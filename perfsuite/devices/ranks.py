@@ -99,6 +99,12 @@ class Ranks:
             dist.gather_object(value, given or None, dst=0, group=self._group)
         return given
 
+    def of_this_node(self, own: float) -> list[float]:
+        """Return the number that each rank of this rank's machine gave."""
+        size = self.seat.local_ranks
+        first = self.seat.rank // size * size
+        return [given for (given,) in self.numbers(own)[first : first + size]]
+
     def agreed(self, value: Value, *, of: int = 0) -> Value:
         """Return what one of them gave, rank 0 unless another is named."""
         if not self.many:

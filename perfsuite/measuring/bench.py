@@ -290,8 +290,11 @@ class Bench:
     def record(self) -> Benchmark:
         """Return everything that is known of this benchmark, now that it is done."""
         # Of the last block that was timed: when the benchmark is done, the clocks have long fallen.
-        cpu, after = read_cpu_use(), self._state_after or self._sensor.read()
-        if cpu is not None and self._cpu_before is not None:
-            after = replace(after, others_cpu=cpu.others_since(self._cpu_before))
+        cpu, before = read_cpu_use(), self._cpu_before
+        after = self._state_after or self._sensor.read()
+        own_s = 0.0 if cpu is None or before is None else cpu.own_s - before.own_s
+        beside_s = sum(self.machine.ranks.of_this_node(own_s)) - own_s
+        if cpu is not None and before is not None:
+            after = replace(after, others_cpu=cpu.others_since(before, beside_s))
         self.gate(*self._weights.verdicts())
         return self.notes.record(self._state_before, after)

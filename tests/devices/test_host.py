@@ -36,6 +36,11 @@ def test_the_share_of_others_is_what_is_busy_and_not_ours(
     assert use(110.0, 1000.0 + busy_s, 50.0 + own_s).others_since(before) == pytest.approx(share)
 
 
+def test_what_other_ranks_use_is_ours_too() -> None:
+    now, before = use(110.0, 1020.0, 60.0), use(100.0, 1000.0, 50.0)
+    assert now.others_since(before, beside_s=10.0) == pytest.approx(0.0)
+
+
 def test_two_readings_too_close_tell_nothing() -> None:
     assert use(100.5, 1.0, 0.0).others_since(use(100.0, 0.0, 0.0)) is None
 

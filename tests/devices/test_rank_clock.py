@@ -97,6 +97,12 @@ def test_what_held_back_any_rank_held_back_the_block() -> None:
     assert sensor.blind() is None
 
 
+def test_of_a_machine_are_as_many_ranks_as_it_has() -> None:
+    numbers = MadeUp((2.0, None), (3.0, None), (4.0, None))
+    numbers.seat = Seat(rank=2, ranks=4, local_rank=0, local_ranks=2)
+    assert numbers.of_this_node(1.0) == [3.0, 4.0]
+
+
 def test_alone_nobody_is_asked() -> None:
     alone = Ranks()
     assert (len(alone), alone.many, alone.each(3), alone.agreed(4)) == (1, False, [3], 4)

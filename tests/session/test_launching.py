@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from suites import Suite, timed, usage_error
 
+from perfsuite.bisecting.bisection_session import BisectionSession
 from perfsuite.session.launching import _outcome
 
 
@@ -45,6 +46,17 @@ def test_one_rank_is_a_session_as_it_is(suite: Suite) -> None:
 )
 def test_what_ranks_cannot_do_is_refused(suite: Suite, option: str, why: str) -> None:
     assert why in usage_error(suite.run("--perf-ranks=2", option))
+
+
+def test_who_starts_ranks_by_itself_is_run_in_this_process(
+    suite: Suite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a bisection does, in the processes that it compares."""
+    monkeypatch.setattr("perfsuite.session.launching.launch", lambda *_: pytest.fail("torchrun"))
+    suite.pytester.makepyfile(bisection="starts_ranks = True")
+    suite.pytester.syspathinsert()
+    suite.run("-pbisection", "--perf-ranks=2", "--collect-only").assert_outcomes()
+    assert BisectionSession.starts_ranks
 
 
 @pytest.mark.parametrize("asked", [1, 3])
