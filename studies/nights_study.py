@@ -1,6 +1,6 @@
 """How good is a nightly gate? Simulated nights, judged by this one and by the rules of others.
 
-    python studies/nights_study.py         # some minutes; writes docs/studies/nights.md
+    python studies/nights_study.py         # a quarter of an hour or more; writes docs/studies/nights.md
 
 Pure arithmetic with a seed: the same on every machine. A baseline of three promoted runs lives for
 twenty nights, in which the suite's figures are measured once a night; the first of them is judged,
@@ -29,7 +29,7 @@ from perfsuite.judging.spreads import Spread, observed_spread, or_assumed, poole
 from perfsuite.judging.stopping import sample
 
 FOLDER = Path(__file__).parent.parent / "docs" / "studies"
-NIGHTS, LIFE, SEED = 2_000, 20, 20261125
+NIGHTS, LIFE, SEED = 10_000, 20, 20261125
 PROMOTED, FIGURES, BLOCKS = 3, 10, 20
 SPREADS = (0.003, 0.01, 0.02, 0.04)
 KINDS = ("calm", "drift", "strays", "software")
