@@ -180,7 +180,7 @@ def _is_left_out(item: pytest.Item, session: pytest.Session) -> bool:
     """Tell whether a benchmark waits for its file to be named, or for more or fewer ranks."""
     if item.get_closest_marker("when_named") is not None and not session.isinitpath(item.path):
         return True
-    if not any(item.get_closest_marker(name) for name in ("one_rank", "many_ranks")):
+    if not (uses(item) and any(map(item.get_closest_marker, ("one_rank", "many_ranks")))):
         return False
     unfit = "one_rank" if ranks_of(session.config) > 1 else "many_ranks"
     return item.get_closest_marker(unfit) is not None
@@ -237,6 +237,8 @@ def perf_fits(request: pytest.FixtureRequest, perf: "Bench") -> Iterator[Any]:
     config = request.config
     if TRIES in config.stash:  # this is one, which goes no further
         config.stash[TRIES](perf)
+    if perf.machine.ranks.many:
+        pytest.fail("perf_fits tries batches of one rank: mark it one_rank", pytrace=False)
     from perfsuite.against.tries import fresh_processes
     from perfsuite.session.collection import suite_of_file
 

@@ -1,6 +1,6 @@
 """How good is a nightly gate? Simulated nights, judged by this one and by the rules of others.
 
-    python studies/nights_study.py         # a quarter of an hour or more; writes docs/studies/nights.md
+    python studies/nights_study.py         # a quarter of an hour; writes docs/studies/nights.md
 
 Pure arithmetic with a seed: the same on every machine. A baseline of three promoted runs lives for
 twenty nights, in which the suite's figures are measured once a night; the first of them is judged,

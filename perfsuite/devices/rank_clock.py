@@ -19,6 +19,7 @@ class RankClock(Clock):
         self._ranks_s: tuple[float, ...] = ()
 
     def start(self) -> None:
+        self._own.start()  # the device is idle before they meet, or one would wait for another's
         self._ranks.meet()
         self._own.start()
 

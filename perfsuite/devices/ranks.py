@@ -73,7 +73,7 @@ class Ranks:
             return [value]
         own = torch.frombuffer(bytearray(pickle.dumps(value)), dtype=torch.uint8)
         sizes = [int(size) for (size,) in self.numbers(len(own))]
-        row = torch.zeros(max(sizes), dtype=torch.uint8)
+        row = torch.zeros(max(sizes), dtype=torch.uint8, device="cpu")
         row[: len(own)] = own
         told = self._exchanged(row).numpy()
         return [
@@ -88,7 +88,8 @@ class Ranks:
         """
         if not self.many:
             return [own]
-        return list(map(tuple, self._exchanged(torch.tensor(own, dtype=torch.float64)).tolist()))
+        row = torch.tensor(own, dtype=torch.float64, device="cpu")  # whatever the default is
+        return list(map(tuple, self._exchanged(row).tolist()))
 
     def gathered(self, value: Value) -> list[Value]:
         """Return to rank 0 what each of them gave, by rank; nothing to the others."""

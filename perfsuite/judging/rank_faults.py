@@ -8,8 +8,11 @@ from collections.abc import Sequence
 
 import msgspec
 
-SILENT_S = 10.0
-"""A rank that was not heard of for so long is gone: each posts ten times as often."""
+SILENT_S = 20.0
+"""A rank that was not heard of for so long is gone: each posts twenty times as often.
+
+What holds Python's lock for longer, as the loading of a library over a slow network, looks alike.
+"""
 PATIENCE_S = 10.0
 """For so long a failed rank waits for the others: they may come as far, and fail in order."""
 HANG_S = 300.0
@@ -62,7 +65,9 @@ def _gone(posted: Sequence[Posting]) -> str | None:
     if not silent:
         return None
     first, one = posted[silent[0]], len(silent) == 1
-    cause = "it was killed, or its machine is gone" if one else "killed, or a machine is gone"
+    cause = "killed, or a machine is gone"
+    if one:
+        cause = "it was killed, its machine is gone, or it lets no thread run"
     return (
         f"{_named(silent, len(posted))} {'has' if one else 'have'} not been heard of for"
         f" {first.heard_s:.0f} s{_in(first) or _in(posted[0])}: {cause}"

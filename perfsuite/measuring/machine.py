@@ -1,11 +1,12 @@
 """The machine that a session runs on: device, hardware, software, and what it can do."""
 
+import os
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
-from perfsuite.devices.choice import SIMULATED, choose_device, device_of
+from perfsuite.devices.choice import KINDS, SIMULATED, choose_device, device_of
 from perfsuite.devices.device import Clock, Device, Hardware, Sensor
 from perfsuite.devices.precision import Precision
 from perfsuite.devices.rank_clock import RankClock, RankSensor
@@ -116,9 +117,13 @@ def _take_own_accelerator(wanted: str, at: Seat) -> None:
     """Make the accelerator of this rank's number the current one, where there are any."""
     if wanted.startswith(SIMULATED):
         raise RankError(f"--perf-device {wanted}: a simulated device has one rank")
-    if wanted == "cpu" or not torch.accelerator.is_available():
+    kind = torch.accelerator.current_accelerator(check_available=True)
+    if wanted == "cpu" or kind is None or kind.type not in KINDS:
         return
-    if at.local_ranks > (count := torch.accelerator.device_count()):  # each of them says so
+    count = torch.accelerator.device_count()
+    if count == 1 and "SLURM_LOCALID" in os.environ:  # srun lets each task see its own alone
+        return
+    if at.local_ranks > count:  # each of them says so
         raise RankError(
             f"each of {at.local_ranks} ranks of a node needs a device of its own, and it has"
             f" {counted(count, 'device')}: start no more than that, or give --perf-device cpu"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from perfsuite.judging.blocks import State
+from perfsuite.judging.estimates import SampleError, median_s
 from perfsuite.judging.gates import Verdict, not_gated
 from perfsuite.records.schema import Benchmark, Metric, encode
 
@@ -40,6 +41,14 @@ class Notes:
     def timed(self, seconds: Iterable[float]) -> None:
         """Give seconds to pytest-benchmark's statistics, where no blocks were timed."""
         self.times_s = [float(second) for second in seconds]
+
+    def fault(self) -> str | None:
+        """Return why its seconds cannot be used, None if they can."""
+        try:
+            median_s(self.times_s)
+        except SampleError as error:
+            return str(error)
+        return None
 
     def metric(
         self, name: str, value: float, *, unit: str, better: Literal["lower", "higher"]

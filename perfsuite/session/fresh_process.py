@@ -28,6 +28,8 @@ from perfsuite.training.workload import Workload
 
 def in_fresh_process(item: pytest.Item, variables: Mapping[str, str]) -> FirstStep:
     """Have a fresh process take the first step of a benchmark; TrainingError if it cannot."""
+    if machine_of(item.config).ranks.many:
+        raise TrainingError("a fresh process is of one rank: mark the benchmark one_rank")
     # What is imported here is to be found there, and in the same order.
     environment = {name: each for name, each in os.environ.items() if name not in NOT_INHERITED}
     environment |= {"PYTHONPATH": os.pathsep.join(sys.path), **variables}

@@ -64,7 +64,10 @@ def launch(config: pytest.Config, ranks: int) -> int:
     folder = Path(tempfile.mkdtemp(prefix="perfsuite-ranks-"))
     word, others = folder / "ended.json", [f"{rank}:3" for rank in range(1, ranks)]
     threads = max(1, len(usable_cpus()) // ranks)
-    environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
+    # All ranks have sets in the same order.
+    environment = {"OMP_NUM_THREADS": str(threads), "PYTHONHASHSEED": "0", **os.environ}
+    if not {"", str(Path.cwd())} & {*sys.path}:  # torchrun would add what this session does without
+        environment["PYTHONSAFEPATH"] = "1"
     environment |= {LAUNCHER: str(os.getpid()), RANK_FILES: str(folder)}
     command = [
         *(sys.executable, "-P", "-m", "perfsuite.devices.rank_agent", str(word)),

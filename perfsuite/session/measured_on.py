@@ -6,7 +6,7 @@ from perfsuite.devices.choice import WITHOUT_GPU
 from perfsuite.devices.device import DeviceError
 from perfsuite.devices.torchrun import RankError
 from perfsuite.measuring.machine import Machine, machine
-from perfsuite.session.options import parallel_asked
+from perfsuite.session.options import parallel_asked, ranks_of
 from perfsuite.session.stash import MACHINE, NO_MACHINE
 
 
@@ -15,6 +15,10 @@ def machine_of(config: pytest.Config) -> Machine:
     if NO_MACHINE in config.stash:  # asked once: the ranks would join anew for each test
         raise pytest.UsageError(config.stash[NO_MACHINE])
     if MACHINE not in config.stash:
+        if (
+            hasattr(config, "workerinput") and ranks_of(config) > 1
+        ):  # each would claim the same rank
+            raise pytest.UsageError("ranks cannot measure under xdist; run with -n0")
         parallel_asked(config)  # refused where it means nothing
         try:
             config.stash[MACHINE] = machine(config.getoption("perf_device"))

@@ -15,7 +15,6 @@ import pytest
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.confirmation import suspects
 from perfsuite.judging.contamination import Contamination
-from perfsuite.judging.estimates import SampleError, median_s
 from perfsuite.judging.gates import Outcome
 from perfsuite.judging.stopping import Pot
 from perfsuite.judging.thresholds import FILE_NAME, Thresholds, ThresholdsError, load_thresholds
@@ -74,19 +73,20 @@ def start_session(
     refuse_what_switches_gates_off(config, items, compare)
     machine = machine_of(config)
     together = take_seat(config, machine.ranks, machine.device)
-    try:
-        thresholds = load_thresholds(suite / FILE_NAME, machine.hardware.key)
-        baseline = load_baseline(suite, machine.hardware.key) if compare else None
-        if baseline is not None and (folder := config.getoption("perf_history")) is not None:
-            baseline = with_nights(baseline, config.invocation_params.dir / folder)
-        chain = accepted_since(baseline, thresholds.creep.since) if baseline is not None else []
-        torch, kind = str(machine.software["torch"]), machine.device.kind
-        ledgers = read_ledgers(suite, torch=torch, device=kind)
-    except (ThresholdsError, BaselineError, LedgerError) as error:
-        raise pytest.UsageError(str(error)) from None
-    perf_session = PerfSession(
-        config, suite=suite, machine=machine, thresholds=thresholds, baseline=baseline
-    )
+    with together.refusing():
+        try:
+            thresholds = load_thresholds(suite / FILE_NAME, machine.hardware.key)
+            baseline = load_baseline(suite, machine.hardware.key) if compare else None
+            if baseline is not None and (folder := config.getoption("perf_history")) is not None:
+                baseline = with_nights(baseline, config.invocation_params.dir / folder)
+            chain = accepted_since(baseline, thresholds.creep.since) if baseline is not None else []
+            torch, kind = str(machine.software["torch"]), machine.device.kind
+            ledgers = read_ledgers(suite, torch=torch, device=kind)
+        except (ThresholdsError, BaselineError, LedgerError) as error:
+            raise pytest.UsageError(str(error)) from None
+        perf_session = PerfSession(
+            config, suite=suite, machine=machine, thresholds=thresholds, baseline=baseline
+        )
     perf_session.chain, perf_session.ledgers = chain, ledgers
     perf_session.together = together
     if baseline is not None:
@@ -156,6 +156,11 @@ class PerfSession(GatingSession):
         """Return an item's key, also that of a removed benchmark."""
         return item.key if isinstance(item, Removed) else super().key_of(item)
 
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Count collection errors, and see that all ranks run the same."""
+        super().pytest_collection_finish(session)
+        self.together.same([item.nodeid for item in session.items])
+
     @contextmanager
     def bench(self, item: pytest.Item, workload: Workload) -> Iterator[Bench]:
         """Return what the benchmark works with."""
@@ -194,7 +199,7 @@ class PerfSession(GatingSession):
         if bench is None:
             return
         notes = bench.notes
-        if (fault := _unusable(notes.times_s)) is not None:
+        if (fault := notes.fault()) is not None:
             pytest.fail(f"{notes.key} measured nothing: {fault}", pytrace=False)
         if self._baseline is None:
             notes.gate(*notes.ungated())
@@ -227,7 +232,8 @@ class PerfSession(GatingSession):
         # A pause makes no other machine.
         disturbed = suspects(screened) and found.disturbed and not found.elsewhere
         if self._machine.ranks.agreed(bool(disturbed)):
-            again = measure_again(item, bench, lambda: self.bench(item, bench.workload))
+            with self.together.body():
+                again = measure_again(item, bench, lambda: self.bench(item, bench.workload))
             why = "; ".join(found.disturbed)
             if again is not None:
                 bench, record = again, self._record(again)
@@ -288,11 +294,3 @@ class PerfSession(GatingSession):
         if self._baseline is not None:
             lines += [*self._baseline.summary(versions), *self.confirms.summary()]
         return lines
-
-
-def _unusable(times_s: Sequence[float]) -> str | None:
-    try:
-        median_s(times_s)
-    except SampleError as error:
-        return str(error)
-    return None

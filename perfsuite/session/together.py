@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
+from zlib import crc32
 
 import msgspec
 import pytest
@@ -30,6 +31,33 @@ class Together:
     def alone(self) -> AbstractContextManager[None]:
         """Let rank 0 do what the others wait for."""
         return nullcontext() if self._watch is None else self._watch.alone()
+
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Refuse on all ranks what is refused on any of them."""
+        why = ""
+        try:
+            yield
+        except pytest.UsageError as error:
+            why = str(error)
+        for rank, each in enumerate(self._ranks.each(why)):
+            if each:
+                whose = f"rank {rank} of {len(self._ranks)}: " if rank else ""
+                raise pytest.UsageError(f"{whose}{each}")
+
+    def same(self, items: Sequence[str]) -> None:
+        """Refuse ranks that would not all run the same benchmarks, in the same order.
+
+        Raises:
+            UsageError: that is so.
+        """
+        with self.refusing():
+            number = crc32("\n".join(items).encode())
+            if self._ranks.agreed(number) != number:
+                raise pytest.UsageError(
+                    f"it collected other benchmarks than rank 0, or in another order ({len(items)}"
+                    " items): parametrize over lists and not over sets, and shuffle none"
+                )
 
     @contextmanager
     def body(self) -> Iterator[None]:
@@ -93,12 +121,12 @@ def take_seat(config: pytest.Config, ranks: Ranks, device: Device) -> Together:
     if not ranks.seat.leads:
         PytestBenchmark(config).save_nothing()
         config.option.perf_report = None
-        for plugin in (
-            config.pluginmanager.get_plugin("terminalreporter"),
-            config.stash.get(xml_key, None),
-        ):
-            if plugin is not None:
-                config.pluginmanager.unregister(plugin)
+        manager = config.pluginmanager
+        if (reporter := manager.get_plugin("terminalreporter")) is not None:
+            manager.unregister(reporter)
+        if (junit := config.stash.get(xml_key, None)) is not None:
+            del config.stash[xml_key]  # or it would be looked for at the end
+            manager.unregister(junit)
     return Together(ranks, device, watch)
 
 

@@ -47,7 +47,7 @@ def ticking(*times_s: float) -> Clock:
 
 
 def test_a_block_takes_as_long_as_the_slowest_rank_and_keeps_each_one_s() -> None:
-    clock = RankClock(ticking(10.0, 11.0, 12.0, 12.0), MadeUp((6.0, None, [2.0, 4.0], None)))
+    clock = RankClock(ticking(0.0, 10.0, 11.0, 12.0, 12.0), MadeUp((6.0, None, [2.0, 4.0], None)))
     clock.start()
     clock.lap()
     clock.lap()
@@ -59,7 +59,7 @@ def test_a_block_takes_as_long_as_the_slowest_rank_and_keeps_each_one_s() -> Non
 
 def test_where_the_device_has_a_clock_it_decides_who_is_slowest() -> None:
     told = (0.5, 0.9, [0.9], 0.1)
-    clock = RankClock(ticking(0.0, 0.7), MadeUp((0.9, 0.2, [0.2], 0.3), told))
+    clock = RankClock(ticking(0.0, 0.0, 0.7), MadeUp((0.9, 0.2, [0.2], 0.3), told))
     clock.start()
     assert clock.stop() == (0.5, 0.9)
     assert clock.ranks_s() == (0.7, 0.2, 0.9)
@@ -68,10 +68,12 @@ def test_where_the_device_has_a_clock_it_decides_who_is_slowest() -> None:
 
 def test_no_rank_begins_before_all_have_come() -> None:
     made_up = MadeUp((1.0, None, [], None))
-    clock = RankClock(ticking(0.0, 1.0), made_up)
+    own = ticking(0.0, 5.0, 6.0)
+    clock = RankClock(own, made_up)
     assert made_up.met == 0
-    clock.start()
+    clock.start()  # idle before all meet, and begun once they have
     assert made_up.met == 1
+    assert clock.stop() == (1.0, None)
 
 
 class Reading:

@@ -79,3 +79,11 @@ def test_real_ranks_are_told_by_gloo() -> None:
 
 def test_alone_numbers_are_ones_own() -> None:
     assert Ranks().numbers(1.5, 2.0) == [(1.5, 2.0)]
+
+
+def test_what_ranks_tell_lies_on_the_host_whatever_a_project_makes_its_default() -> None:
+    told = Ranks(Seat(ranks=2, local_ranks=2))
+    told._exchanged = lambda own: torch.stack([own, own])  # type: ignore[method-assign]  # no group
+    with torch.device("meta"):
+        assert told.numbers(1.0, 2.0) == [(1.0, 2.0)] * 2
+        assert told.each("a") == ["a", "a"]

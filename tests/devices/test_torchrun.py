@@ -9,6 +9,7 @@ OF_TORCHRUN = {"RANK": "9", "WORLD_SIZE": "16", "LOCAL_RANK": "1", "LOCAL_WORLD_
 
 def test_without_torchrun_a_process_is_alone_and_leads() -> None:
     assert seat({}) == Seat()
+    assert seat({"WORLD_SIZE": "1"}) == seat({"RANK": "3"}) == Seat()  # somebody else's
     assert Seat().leads
     assert Seat().nodes == 1
 

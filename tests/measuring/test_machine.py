@@ -35,7 +35,8 @@ def test_a_rank_has_the_accelerator_of_its_number(
     joined: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     current: list[int] = []
-    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    cuda = torch.device("cuda")
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda **_: cuda)
     monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
     monkeypatch.setattr(torch.accelerator, "set_device_index", current.append)
     monkeypatch.setattr(
@@ -63,9 +64,12 @@ def test_a_rank_on_a_cpu_computes_with_its_share_of_the_cores(
 
 
 def test_ranks_without_a_device_of_their_own_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    cuda = torch.device("cuda")
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda **_: cuda)
     monkeypatch.setattr(torch.accelerator, "device_count", lambda: 1)
-    with pytest.raises(RankError, match="each of 2 ranks of a node needs a device of its own, and it has 1 device"):
+    with pytest.raises(
+        RankError, match="each of 2 ranks of a node needs a device of its own, and it has 1 device"
+    ):
         machine_at("auto", SECOND)
 
 

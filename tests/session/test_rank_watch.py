@@ -148,7 +148,7 @@ def ranks(tmp_path: Path) -> Iterator[Ranks]:
     wait_until(lambda: not found.left())
     files = {each.name for each in tmp_path.iterdir() if each.is_file()}
     given = {"conftest.py", "test_all.py", "thresholds.toml", "0.pid", "1.pid"}
-    assert files <= given | {"run.json"}
+    assert files <= given | {"run.json", "junit.xml"}
 
 
 def wait_until(true: Callable[[], bool]) -> None:
@@ -172,8 +172,9 @@ def test_two_ranks_write_one_run(ranks: Ranks) -> None:
     ledgers.mkdir()
     torch = ".".join(version("torch").split(".")[:2])
     (ledgers / f"cpu-torch-{torch}.toml").write_text(LEDGER.format(torch=torch))
-    codes, lines, text = errors(ranks.start("--perf-ranks=2"))
+    codes, lines, text = errors(ranks.start("--perf-ranks=2", "--junitxml=junit.xml"))
     assert (codes, lines) == ([0], []), text
+    assert 'tests="1"' in (ranks.folder / "junit.xml").read_text()
     assert text.count("test session starts") == 1
     assert "Traceback" not in text
     run = load(ranks.folder / "run.json")
@@ -206,7 +207,7 @@ def test_a_killed_rank_is_missed_by_those_that_nobody_else_ends(ranks: Ranks) ->
     codes, (line,), text = errors(*processes)
     assert codes == [1, -signal.SIGKILL], text
     assert line.startswith("ERROR: rank 1 of 2 has not been heard of for ")
-    assert line.endswith(" s, in test_steps: it was killed, or its machine is gone")
+    assert line.endswith(": it was killed, its machine is gone, or it lets no thread run")
 
 
 def test_a_step_that_fails_on_one_rank_ends_all(ranks: Ranks) -> None:

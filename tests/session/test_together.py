@@ -167,3 +167,25 @@ def test_what_a_benchmark_kept_besides_is_told_to_nobody_and_is_rank_0_s() -> No
 def test_alone_a_record_stays_as_it_is() -> None:
     alone = record(verdict(Outcome.PASS, "good"))
     assert record_of_ranks(Ranks(), alone) is alone
+
+
+def test_what_one_rank_refuses_all_refuse_in_the_same_words() -> None:
+    for others, said in ((("",), "no"), (("ours",), "no")):
+        with pytest.raises(pytest.UsageError, match=f"^{said}$"), together(*others).refusing():
+            raise pytest.UsageError("no")
+    with (
+        pytest.raises(pytest.UsageError, match=r"^rank 1 of 2: theirs$"),
+        together("theirs").refusing(),
+    ):
+        pass
+    with together("").refusing():
+        pass
+
+
+def test_ranks_that_collected_other_benchmarks_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = together("")
+    monkeypatch.setattr(Others, "agreed", lambda _, value: value)
+    here.same(["a", "b"])
+    monkeypatch.setattr(Others, "agreed", lambda _, value: value + 1)
+    with pytest.raises(pytest.UsageError, match=r"other benchmarks than rank 0.*2 items"):
+        here.same(["a", "b"])
