@@ -6,17 +6,29 @@ Started as a program by `probes/test_across_ranks.py`; rank 0 writes what each c
 import faulthandler
 import json
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
-from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
-from torch.distributed.fsdp import FullyShardedDataParallel
-from torch.nn.parallel import DistributedDataParallel
+from rank_trainings import (
+    AveragingByHand,
+    AveragingTooLate,
+    Clipping,
+    Drifting,
+    NotSynchronising,
+    batches,
+    maker,
+    network,
+    of_experts,
+    own_buffers,
+    own_seeds,
+    plain,
+    sharded_by_fsdp,
+    spread,
+    summing,
+)
 
 from perfsuite.devices.choice import choose_device
 from perfsuite.devices.precision import Precision
@@ -24,157 +36,23 @@ from perfsuite.devices.ranks import join, leave, ranks
 from perfsuite.measuring.memory import activation_bytes_per_sample
 from perfsuite.measuring.rank_weights import RankWeights
 from perfsuite.probes import across_ranks as across
-from perfsuite.probes.probe import Probe
+from perfsuite.probes.probe import Found, Make, Probe, probe, told_by_all
 from perfsuite.probes.registry import probes_here, run_probe
-from perfsuite.training.arm import Arm
-from perfsuite.training.parallel import Parallel, is_sharded, local_of, parallel_of
+from perfsuite.training.arm import Arm, NotShownError
+from perfsuite.training.parallel import Parallel, is_sharded, local_of
 from perfsuite.training.snapshot import difference, states_of
 from perfsuite.training.step import TrainStep
-from perfsuite.training.workload import Training, Workload
 
 GIVE_UP_S = 100
-"""After which no rank goes on, whatever it waits for: they take 12 s where nothing else works."""
-CPU = torch.device("cpu")
-Batch = tuple[Tensor, Tensor]
-Step = Callable[[Batch], Tensor]
-MakeStep = Callable[[Precision], TrainStep]
+"""After which no rank goes on, whatever it waits for."""
 
 
-def network(*, norm: bool = True) -> nn.Sequential:
-    norms = [nn.BatchNorm1d(32)] if norm else []
-    return nn.Sequential(nn.Linear(16, 32), *norms, nn.ReLU(), nn.Linear(32, 4))
-
-
-def batches(rank: int, many: int = 4) -> list[Batch]:
-    drawn = torch.Generator().manual_seed(rank)
-    images = [torch.randn(32, 16, generator=drawn) for _ in range(many)]
-    return [(each, each[:, :4].argmax(1)) for each in images]
-
-
-def adam(model: nn.Module) -> torch.optim.Optimizer:
-    return torch.optim.Adam(model.parameters(), lr=1e-2, fused=True)
-
-
-def spread(how: Parallel, kind: type[TrainStep] = TrainStep) -> MakeStep:
-    def step(precision: Precision) -> TrainStep:
-        model = network()
-        return kind(model, adam(model), precision=precision, parallel=how)
-
-    return step
-
-
-class AveragingByHand(TrainStep):
-    """Averages gradients itself, scaled, between backward and step."""
-
-    def __call__(self, batch: Batch) -> Tensor:
-        inputs, targets = batch
-        self.optimizer.zero_grad(set_to_none=True)
-        with self._flags, self._autocast:
-            loss = self.criterion(self.model(inputs), targets)
-        self.scaler.scale(loss).backward()
-        self.average()
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        return loss.detach()
-
-    def average(self) -> None:
-        for parameter in self.model.parameters():
-            assert parameter.grad is not None
-            dist.all_reduce(parameter.grad)
-            parameter.grad /= dist.get_world_size()
-
-
-class AveragingTooLate(AveragingByHand):
-    """Lets the scaler look at a rank's own gradients, before they are averaged."""
-
-    def average(self) -> None:
-        self.scaler.unscale_(self.optimizer)
-        for parameter in self.model.parameters():
-            assert parameter.grad is not None
-            parameter.grad.nan_to_num_(0.0, 0.0, 0.0)
-        super().average()
-
-
-class Drifting(TrainStep):
-    """Changes a weight a little, each rank by its own number."""
-
-    def __call__(self, batch: Batch) -> Tensor:
-        loss = super().__call__(batch)
-        with torch.no_grad():
-            next(self.model.parameters()).mul_(1 + 1e-6 * dist.get_rank())
-        return loss
-
-
-class NotSynchronising(TrainStep):
-    """Forgets that this is the last micro-batch."""
-
-    def __call__(self, batch: Batch) -> Tensor:
-        assert isinstance(self.model, DistributedDataParallel)
-        with self.model.no_sync():
-            return super().__call__(batch)
-
-
-class Clipping(TrainStep):
-    """Clips what was averaged."""
-
-    def __call__(self, batch: Batch) -> Tensor:
-        inputs, targets = batch
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = self.criterion(self.model(inputs), targets)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), 0.01)
-        self.optimizer.step()
-        return loss.detach()
-
-
-def plain(kind: type[TrainStep]) -> MakeStep:
-    def step(precision: Precision) -> TrainStep:
-        model = network()
-        # Not fused: it would be handed the scale, and unscale by itself.
-        return kind(model, torch.optim.Adam(model.parameters()), precision=precision)
-
-    return step
-
-
-def own_buffers(precision: Precision) -> TrainStep:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # another name is to come
-        model = DistributedDataParallel(network(), broadcast_buffers=False)
-    return TrainStep(model, adam(model), precision=precision)
-
-
-def sharded_by_fsdp(precision: Precision) -> TrainStep:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # it is the first FSDP, and still in use
-        model = FullyShardedDataParallel(network(), use_orig_params=True, device_id=CPU)
-    assert parallel_of([model]) == "fsdp"
-    return TrainStep(model, adam(model), precision=precision)
-
-
-def own_seeds(precision: Precision) -> TrainStep:
-    torch.manual_seed(dist.get_rank())
-    return plain(AveragingByHand)(precision)
-
-
-def summing(precision: Precision) -> TrainStep:
-    def hook(_: Any, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:  # type: ignore[name-defined]  # by this name DDP asks for it
-        summed = allreduce_hook(dist.distributed_c10d._get_default_group(), bucket)
-        return summed.then(lambda done: done.value() * dist.get_world_size())
-
-    model = DistributedDataParallel(network())
-    model.register_comm_hook(None, hook)
-    return TrainStep(model, adam(model), precision=precision)
-
-
-def maker(make: MakeStep, *, same: bool = False, **about: Any) -> Callable[[Precision], Arm]:
-    def training(precision: Precision, device: torch.device, seed: int) -> Training:
-        step = make(precision)
-        held = [step.model, step.optimizer, step.scaler]
-        fed = batches(0 if same else dist.get_rank())
-        return Training(step=step, batches=fed, state=held, **about)
-
-    workload = Workload(name="two ranks", make=training)
-    return lambda precision: workload.arm(precision, CPU)
+@probe(wanted="both", remedy="none")
+def one_leaves(make: Make, precision: Precision, batch: Any) -> Found:
+    """Ends on one rank before the ranks meet."""
+    if dist.get_rank():
+        raise NotShownError("there is nothing to see")
+    return Found(f"{told_by_all(0)}", good=True)
 
 
 MEANT = {"module.1.running_mean of rank 1 is not rank 0's": "each has its own domain"}
@@ -190,6 +68,8 @@ CASES: dict[str, tuple[Probe, Precision, Callable[[Precision], Arm]]] = {
     "same samples": (across.shares_differ, FP32, maker(spread("ddp"), same=True)),
     "no_sync": (across.gradients_averaged, FP32, maker(spread("ddp", NotSynchronising))),
     "summed": (across.gradients_averaged, FP32, maker(summing)),
+    "of experts": (across.gradients_averaged, FP32, maker(of_experts)),
+    "one leaves": (one_leaves, FP32, maker(of_experts)),
     "clipped": (across.gradients_averaged, FP32, maker(spread("ddp", Clipping))),
     "not averaged": (across.gradients_averaged, FP32, maker(plain(TrainStep))),
     "averaged by hand": (across.gradients_averaged, FP32, maker(plain(AveragingByHand))),

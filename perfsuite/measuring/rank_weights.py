@@ -1,8 +1,9 @@
 """Weights on all ranks: after a training they have to be equal, bit for bit, unless sharded."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from hashlib import blake2b
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +17,9 @@ from perfsuite.training.parallel import sharded_weights
 
 GATE = "weights_equal"
 _MOST_NAMED = 8
+
+Each = Callable[[Any], list[Any]]
+"""Tells all ranks a value; returns what each gave, by rank, as `Ranks.each`."""
 
 
 class RankWeights:
@@ -44,7 +48,7 @@ class RankWeights:
         except NotShownError as error:
             self._verdicts.append(not_gated(GATE, "not looked at", str(error)))
             return
-        wrong = difference_of_ranks(weights, self._ranks)
+        wrong = difference_of_ranks(weights, self._ranks.each)
         if wrong is not None and wrong in arm.accepts:
             self._verdicts.append(not_gated(GATE, wrong, arm.accepts[wrong]))
             return
@@ -71,12 +75,12 @@ def shared_weights(arm: Arm) -> dict[str, Tensor]:
     return weights
 
 
-def difference_of_ranks(named: Mapping[str, Tensor], ranks: Ranks) -> str | None:
+def difference_of_ranks(named: Mapping[str, Tensor], each_of: Each) -> str | None:
     """Return the first tensor that is not the same on all ranks, and where; all ranks ask."""
     own = {name: hash_of(tensor) for name, tensor in named.items()}
-    if len(set(ranks.each(blake2b(repr(own).encode()).hexdigest()))) == 1:
+    if len(set(each_of(blake2b(repr(own).encode()).hexdigest()))) == 1:
         return None
-    told = ranks.each(own)
+    told = each_of(own)
     for name in {name: None for each in told for name in each}:
         others = [rank for rank, each in enumerate(told) if each.get(name) != told[0].get(name)]
         if others:

@@ -5,9 +5,10 @@ Each rank looks at its own arm, tells the others hashes or a few numbers, and fi
 
 import math
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -17,14 +18,16 @@ from torch.nn.parallel import DistributedDataParallel
 from perfsuite.devices.precision import Precision
 from perfsuite.devices.ranks import ranks
 from perfsuite.measuring.rank_weights import difference_of_ranks, hash_of, shared_weights
-from perfsuite.probes.gradients import gradients_at_step, norm
+from perfsuite.probes.gradients import given_at_step, gradients_at_step, norm
 from perfsuite.probes.probe import (
     Found,
     Make,
+    anywhere,
     named_modules,
     on_backward,
     probe,
     settled,
+    told_by_all,
     without_dropout,
 )
 from perfsuite.probes.watching import parameters_of, sampled
@@ -48,7 +51,7 @@ def started_alike(make: Make, precision: Precision, batch: Any) -> Found:  # noq
     """Ranks must begin with the same weights; of sharded ones nothing can be said."""
     arm = make(precision)
     begun = shared_weights(arm) | _buffers(arm)
-    wrong = difference_of_ranks(begun, ranks())
+    wrong = difference_of_ranks(begun, told_by_all)
     return Found(wrong or f"{len(begun)} weights and buffers began alike", good=wrong is None)
 
 
@@ -61,7 +64,7 @@ def shares_differ(make: Make, precision: Precision, batch: Any) -> Found:  # noq
     (first,) = make(precision).take(1)
     if not [*named_tensors(first)]:
         raise NotShownError("its batches hold no tensors")
-    told = ranks().each(hash_of(first))
+    told = told_by_all(hash_of(first))
     for rank, each in enumerate(told):
         if (other := told.index(each)) != rank:
             return Found(f"the first batches of ranks {other} and {rank} are the same", good=False)
@@ -76,11 +79,10 @@ def shares_differ(make: Make, precision: Precision, batch: Any) -> Found:  # noq
 def weights_equal(make: Make, precision: Precision, batch: Any) -> Found:
     """Weights must stay equal: what differs by a bit drifts apart. Sharded ones have no copies."""
     arm = make(precision)
-    shared_weights(arm)  # or it is not looked at
     for _ in range(STEPS):
         arm.step(batch)
     weights = shared_weights(arm)
-    wrong = difference_of_ranks(weights, ranks())
+    wrong = difference_of_ranks(weights, told_by_all)
     told = f"{len(weights)} weights are equal after {STEPS} steps"
     return Found(wrong or told, good=wrong is None)
 
@@ -97,7 +99,7 @@ def buffers_equal(make: Make, precision: Precision, batch: Any) -> Found:
     rank changes its own.
     """
     arm = make(precision)
-    if not _buffers(arm):
+    if not anywhere(bool(_buffers(arm))):
         return Found("there are no buffers", good=True)
     for _ in range(STEPS):
         arm.step(batch)
@@ -112,7 +114,7 @@ def buffers_equal(make: Make, precision: Precision, batch: Any) -> Found:
         for name, module in named_modules(arm):
             hooks.enter_context(module.register_forward_pre_hook(partial(look, name)))
         arm.step(batch)
-    wrong = difference_of_ranks(seen, ranks())
+    wrong = difference_of_ranks(seen, told_by_all)
     return Found(wrong or f"{len(seen)} buffers are equal", good=wrong is None)
 
 
@@ -141,21 +143,21 @@ def gradients_averaged(make: Make, precision: Precision, batch: Any) -> Found:
     copies = [
         module for _, module in named_modules(arm) if isinstance(module, DistributedDataParallel)
     ]
-    if not copies or len(arm.optimizers) > 1:  # as of adversaries, of which one waits for the other
+    if anywhere(
+        not copies or len(arm.optimizers) > 1
+    ):  # as of adversaries, of which one waits for the other
         return _reach_all(arm, batch)
     own = _own_gradients(arm, copies, batch)
     arm = settled(without_dropout(make(precision)), batch)
-    given = _projected(gradients_at_step(arm, batch))
-    if len(given) != len(own):
-        raise NotShownError("the optimizer is given gradients of other parameters than autograd")
-    told = ranks().each(own)
+    given = _projected(arm, *given_at_step(arm, batch))
+    told = told_by_all(own)
     mean = [statistics.fmean(each) for each in zip(*told, strict=True)]
     length = math.hypot(*mean)
     if not math.isfinite(length) or not length:
         raise NotShownError("the ranks' batches give no gradient, or no finite one")
     factor = sum(a * b for a, b in zip(given, mean, strict=True)) / length**2
     apart = math.dist(given, [factor * each for each in mean]) / length
-    told_all = ranks().each((factor, apart / factor if factor > 0 else math.inf))
+    told_all = told_by_all((factor, apart / factor if factor > 0 else math.inf))
     return _judged(told_all, _OFF[precision])
 
 
@@ -181,24 +183,27 @@ def _own_gradients(arm: Arm, copies: list[DistributedDataParallel], batch: Any) 
         assert parameter.grad is not None  # it has just been given one
         last[id(parameter)] = parameter.grad.detach().clone()
 
-    trained = [each for optimizer in arm.optimizers for each in parameters_of(optimizer)]
     with ExitStack() as entered:
         for copy in copies:
             entered.enter_context(copy.no_sync())
-        for parameter in trained:
+        for parameter in parameters_of(arm.optimizers[0]):
             if parameter.requires_grad:
                 hook = parameter.register_post_accumulate_grad_hook(see)
                 entered.callback(hook.remove)
         arm.step(batch)
-    return _projected([last[id(each)].double() / scale for each in trained if id(each) in last])
+    return _projected(arm, {key: each.double() / scale for key, each in last.items()})
 
 
-def _projected(gradients: list[Tensor]) -> list[float]:
-    """Return each gradient's products with the same signs on all ranks: few numbers to tell."""
+def _projected(arm: Arm, gradients: Mapping[int, Tensor] = MappingProxyType({})) -> list[float]:
+    """Return each gradient's products with the same signs on all ranks: few numbers to tell.
+
+    Of each parameter of the one optimizer, zeros where a rank has no gradient: a rank's own step
+    may leave out what another one's uses.
+    """
     drawn = torch.Generator().manual_seed(0)
     found: list[float] = []
-    for gradient in gradients:
-        values = sampled(gradient).cpu()
+    for parameter in parameters_of(arm.optimizers[0]):
+        values = sampled(gradients.get(id(parameter), torch.zeros_like(parameter))).cpu()
         signs = torch.randint(0, 2, (_PROJECTIONS, len(values)), generator=drawn).double() * 2 - 1
         found += (signs @ values).tolist()
     return found
@@ -208,7 +213,7 @@ def _reach_all(arm: Arm, batch: Any) -> Found:
     """Look whether the loss of the last rank alone gives gradients to all of them."""
     with _only_of_last(arm):
         length = norm(map(local_of, gradients_at_step(arm, batch)))
-    told = ranks().each(length)
+    told = told_by_all(length)
     if not told[-1] > 0:
         raise NotShownError("the last rank's batch gives its optimizer no gradient")
     none = [rank for rank, each in enumerate(told) if not each > 0]
@@ -239,7 +244,7 @@ def scalers_agree(make: Make, precision: Precision, batch: Any) -> Found:
         raise NotShownError("no gradient is scaled in this precision")
     arm = settled(make(precision), batch)
     scaler = arm.scaler
-    if not scaler.is_enabled():
+    if anywhere(not scaler.is_enabled()):
         raise NotShownError("add the gradient scaler to `state` of perfsuite.Training")
     arm.step(batch)
     before = [local_of(each.detach()).clone() for each in arm.parameters()]
@@ -248,7 +253,7 @@ def scalers_agree(make: Make, precision: Precision, batch: Any) -> Found:
         arm.step(batch)
     now = [local_of(each.detach()) for each in arm.parameters()]
     stayed = all(torch.equal(one, other) for one, other in zip(before, now, strict=True))
-    told = ranks().each((stayed, scaler.get_scale()))
+    told = told_by_all((stayed, scaler.get_scale()))
     took = [rank for rank, (skipped, _) in enumerate(told) if not skipped]
     scales = sorted({scale for _, scale in told})
     if took:

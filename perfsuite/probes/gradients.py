@@ -13,6 +13,7 @@ from perfsuite.devices.precision import Precision
 from perfsuite.probes.probe import (
     Found,
     Make,
+    anywhere,
     before_step,
     handed_scale,
     on_backward,
@@ -20,6 +21,7 @@ from perfsuite.probes.probe import (
     over_ranks,
     probe,
     settled,
+    told_by_all,
     without_dropout,
 )
 from perfsuite.probes.references import led
@@ -93,22 +95,27 @@ def gradients_at_step(arm: Arm, batch: Any) -> list[Tensor]:
 
     They are float64 and unscaled; none if no optimizer was called.
     """
-    seen: dict[int, list[Tensor]] = {}
+    return [gradient for each in given_at_step(arm, batch) for gradient in each.values()]
+
+
+def given_at_step(arm: Arm, batch: Any) -> list[dict[int, Tensor]]:
+    """Return the same of each optimizer that was called, by the parameter's id."""
+    seen: dict[int, dict[int, Tensor]] = {}
 
     def see(optimizer: torch.optim.Optimizer) -> None:
         if id(optimizer) not in seen:
             # A fused optimizer is handed the scale and divides by it itself.
             factor = handed_scale(optimizer)
             everything = [p for group in optimizer.param_groups for p in group["params"]]
-            seen[id(optimizer)] = [
-                p.grad.detach().double() / factor for p in everything if p.grad is not None
-            ]
+            seen[id(optimizer)] = {
+                id(p): p.grad.detach().double() / factor for p in everything if p.grad is not None
+            }
 
     with ExitStack() as hooks:
         for optimizer in arm.optimizers:
             hooks.enter_context(before_step(optimizer, see))
         arm.step(batch)
-    return [gradient for each in seen.values() for gradient in each]
+    return [*seen.values()]
 
 
 def norm(gradients: Iterable[Tensor]) -> float:
@@ -128,7 +135,7 @@ def accumulation(make: Make, precision: Precision, batch: Any) -> Found:
     too long, and by more where it was clipped. Only a gradient that is as many times too long as
     the models are called in a step is blamed.
     """
-    many = led(make, precision, batch).calls
+    many = max(told_by_all(led(make, precision, batch).calls))
     if many < 2:
         return Found("one backward pass a step", good=True)
     arm = without_dropout(make(Precision.fp32))
@@ -148,7 +155,7 @@ def accumulation(make: Make, precision: Precision, batch: Any) -> Found:
     with before_step(arm.optimizers[0], see):
         loss = over_ranks(float(arm.step(batch)))
     length = norm(gradient for _, gradient in held)
-    if not (length > 0 and math.isfinite(loss)):
+    if anywhere(not (length > 0 and math.isfinite(loss))):
         raise NotShownError("fp32 gives its optimizer no gradient, or no finite one")
     rate = _FALL * abs(loss) / length**2
     moved = without_dropout(make(Precision.fp32))

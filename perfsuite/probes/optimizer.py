@@ -8,18 +8,19 @@ import torch
 from torch import Tensor, nn
 
 from perfsuite.devices.precision import Precision
-from perfsuite.devices.ranks import ranks
 from perfsuite.probes.gradients import gradients_at_step, norm
 from perfsuite.probes.probe import (
     Found,
     Make,
     and_more,
+    anywhere,
     before_step,
     handed_scale,
     on_backward,
     over_ranks,
     probe,
     settled,
+    told_by_all,
     without_dropout,
 )
 from perfsuite.probes.references import STEPS as LED
@@ -88,7 +89,7 @@ def skipped_step(make: Make, precision: Precision, batch: Any) -> Found:
         return Found("no scaler", good=True, wanted="a scaler in fp16 only")
     arm = make(precision)
     optimizers, scaler = arm.optimizers, arm.scaler
-    if not scaler.is_enabled():
+    if anywhere(not scaler.is_enabled()):
         raise NotShownError("add the gradient scaler to `state` of perfsuite.Training")
     arm.step(batch)
 
@@ -227,4 +228,4 @@ def _canary_rate(make: Make, batch: Any) -> float:
 def _canary_losses(arm: Arm, rate: float, batch: Any) -> list[float]:
     arm = _with_sgd(arm, rate)
     losses = [float(arm.step(batch)) for _ in range(_CANARY_STEPS)]
-    return [statistics.fmean(each) for each in zip(*ranks().each(losses), strict=True)]
+    return [statistics.fmean(each) for each in zip(*told_by_all(losses), strict=True)]

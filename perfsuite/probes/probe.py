@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ from perfsuite.training.batches import named_tensors
 MOST_SKIPPED = 8
 
 Make = Callable[[Precision], Arm]
+Value = TypeVar("Value")
 
 
 class Found(NamedTuple):
@@ -111,13 +112,13 @@ def settled(arm: Arm, batch: Any) -> Arm:
     overflows after MOST_SKIPPED steps is left for the probe to find.
     """
     scaler = arm.scaler
-    if not scaler.is_enabled():
+    if not anywhere(scaler.is_enabled()):
         return arm
     before = [parameter.detach().clone() for parameter in arm.parameters()]
     scale = scaler.get_scale()
     for _ in range(MOST_SKIPPED):
         arm.step(batch)
-        if all(ranks().each(scaler.get_scale() >= scale)):
+        if all(told_by_all(scaler.get_scale() >= scale)):
             break
         scale = scaler.get_scale()
     with torch.no_grad():
@@ -126,9 +127,30 @@ def settled(arm: Arm, batch: Any) -> Arm:
     return arm
 
 
+def told_by_all(value: Value) -> list[Value]:
+    """Return what each rank has to say, by rank: how ranks meet within a probe.
+
+    A rank that is done with the probe, whatever for, comes to this meeting with its verdict: it
+    waits in `run_probe`. The others end there too, and no later meeting is mistaken for another.
+
+    Raises:
+        NotShownError: a rank is done.
+    """
+    told = ranks().each(value)
+    for rank, each in enumerate(told):
+        if isinstance(each, Verdict):
+            raise NotShownError(each.reason or f"rank {rank} was done before the others")
+    return told
+
+
+def anywhere(found: bool) -> bool:
+    """Tell whether it is so on any rank: all of them decide alike."""
+    return any(told_by_all(found))
+
+
 def over_ranks(value: float) -> float:
     """Return the mean over ranks, by which all of them decide alike."""
-    return statistics.fmean(ranks().each(value))
+    return statistics.fmean(told_by_all(value))
 
 
 def before_step(optimizer: torch.optim.Optimizer, see: Callable[[Any], None]) -> RemovableHandle:

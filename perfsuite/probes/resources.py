@@ -14,7 +14,7 @@ from perfsuite.devices.choice import device_of
 from perfsuite.devices.device import HOST, HostWaitError
 from perfsuite.devices.precision import Precision
 from perfsuite.devices.ranks import ranks
-from perfsuite.probes.probe import Found, Make, probe
+from perfsuite.probes.probe import Found, Make, probe, told_by_all
 from perfsuite.training.arm import Arm, NotShownError
 from perfsuite.training.batches import named_tensors
 from perfsuite.training.snapshot import difference, state_difference, states_of
@@ -152,7 +152,7 @@ def restored_state(make: Make, precision: Precision, batch: Any) -> Found:
     before, restore = states_of(arm.parts), arm.snapshot()
     first = [float(arm.step(batch)) for _ in range(_AGREEING)]
     restore()
-    changed = ranks().each(state_difference(before, states_of(arm.parts)))  # all go on, or none
+    changed = told_by_all(state_difference(before, states_of(arm.parts)))  # all go on, or none
     if (key := next((each for each in changed if each is not None), None)) is not None:
         return Found(f"{key} is not what it was, once it was put back", good=False)
     second = [float(arm.step(batch)) for _ in range(_AGREEING)]

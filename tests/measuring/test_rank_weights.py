@@ -44,13 +44,13 @@ def hashes(other: dict[str, str] | None = None) -> dict[str, str]:
 
 def test_the_first_that_differs_is_named_with_its_ranks() -> None:
     others = Scripted(hashes(), hashes({"0.bias": "x"}), hashes({"0.bias": "y"}))
-    assert difference_of_ranks(weights(), others) == "0.bias of ranks 2, 3 is not rank 0's"
+    assert difference_of_ranks(weights(), others.each) == "0.bias of ranks 2, 3 is not rank 0's"
     many = Scripted(*[{}] * 10)
     told = "0.weight of ranks 1, 2, 3, 4, 5, 6, 7, 8 and 2 more is not rank 0's"
-    assert difference_of_ranks(weights(), many) == told
+    assert difference_of_ranks(weights(), many.each) == told
     more = Scripted(hashes({"1.weight": "x"}))
-    assert difference_of_ranks(weights(), more) == "1.weight of rank 1 is not rank 0's"
-    assert difference_of_ranks(weights(), Ranks()) is None
+    assert difference_of_ranks(weights(), more.each) == "1.weight of rank 1 is not rank 0's"
+    assert difference_of_ranks(weights(), Ranks().each) is None
 
 
 def test_a_hash_tells_bits_shapes_and_dtypes_apart() -> None:

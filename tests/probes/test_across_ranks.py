@@ -60,6 +60,7 @@ GREEN = (
     "buffers under fsdp2",
     "one seed",
     "clipped",
+    "of experts",
     "averaged by hand",
     "averages before scaler",
     "scaler under ddp",
@@ -77,6 +78,13 @@ def test_a_fault_of_ranks_is_red(case: str, told: dict[str, str]) -> None:
 @pytest.mark.parametrize("case", GREEN)
 def test_its_healthy_twin_is_green(case: str, told: dict[str, str]) -> None:
     assert told[case].startswith("PASS probe ")
+
+
+@pytest.mark.slow
+def test_ranks_meet_again_once_one_of_them_has_left_a_probe(told: dict[str, str]) -> None:
+    assert told["one leaves"] == (
+        "NOT GATED probe one_leaves: not looked at (there is nothing to see)"
+    )
 
 
 @pytest.mark.slow
