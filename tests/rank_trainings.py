@@ -8,7 +8,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.distributed.tensor.parallel import (
+    ColwiseParallel,
+    RowwiseParallel,
+    parallelize_module,
+)
 from torch.nn.parallel import DistributedDataParallel
 
 from perfsuite.devices.precision import Precision
@@ -146,6 +152,12 @@ def summing(precision: Precision) -> TrainStep:
 
     model = DistributedDataParallel(network())
     model.register_comm_hook(None, hook)
+    return TrainStep(model, adam(model), precision=precision)
+
+
+def tensor_parallel(precision: Precision) -> TrainStep:
+    how = {"0": ColwiseParallel(), "2": RowwiseParallel()}  # the last bias is whole on all ranks
+    model = parallelize_module(network(norm=False), init_device_mesh("cpu", (2,)), how)
     return TrainStep(model, adam(model), precision=precision)
 
 

@@ -28,6 +28,7 @@ from rank_trainings import (
     sharded_by_fsdp,
     spread,
     summing,
+    tensor_parallel,
 )
 
 from perfsuite.devices.choice import choose_device
@@ -85,9 +86,8 @@ def judged(probe: Probe, precision: Precision, make: Callable[[Precision], Arm])
     return str(run_probe(probe, make, precision, batch))
 
 
-def everything(how: Parallel, precision: Precision) -> list[str]:
+def everything(make: Callable[[Precision], Arm], precision: Precision) -> list[str]:
     """Return what is not green of all probes of a healthy step."""
-    make = maker(spread(how))
     told = (judged(probe, precision, make) for probe in probes_here())
     return [each for each in told if not each.startswith("PASS")]
 
@@ -133,10 +133,10 @@ def perturbed(how: Parallel) -> bool:
     return all(ranks().each(alike))
 
 
-def after_training(kind: type[TrainStep], how: Parallel) -> str:
+def after_training(make: Callable[[Precision], Arm]) -> str:
     """Return what is said of an arm that was watched while it trained."""
     weights = RankWeights(ranks())
-    arm = weights.watched(maker(spread(how, kind))(FP32))
+    arm = weights.watched(make(FP32))
     for batch in arm.take(3):
         arm.step(batch)
     weights.look_at(arm)
@@ -151,13 +151,16 @@ def main(out: Path) -> None:
     join(choose_device("cpu"))
     told: dict[str, Any] = {name: judged(*case) for name, case in CASES.items()}
     for how in ("ddp", "fsdp2"):
-        told[f"everything {how}"] = everything(how, Precision.bf16)
+        told[f"everything {how}"] = everything(maker(spread(how)), Precision.bf16)
         told[f"as one {how}"] = as_one(how)
         told[f"kept {how}"] = activation_bytes_per_sample(maker(spread(how))(FP32))
         told[f"put back {how}"] = put_back(how)
         told[f"perturbed {how}"] = perturbed(how)
-        told[f"after {how}"] = after_training(TrainStep, how)
-    told["after drifting"] = after_training(Drifting, "ddp")
+        told[f"after {how}"] = after_training(maker(spread(how)))
+    told["after drifting"] = after_training(maker(spread("ddp", Drifting)))
+    layers_split = maker(tensor_parallel, same=True)
+    told["everything tensor parallel"] = everything(layers_split, FP32)
+    told["after tensor parallel"] = after_training(layers_split)
     of_all = ranks().each(told)
     if ranks().seat.leads:
         out.write_text(json.dumps(of_all), encoding="utf-8")

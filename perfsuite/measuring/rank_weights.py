@@ -13,7 +13,7 @@ from perfsuite.judging.gates import Verdict, equal_on_ranks, not_gated
 from perfsuite.measuring.timing import Timeable
 from perfsuite.training.arm import Arm, NotShownError
 from perfsuite.training.batches import named_tensors
-from perfsuite.training.parallel import sharded_weights
+from perfsuite.training.parallel import local_of, sharded_weights
 
 GATE = "weights_equal"
 _MOST_NAMED = 8
@@ -89,11 +89,14 @@ def difference_of_ranks(named: Mapping[str, Tensor], each_of: Each) -> str | Non
 
 
 def hash_of(value: object) -> str:
-    """Return a hash of the bytes of all tensors in a value, with their shapes and dtypes."""
+    """Return a hash of the bytes of all tensors in a value, with their shapes and dtypes.
+
+    Of those that are laid over ranks, this rank's part.
+    """
     found = blake2b(digest_size=16)
     for name, tensor in named_tensors(value, ""):
         found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        flat = tensor.detach().to_dense().cpu().contiguous().reshape(-1)
+        flat = local_of(tensor.detach()).to_dense().cpu().contiguous().reshape(-1)
         found.update(flat.view(torch.uint8).numpy().data)
     return found.hexdigest()
 

@@ -33,7 +33,7 @@ from perfsuite.probes.probe import (
 from perfsuite.probes.watching import parameters_of, sampled
 from perfsuite.training.arm import Arm, NotShownError
 from perfsuite.training.batches import named_tensors
-from perfsuite.training.parallel import is_sharded, local_of
+from perfsuite.training.parallel import beyond_fsdp, is_sharded, local_of
 
 STEPS = 3
 _PROJECTIONS = 4
@@ -61,7 +61,9 @@ def started_alike(make: Make, precision: Precision, batch: Any) -> Found:  # noq
 )
 def shares_differ(make: Make, precision: Precision, batch: Any) -> Found:  # noqa: ARG001  # as probes are called
     """Ranks must train on different samples, or all but one of them work for nothing."""
-    (first,) = make(precision).take(1)
+    arm = make(precision)
+    _each_with_its_own(arm)
+    (first,) = arm.take(1)
     if not [*named_tensors(first)]:
         raise NotShownError("its batches hold no tensors")
     told = told_by_all(hash_of(first))
@@ -69,6 +71,16 @@ def shares_differ(make: Make, precision: Precision, batch: Any) -> Found:  # noq
         if (other := told.index(each)) != rank:
             return Found(f"the first batches of ranks {other} and {rank} are the same", good=False)
     return Found(f"the first batches of {len(told)} ranks differ", good=True)
+
+
+def _each_with_its_own(arm: Arm) -> None:
+    """Raise NotShownError where ranks are not known to need samples of their own."""
+    models = [part for part in arm.parts.values() if isinstance(part, nn.Module)]
+    if anywhere(beyond_fsdp(models)):
+        raise NotShownError(
+            "weights are laid over ranks otherwise than by DDP or FSDP alone: which ranks have to"
+            " train on the same samples is not told"
+        )
 
 
 @probe(
@@ -140,6 +152,7 @@ def gradients_averaged(make: Make, precision: Precision, batch: Any) -> Found:
     are taken away, and all must be given gradients: of what factor is not told.
     """
     arm = settled(without_dropout(make(precision)), batch)
+    _each_with_its_own(arm)
     copies = [
         module for _, module in named_modules(arm) if isinstance(module, DistributedDataParallel)
     ]

@@ -131,6 +131,27 @@ def is_sharded(tensor: Tensor) -> bool:
     return any(not each.is_replicate() for each in getattr(tensor, "placements", ()))
 
 
+def beyond_fsdp(models: Iterable[nn.Module]) -> bool:
+    """Tell whether weights are laid over ranks otherwise than FSDP2 does it, which splits each.
+
+    So does tensor parallelism, whose ranks have to train on the same samples. A device mesh of
+    several dimensions, or of some ranks only, does not tell which of them are for the samples.
+    """
+    parts = [part for model in models for part in model.modules()]
+    laid: list[Any] = [
+        weight
+        for part in parts
+        for weight in part.parameters(recurse=False)
+        if hasattr(weight, "placements")
+    ]
+    fsdp = sys.modules.get("torch.distributed.fsdp")  # see above
+    split = fsdp is not None and any(isinstance(part, fsdp.FSDPModule) for part in parts)
+    return any(
+        not (split and is_sharded(each) and each.device_mesh.shape == (dist.get_world_size(),))
+        for each in laid
+    )
+
+
 def laid_as(tensor: Tensor, like: Tensor) -> Tensor:
     """Return a tensor, the same on all ranks, laid over them as another one is."""
     if not hasattr(like, "to_local"):

@@ -103,7 +103,11 @@ def test_weights_that_fsdp_shards_are_not_looked_at(told: dict[str, str]) -> Non
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "open_"),
-    [("ddp", ()), ("fsdp2", ("started_alike", "weights_equal"))],
+    [
+        ("ddp", ()),
+        ("fsdp2", ("started_alike", "weights_equal")),
+        ("tensor parallel", ("shares_differ", "gradients_averaged")),
+    ],
 )
 def test_a_healthy_step_of_ranks_passes_all_probes(
     how: str, open_: tuple[str, ...], told: dict[str, list[str]]
@@ -141,6 +145,7 @@ def test_a_sample_keeps_the_same_for_backward_where_weights_are_sharded(
 def test_weights_are_held_against_each_other_after_a_training(told: dict[str, str]) -> None:
     assert told["after ddp"].startswith("PASS weights_equal: 6 weights are equal on 2 ranks")
     assert told["after drifting"].startswith("FAIL weights_equal: fp32: module.0.weight of rank 1")
+    assert told["after tensor parallel"].startswith("PASS weights_equal: 1 weights are equal")
     assert told["after fsdp2"].startswith("NOT GATED weights_equal: not looked at")
 
 
