@@ -43,14 +43,22 @@ class RankWeights:
 
     def look(self, arm: Arm) -> None:
         """Compare an arm's weights over ranks: by their hashes, which are all that is told."""
+        weights: dict[str, Tensor] = {}
+        why = None
         try:
             weights = shared_weights(arm)
         except NotShownError as error:
-            self._verdicts.append(not_gated(GATE, "not looked at", str(error)))
+            why = str(error)
+        # Together, or who looks would meet who does not somewhere else.
+        if whys := [each for each in self._ranks.each(why) if each is not None]:
+            self._verdicts.append(not_gated(GATE, "not looked at", whys[0]))
             return
-        wrong = difference_of_ranks(weights, self._ranks.each)
-        if wrong is not None and wrong in arm.accepts:
-            self._verdicts.append(not_gated(GATE, wrong, arm.accepts[wrong]))
+        differing = differences_of_ranks(weights, self._ranks.each)
+        name = blamed(differing, arm.accepts)
+        wrong = None if name is None else differing[name]
+        meant = arm.accepts.get(wrong or "", arm.accepts.get(name or ""))
+        if wrong is not None and meant is not None:
+            self._verdicts.append(not_gated(GATE, wrong, meant))
             return
         found = equal_on_ranks(GATE, wrong, weights=len(weights), ranks=len(self._ranks))
         named = f"{arm.label}: {found.figure}"
@@ -75,17 +83,27 @@ def shared_weights(arm: Arm) -> dict[str, Tensor]:
     return weights
 
 
-def difference_of_ranks(named: Mapping[str, Tensor], each_of: Each) -> str | None:
-    """Return the first tensor that is not the same on all ranks, and where; all ranks ask."""
+def differences_of_ranks(named: Mapping[str, Tensor], each_of: Each) -> dict[str, str]:
+    """Return the tensors that are not the same on all ranks, and where; all ranks ask."""
     own = {name: hash_of(tensor) for name, tensor in named.items()}
     if len(set(each_of(blake2b(repr(own).encode()).hexdigest()))) == 1:
-        return None
+        return {}
     told = each_of(own)
+    found: dict[str, str] = {}
     for name in {name: None for each in told for name in each}:
         others = [rank for rank, each in enumerate(told) if each.get(name) != told[0].get(name)]
         if others:
-            return f"{name} of {_named(others)} is not rank 0's"
-    return None
+            found[name] = f"{name} of {_named(others)} is not rank 0's"
+    return found
+
+
+def blamed(differing: Mapping[str, str], accepts: Mapping[str, str]) -> str | None:
+    """Return the first name that is not accepted; where all are, the first; None of none.
+
+    It is accepted by its name, or by what is said of it.
+    """
+    red = [name for name, how in differing.items() if name not in accepts and how not in accepts]
+    return next(iter(red or differing), None)
 
 
 def hash_of(value: object) -> str:

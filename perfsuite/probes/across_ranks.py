@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from perfsuite.devices.precision import Precision
 from perfsuite.devices.ranks import ranks
-from perfsuite.measuring.rank_weights import difference_of_ranks, hash_of, shared_weights
+from perfsuite.measuring.rank_weights import blamed, differences_of_ranks, hash_of, shared_weights
 from perfsuite.probes.gradients import given_at_step, gradients_at_step, norm
 from perfsuite.probes.probe import (
     Found,
@@ -51,8 +51,13 @@ def started_alike(make: Make, precision: Precision, batch: Any) -> Found:  # noq
     """Ranks must begin with the same weights; of sharded ones nothing can be said."""
     arm = make(precision)
     begun = shared_weights(arm) | _buffers(arm)
-    wrong = difference_of_ranks(begun, told_by_all)
-    return Found(wrong or f"{len(begun)} weights and buffers began alike", good=wrong is None)
+    return _alike(begun, arm, f"{len(begun)} weights and buffers began alike")
+
+
+def _alike(named: Mapping[str, Tensor], arm: Arm, told: str) -> Found:
+    differing = differences_of_ranks(named, told_by_all)
+    name = blamed(differing, arm.accepts)
+    return Found(told, good=True) if name is None else Found(differing[name], False, name=name)
 
 
 @probe(
@@ -94,9 +99,7 @@ def weights_equal(make: Make, precision: Precision, batch: Any) -> Found:
     for _ in range(STEPS):
         arm.step(batch)
     weights = shared_weights(arm)
-    wrong = difference_of_ranks(weights, told_by_all)
-    told = f"{len(weights)} weights are equal after {STEPS} steps"
-    return Found(wrong or told, good=wrong is None)
+    return _alike(weights, arm, f"{len(weights)} weights are equal after {STEPS} steps")
 
 
 @probe(
@@ -126,8 +129,7 @@ def buffers_equal(make: Make, precision: Precision, batch: Any) -> Found:
         for name, module in named_modules(arm):
             hooks.enter_context(module.register_forward_pre_hook(partial(look, name)))
         arm.step(batch)
-    wrong = difference_of_ranks(seen, told_by_all)
-    return Found(wrong or f"{len(seen)} buffers are equal", good=wrong is None)
+    return _alike(seen, arm, f"{len(seen)} buffers are equal")
 
 
 def _buffers(arm: Arm) -> dict[str, Tensor]:

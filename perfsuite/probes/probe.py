@@ -36,6 +36,7 @@ class Found(NamedTuple):
     good: bool | None  # None where nothing can be said
     wanted: str = ""  # in place of what the probe always wants
     remedy: str = ""  # in place of what the probe always recommends
+    name: str = ""  # of the tensor that is blamed, by which it may be accepted too
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +72,10 @@ class Probe:
             return not_gated(gate, "not looked at", str(error))
         if not found.good and accepts is None:
             accepts = make(precision).accepts
-        if not found.good and accepts is not None and found.figure in accepts:
-            return not_gated(gate, found.figure, accepts[found.figure])
+        if not found.good and accepts is not None:
+            meant = accepts.get(found.figure, accepts.get(found.name))
+            if meant is not None:
+                return not_gated(gate, found.figure, meant)
         return Verdict(
             gate=gate,
             outcome={True: Outcome.PASS, False: Outcome.FAIL, None: Outcome.INCONCLUSIVE}[

@@ -35,7 +35,7 @@ class Training:
         flops: of a step, by default counted where it can be.
         move: whether batches are moved to the device outside of what is timed, or by the step.
         accepts: what a probe would blame, word for word, and why it is meant to be so here; it is
-            shown, and NOT GATED.
+            shown, and NOT GATED. A tensor that ranks hold another of, by its name alone.
         right: tells which samples that were held out are told rightly, a tensor of bools, in the
             same order each time; it changes nothing.
         graph: whether the step is captured, on a device that has graphs, and then launched at

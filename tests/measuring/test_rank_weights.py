@@ -14,7 +14,7 @@ from torch import nn
 import perfsuite
 from perfsuite.devices.ranks import Ranks
 from perfsuite.devices.torchrun import Seat
-from perfsuite.measuring.rank_weights import RankWeights, difference_of_ranks, hash_of
+from perfsuite.measuring.rank_weights import RankWeights, blamed, differences_of_ranks, hash_of
 from perfsuite.training.arm import Arm
 
 CPU = torch.device("cpu")
@@ -31,6 +31,8 @@ class Scripted(Ranks):
     def each(self, value: Any) -> list[Any]:
         if isinstance(value, dict):
             return [value, *self._others]
+        if value is None:  # nothing stands in the way of a look
+            return [value] * len(self)
         return [value, *("another" for _ in self._others)]
 
 
@@ -42,15 +44,27 @@ def hashes(other: dict[str, str] | None = None) -> dict[str, str]:
     return {name: hash_of(tensor) for name, tensor in weights().items()} | (other or {})
 
 
-def test_the_first_that_differs_is_named_with_its_ranks() -> None:
+def test_those_that_differ_are_named_with_their_ranks() -> None:
     others = Scripted(hashes(), hashes({"0.bias": "x"}), hashes({"0.bias": "y"}))
-    assert difference_of_ranks(weights(), others.each) == "0.bias of ranks 2, 3 is not rank 0's"
+    told = {"0.bias": "0.bias of ranks 2, 3 is not rank 0's"}
+    assert differences_of_ranks(weights(), others.each) == told
     many = Scripted(*[{}] * 10)
-    told = "0.weight of ranks 1, 2, 3, 4, 5, 6, 7, 8 and 2 more is not rank 0's"
-    assert difference_of_ranks(weights(), many.each) == told
+    ranks = "ranks 1, 2, 3, 4, 5, 6, 7, 8 and 2 more"
+    told = {name: f"{name} of {ranks} is not rank 0's" for name in ("0.weight", "0.bias")}
+    assert differences_of_ranks(weights(), many.each) == told
     more = Scripted(hashes({"1.weight": "x"}))
-    assert difference_of_ranks(weights(), more.each) == "1.weight of rank 1 is not rank 0's"
-    assert difference_of_ranks(weights(), Ranks().each) is None
+    told = {"1.weight": "1.weight of rank 1 is not rank 0's"}
+    assert differences_of_ranks(weights(), more.each) == told
+    assert differences_of_ranks(weights(), Ranks().each) == {}
+
+
+def test_what_is_accepted_hides_nothing_that_is_not() -> None:
+    differing = {"a": "a of rank 1 is not rank 0's", "b": "b of rank 1 is not rank 0's"}
+    assert blamed(differing, {}) == "a"
+    assert blamed(differing, {"a": "meant"}) == "b"
+    assert blamed(differing, {differing["a"]: "meant"}) == "b"
+    assert blamed(differing, {"a": "meant", "b": "meant"}) == "a"
+    assert blamed({}, {"a": "meant"}) is None
 
 
 def test_a_hash_tells_bits_shapes_and_dtypes_apart() -> None:
@@ -82,10 +96,13 @@ def test_one_verdict_tells_the_worst_of_all_arms() -> None:
     assert said(other, arm_of()) == [
         "NOT GATED weights_equal: not looked at (add the model to `state` of perfsuite.Training)"
     ]
-    meant = arm_of(linear, accepts={"weight of rank 1 is not rank 0's": "experts"})
-    assert said(other, meant) == [
-        "NOT GATED weights_equal: weight of rank 1 is not rank 0's (experts)"
-    ]
+    bias = "FAIL weights_equal: fp32: bias of rank 1 is not rank 0's"
+    for word in ("weight of rank 1 is not rank 0's", "weight"):
+        assert said(other, arm_of(linear, accepts={word: "experts"})) == [bias]
+        meant = arm_of(linear, accepts={word: "experts", "bias": "experts"})
+        assert said(other, meant) == [
+            "NOT GATED weights_equal: weight of rank 1 is not rank 0's (experts)"
+        ]
     assert said(Ranks(), arm_of(linear)) == []
 
 

@@ -49,6 +49,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
 RED = {
     "drifting": "weights_equal: module.0.weight of rank 1 is not rank 0's",
     "own buffers": "buffers_equal: module.1.running_mean of rank 1 is not rank 0's",
+    "own buffers, half meant": "buffers_equal: module.1.running_var of rank 1 is not rank 0's",
     "own seeds": "started_alike: 0.weight of rank 1 is not rank 0's",
     "same samples": "shares_differ: the first batches of ranks 0 and 1 are the same",
     "no_sync": "gradients_averaged: gradients are 0.",
