@@ -84,6 +84,15 @@ class AveragingTooLate(AveragingByHand):
         super().average()
 
 
+class DividingAgain(AveragingByHand):
+    """Divides what DDP has averaged."""
+
+    def average(self) -> None:
+        for parameter in self.model.parameters():
+            assert parameter.grad is not None
+            parameter.grad /= dist.get_world_size()
+
+
 class Drifting(TrainStep):
     """Changes a weight a little, each rank by its own number."""
 
@@ -103,17 +112,39 @@ class NotSynchronising(TrainStep):
             return super().__call__(batch)
 
 
+class Synchronising(TrainStep):
+    """Decides itself when ranks meet, whatever was decided around it."""
+
+    def __call__(self, batch: Batch) -> Tensor:
+        assert isinstance(self.model, DistributedDataParallel)
+        self.model.require_backward_grad_sync = True
+        return super().__call__(batch)
+
+
 class Clipping(TrainStep):
     """Clips what was averaged."""
+
+    most = 0.01
 
     def __call__(self, batch: Batch) -> Tensor:
         inputs, targets = batch
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.criterion(self.model(inputs), targets)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), 0.01)
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.most)
         self.optimizer.step()
         return loss.detach()
+
+
+def clipping_by_half(precision: Precision) -> TrainStep:
+    """Clip to half of what the first step's gradients are."""
+    with torch.random.fork_rng():
+        first = spread("ddp")(precision)
+    first(batches(dist.get_rank())[0])
+    step = Clipping(model := network(), adam(model), precision=precision, parallel="ddp")
+    given = [each.grad for each in first.model.parameters() if each.grad is not None]
+    step.most = float(nn.utils.get_total_norm(given)) / 2
+    return step
 
 
 def plain(kind: type[TrainStep]) -> MakeStep:

@@ -16,9 +16,12 @@ from rank_trainings import (
     AveragingByHand,
     AveragingTooLate,
     Clipping,
+    DividingAgain,
     Drifting,
     NotSynchronising,
+    Synchronising,
     batches,
+    clipping_by_half,
     maker,
     network,
     of_experts,
@@ -38,6 +41,7 @@ from perfsuite.measuring.memory import activation_bytes_per_sample
 from perfsuite.measuring.rank_weights import RankWeights
 from perfsuite.probes import across_ranks as across
 from perfsuite.probes.probe import Found, Make, Probe, probe, told_by_all
+from perfsuite.probes.rank_gradients import gradients_averaged
 from perfsuite.probes.registry import probes_here, run_probe
 from perfsuite.training.arm import Arm, NotShownError
 from perfsuite.training.parallel import Parallel, is_sharded, local_of
@@ -73,13 +77,17 @@ CASES: dict[str, tuple[Probe, Precision, Callable[[Precision], Arm]]] = {
     "own seeds": (across.started_alike, FP32, maker(own_seeds)),
     "one seed": (across.started_alike, FP32, maker(plain(AveragingByHand))),
     "same samples": (across.shares_differ, FP32, maker(spread("ddp"), same=True)),
-    "no_sync": (across.gradients_averaged, FP32, maker(spread("ddp", NotSynchronising))),
-    "summed": (across.gradients_averaged, FP32, maker(summing)),
-    "of experts": (across.gradients_averaged, FP32, maker(of_experts)),
+    "no_sync": (gradients_averaged, FP32, maker(spread("ddp", NotSynchronising))),
+    "summed": (gradients_averaged, FP32, maker(summing)),
+    "of experts": (gradients_averaged, FP32, maker(of_experts)),
     "one leaves": (one_leaves, FP32, maker(of_experts)),
-    "clipped": (across.gradients_averaged, FP32, maker(spread("ddp", Clipping))),
-    "not averaged": (across.gradients_averaged, FP32, maker(plain(TrainStep))),
-    "averaged by hand": (across.gradients_averaged, FP32, maker(plain(AveragingByHand))),
+    "clipped": (gradients_averaged, FP32, maker(spread("ddp", Clipping))),
+    "clipped by half": (gradients_averaged, FP32, maker(clipping_by_half)),
+    "divided twice": (gradients_averaged, FP32, maker(spread("ddp", DividingAgain))),
+    "synchronising": (gradients_averaged, FP32, maker(spread("ddp", Synchronising))),
+    "same gradients": (gradients_averaged, FP32, maker(spread("ddp"), same=True)),
+    "not averaged": (gradients_averaged, FP32, maker(plain(TrainStep))),
+    "averaged by hand": (gradients_averaged, FP32, maker(plain(AveragingByHand))),
     "scaler before averages": (across.scalers_agree, FP16, maker(plain(AveragingTooLate))),
     "averages before scaler": (across.scalers_agree, FP16, maker(plain(AveragingByHand))),
     "scaler under ddp": (across.scalers_agree, FP16, maker(spread("ddp"))),

@@ -21,8 +21,9 @@ from perfsuite.devices.ranks import Ranks
 from perfsuite.devices.torchrun import Seat
 from perfsuite.judging.gates import Outcome, Verdict
 from perfsuite.probes import registry
-from perfsuite.probes.across_ranks import ACROSS_RANKS, _judged
+from perfsuite.probes.across_ranks import ACROSS_RANKS
 from perfsuite.probes.probe import Found, Probe
+from perfsuite.probes.rank_gradients import _Compared, _judged
 from perfsuite.training.arm import Arm
 
 TESTS = Path(__file__).parents[1]
@@ -54,6 +55,7 @@ RED = {
     "same samples": "shares_differ: the first batches of ranks 0 and 1 are the same",
     "no_sync": "gradients_averaged: gradients are 0.",
     "summed": "gradients_averaged: gradients are 2 times the mean over ranks: the sum over 2 ranks",
+    "divided twice": "gradients_averaged: gradients are 0.5 times the mean over ranks: divided",
     "not averaged": "gradients_averaged: rank 0 is given no gradient of rank 1's batch",
     "scaler before averages": "scalers_agree: rank 0 took a step that overflowed on rank 1",
 }
@@ -61,6 +63,7 @@ GREEN = (
     "buffers under fsdp2",
     "one seed",
     "clipped",
+    "synchronising",
     "of experts",
     "averaged by hand",
     "averages before scaler",
@@ -86,6 +89,17 @@ def test_ranks_meet_again_once_one_of_them_has_left_a_probe(told: dict[str, str]
     assert told["one leaves"] == (
         "NOT GATED probe one_leaves: not looked at (there is nothing to see)"
     )
+
+
+@pytest.mark.slow
+def test_a_clip_is_no_second_division_whatever_its_factor(told: dict[str, str]) -> None:
+    healthy = "PASS probe gradients_averaged: gradients are 0.5 times the mean over ranks"
+    assert told["clipped by half"].startswith(healthy)
+
+
+@pytest.mark.slow
+def test_ranks_with_the_same_samples_do_not_show_an_average(told: dict[str, str]) -> None:
+    assert told["same gradients"].startswith("NOT GATED probe gradients_averaged: not looked at")
 
 
 @pytest.mark.slow
@@ -174,7 +188,23 @@ def test_weights_are_held_against_each_other_after_a_training(told: dict[str, st
 def test_gradients_are_judged_by_their_factor_to_the_mean(
     factors: tuple[float, ...], apart: float, figure: str, good: bool
 ) -> None:
-    assert _judged([(factor, apart) for factor in factors], 0.1) == Found(figure, good)
+    found = _Compared(1.0, [(factor, apart) for factor in factors])
+    assert _judged(found, None, 0.1) == Found(figure, good)
+
+
+@pytest.mark.parametrize(
+    ("length", "factor", "good"),
+    [
+        (1 / 8, 1 / 4, False),  # of lower gradients too
+        (1 / 8, 1.0, True),  # clipped where they were higher
+        (1.0, 1 / 4, None),  # they could not be lowered
+    ],
+)
+def test_a_second_division_is_told_from_a_clip_by_lower_gradients(
+    length: float, factor: float, good: bool | None
+) -> None:
+    found, again = _Compared(1.0, [(1 / 4, 0.0)] * 4), _Compared(length, [(factor, 0.0)] * 4)
+    assert _judged(found, again, 0.1).good is good
 
 
 class Telling(Ranks):
