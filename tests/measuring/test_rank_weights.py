@@ -106,6 +106,23 @@ def test_one_verdict_tells_the_worst_of_all_arms() -> None:
     assert said(Ranks(), arm_of(linear)) == []
 
 
+class Sharding(Ranks):
+    """Two ranks, of which the other one has nothing to compare."""
+
+    def __init__(self) -> None:
+        super().__init__(Seat(ranks=2, local_ranks=2))
+
+    def each(self, value: Any) -> list[Any]:
+        assert value is None  # it would not come to another meeting
+        return [value, "all weights are sharded"]
+
+
+def test_no_rank_looks_at_what_another_cannot() -> None:
+    assert said(Sharding(), arm_of(nn.Linear(2, 2))) == [
+        "NOT GATED weights_equal: not looked at (all weights are sharded)"
+    ]
+
+
 MODULE = """
 import perfsuite
 import torch
