@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from suites import Suite
 
 from perfsuite.session.options import ranks_of
 
@@ -26,3 +27,17 @@ def test_a_rank_without_a_number_is_a_usage_error(monkeypatch: pytest.MonkeyPatc
     config: Any = SimpleNamespace(option=SimpleNamespace(perf_ranks=None))
     with pytest.raises(pytest.UsageError, match="RANK is None"):
         ranks_of(config)
+
+
+@pytest.mark.parametrize(("ranks", "marker"), [("1", "many_ranks"), ("2", "one_rank")])
+def test_markers_of_other_projects_leave_nothing_out(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, ranks: str, marker: str
+) -> None:
+    suite = Suite(pytester, monkeypatch)
+    monkeypatch.setenv("WORLD_SIZE", ranks)
+    monkeypatch.setenv("RANK", "0")
+    suite.write(
+        "test_code.py",
+        f"import pytest\n\n\n@pytest.mark.{marker}\ndef test_code():\n    pass\n",
+    )
+    suite.run().assert_outcomes(passed=1)

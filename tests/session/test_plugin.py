@@ -292,16 +292,3 @@ def test_a_rank_without_a_number_is_refused(suite: Suite, monkeypatch: pytest.Mo
     monkeypatch.setenv("WORLD_SIZE", "2")
     suite.write("test_steps.py", timed("test_a"))
     assert "RANK is None, and has to be a whole number" in usage_error(suite.run())
-
-
-@pytest.mark.parametrize(("ranks", "marker"), [("1", "many_ranks"), ("2", "one_rank")])
-def test_markers_of_other_projects_leave_nothing_out(
-    suite: Suite, monkeypatch: pytest.MonkeyPatch, ranks: str, marker: str
-) -> None:
-    monkeypatch.setenv("WORLD_SIZE", ranks)
-    monkeypatch.setenv("RANK", "0")
-    suite.write(
-        "test_code.py",
-        f"import pytest\n\n\n@pytest.mark.{marker}\ndef test_code():\n    pass\n",
-    )
-    suite.run().assert_outcomes(passed=1)
