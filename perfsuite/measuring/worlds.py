@@ -119,9 +119,10 @@ class Worlds:
             arm = replace(arm, step=lambda _: nothing, written=None, parts={})
 
         def entering() -> Iterator[Any]:
-            for batch in batches:
+            # First, so that an epoch that begins anew reads its loader in this world, too.
+            while True:
                 self.enter(world)
-                yield batch
+                yield next(batches)
 
         return replace(arm, batches=entering(), label=label)
 

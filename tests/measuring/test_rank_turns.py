@@ -1,6 +1,7 @@
 """Turns of ranks in one process, a group of one: what is left out, and what is said of it."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,22 @@ def test_an_arm_is_in_its_world_from_its_batches_on(here: Machine) -> None:
             seen.append(dist.get_backend())
     assert seen == ["perfsuite_instant", "gloo", "perfsuite_instant"]
     assert dist.get_backend() == "gloo"
+
+
+def test_batches_are_read_in_the_world_of_their_arm(here: Machine) -> None:
+    def read() -> Iterator[Tensor]:  # as an IterableDataset does, which asks for its rank
+        while True:
+            seen.append(dist.get_backend())
+            yield torch.ones(SAMPLES, 8)
+
+    seen: list[str] = []
+    arm = workload().arm(FP32, Cpu().place)
+    with worlds_of(here.ranks) as worlds:
+        apart = worlds.settled(replace(arm, batches=read()), World.DETACHED, "apart")
+        for _ in range(2):
+            apart.take(1)
+            worlds.enter(World.REAL)
+    assert seen == ["perfsuite_instant"] * 2
 
 
 @pytest.mark.parametrize("name", ["rank_times", "rank_scaling", "rank_convergence"])
