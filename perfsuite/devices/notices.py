@@ -67,13 +67,15 @@ def notices(ranks: Ranks) -> Notices:
     return Notices(*ranks.agreed((host, 0 if kept is None else kept.port)), kept)
 
 
-def collectives_started() -> int:
-    """Return how many collectives this process started in the default group; 0 if it is not told.
+def collectives_started(group: Any = None) -> int:
+    """Return how many collectives this process started in a group; 0 if it is not told.
+
+    It is the default group unless another is given.
 
     Read from what torch counts to tell ranks apart that got out of step.
     """
     try:
-        group: Any = dist.group.WORLD
+        group = dist.group.WORLD if group is None else group
         return int(group._get_sequence_number_for_group())
     except (AttributeError, RuntimeError):  # by version and backend
         return 0

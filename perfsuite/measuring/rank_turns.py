@@ -51,7 +51,7 @@ def take_rank_turns(perf: "Bench", precision: Precision) -> RankTimes | None:
         together = perf.warm(_together(perf, worlds, precision))
         apart = _made(perf, worlds, World.DETACHED, precision)
         apart = worlds.settled(apart, World.DETACHED, "each by itself")
-        worlds.attempt(World.DETACHED, "take a step by itself", lambda: apart.step(*apart.take(1)))
+        worlds.step_apart(apart)
         own = time_block(perf.warm(apart), perf.clock, perf.workload.block_steps)
         turns = perf.duet(together, apart, least_clear, steps=_steps(perf, own.step_s))
         comm_s = _communication_s(perf, together)

@@ -15,7 +15,9 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh
 
+from perfsuite.devices.notices import collectives_started
 from perfsuite.devices.ranks import Ranks
 from perfsuite.measuring.fake_ranks import FakeRanksError, instant
 from perfsuite.training.arm import Arm
@@ -25,6 +27,8 @@ Value = TypeVar("Value")
 
 _ALONE = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}
 """What a training may read of its environment, as in a session of one rank."""
+
+_make_mesh = DeviceMesh.__init__
 
 
 class World(StrEnum):
@@ -71,6 +75,8 @@ class Worlds:
     def enter(self, world: World) -> None:
         """Be in a world from now on."""
         dist.group.WORLD = self._groups[world]
+        make: Any = _make_mesh_apart if world is World.DETACHED else _make_mesh
+        DeviceMesh.__init__ = make  # type: ignore[method-assign]  # until another world is entered
         for name, value in self._environment.items():
             if world is World.ALONE:
                 os.environ[name] = _ALONE[name]
@@ -103,6 +109,25 @@ class Worlds:
             if told:
                 raise TrainingError(f"rank {rank} cannot {what} ({world}): {told}")
         return value  # type: ignore[return-value]  # it has one where nothing was raised
+
+    def step_apart(self, arm: Arm) -> None:
+        """Take a step of an arm that is settled in the detached world.
+
+        Raises:
+            TrainingError: it cannot be taken, or it does not stay by itself.
+        """
+
+        def step() -> None:
+            batches = arm.take(1)
+            before = _collectives_of_all_groups()
+            arm.step(*batches)
+            if _collectives_of_all_groups() != before:
+                raise TrainingError(
+                    "it still talks to the other ranks, by a group that was made elsewhere: make"
+                    " groups and meshes in the function that makes the training"
+                )
+
+        self.attempt(World.DETACHED, "take a step by itself", step)
 
     def settled(self, arm: Arm, world: World, label: str) -> Arm:
         """Return an arm that takes its steps in the world that it was made in.
@@ -141,6 +166,22 @@ def worlds_of(ranks: Ranks) -> Iterator[Worlds]:
         yield found
     finally:
         found.close()
+
+
+def _make_mesh_apart(mesh: DeviceMesh, *args: Any, **named: Any) -> None:
+    """Make a mesh that is equal to no real one.
+
+    Meshes of other groups are equal otherwise, and DTensor, which remembers by meshes what comes
+    of an operation, would give the results of a detached training the real mesh.
+    """
+    _make_mesh(mesh, *args, **named)
+    if hasattr(mesh, "_thread_id"):  # where it is not, `step_apart` tells
+        mesh._thread_id, mesh._hash = -1, None
+
+
+def _collectives_of_all_groups() -> int:
+    """Return how many collectives this process started; instant ones are not counted."""
+    return sum(map(collectives_started, dist.distributed_c10d._world.pg_map))
 
 
 def _cannot(why: str) -> str:

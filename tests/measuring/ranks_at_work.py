@@ -59,6 +59,10 @@ def averaged(model: nn.Module) -> None:
         parameter.grad /= dist.get_world_size()
 
 
+def clipped(model: nn.Module) -> None:
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+
+
 def workload(
     wrap: Wrap = DistributedDataParallel,
     after: After = lambda _: None,
@@ -102,6 +106,7 @@ TRAININGS = {
     "a summed loss": workload(reduction="sum"),
     "BatchNorm": workload(normalised=True),
 }
+CLIPPED = workload(sharded, clipped)
 
 
 def bench(on: Machine, of: Workload) -> Bench:
@@ -145,7 +150,32 @@ def of_worlds(on: Machine) -> dict[str, Any]:
             again = replayed(replay, on.device.place)
             again.step(*again.take(1))
             found[f"replayed {name}"] = on.ranks.each(len(replay))
+    found |= of_steps_apart(on)
     found["afterwards"] = dist.get_world_size()
+    return found
+
+
+def of_steps_apart(on: Machine) -> dict[str, Any]:
+    """Return what comes of a step that meets its like, and of one that has a real group."""
+    elsewhere: Any = dist.new_group()
+
+    def tell(_: nn.Module) -> None:
+        dist.all_reduce(torch.ones(1), group=elsewhere)
+
+    found = {}
+    with worlds_of(on.ranks) as worlds:
+        for name, of in (("clipped", CLIPPED), ("a group of elsewhere", workload(alone, tell))):
+            real = of.arm(FP32, on.device.place)
+            real.step(*real.take(1))
+            with worlds.within(World.DETACHED):
+                arm = of.arm(FP32, on.device.place)
+            try:
+                worlds.step_apart(worlds.settled(arm, World.DETACHED, "each by itself"))
+                said = ""
+            except TrainingError as error:
+                said = str(error)
+            real.step(*real.take(1))  # which is as it was
+            found[name] = on.ranks.each(said)
     return found
 
 

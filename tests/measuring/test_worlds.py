@@ -58,6 +58,22 @@ def test_what_goes_wrong_on_one_rank_is_told_by_all(found: dict[str, Any]) -> No
 
 
 @pytest.mark.slow
+def test_a_norm_of_sharded_gradients_is_told_to_nobody_where_a_step_is_taken_by_itself(
+    found: dict[str, Any],
+) -> None:
+    assert found["worlds"]["clipped"] == [""] * RANKS
+
+
+@pytest.mark.slow
+def test_a_step_that_talks_to_others_by_a_group_of_elsewhere_is_said_so_by_all_ranks(
+    found: dict[str, Any],
+) -> None:
+    said = found["worlds"]["a group of elsewhere"]
+    told = "rank 0 cannot take a step by itself (detached): it still talks to the other ranks"
+    assert [each.partition(", by a group")[0] for each in said] == [told] * RANKS
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("wrap", "least"), [("DDP", 1), ("FSDP2", 2)])
 def test_the_collectives_of_a_step_are_repeated_by_all_ranks_alike(
     found: dict[str, Any], wrap: str, least: int
