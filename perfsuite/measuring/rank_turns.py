@@ -1,5 +1,6 @@
 """Ranks in turns: all together, each by itself, and one of them alone, in one session."""
 
+import gc
 import math
 from dataclasses import asdict
 from functools import partial
@@ -49,7 +50,9 @@ def take_rank_turns(perf: "Bench", precision: Precision) -> RankTimes | None:
 
     with worlds_of(perf.machine.ranks) as worlds:
         together = perf.warm(_together(perf, worlds, precision))
-        apart = _made(perf, worlds, World.DETACHED, precision)
+        # Not `fresh`: what is asked of the training of all ranks does not hold there.
+        make = partial(perf.workload.arm, precision, perf.device)
+        apart = worlds.attempt(World.DETACHED, "make its training", make)
         apart = worlds.settled(apart, World.DETACHED, "each by itself")
         worlds.step_apart(apart)
         own = time_block(perf.warm(apart), perf.clock, perf.workload.block_steps)
@@ -77,9 +80,8 @@ def take_scaling_turns(perf: "Bench", precision: Precision) -> list[Scaling]:
         together = perf.warm(_together(perf, worlds, precision))
         own = perf.machine.ranks.each(together.samples(together.take(1)[0]))
         for how, parts, samples in (("weak", 1, own[0]), ("strong", ranks, sum(own))):
-            alone = _made(perf, worlds, World.ALONE, precision).resized(samples)
-            alone = worlds.settled(alone, World.ALONE, f"one alone, {how}")
-            if not _fits(perf, worlds, alone):
+            alone = _that_fits(perf, worlds, precision, samples, f"one alone, {how}")
+            if alone is None:
                 why = f"{samples} samples do not fit into the memory of one rank"
                 perf.gate(not_gated(f"{how}_scaling", "unknown", why))
                 found.append(Scaling(how=how, ranks=ranks, why_not=why))
@@ -104,6 +106,7 @@ def take_scaling_turns(perf: "Bench", precision: Precision) -> list[Scaling]:
                     confidence=asked.confidence,
                 )
             )
+            del alone  # so that the next one has its memory
             worlds.enter(World.REAL)
     perf.keep("scaling", [asdict(each) for each in found])
     return found
@@ -114,31 +117,33 @@ def _together(perf: "Bench", worlds: Worlds, precision: Precision) -> Arm:
     return worlds.settled(perf.fresh(precision), World.REAL, "all ranks")
 
 
-def _made(perf: "Bench", worlds: Worlds, world: World, precision: Precision) -> Arm:
-    """Return a fresh training, made in another world."""
-    # Not `fresh`: what is asked of the training of all ranks does not hold there.
-    make = partial(perf.workload.arm, precision, perf.device)
-    return worlds.attempt(world, "make its training", make)
-
-
 def _steps(perf: "Bench", own_s: float) -> int:
     """Return how many steps a block has to have for a rank by itself to be told from noise."""
     return min(max(perf.workload.block_steps, math.ceil(BLOCK_S / own_s)), MOST_STEPS)
 
 
-def _fits(perf: "Bench", worlds: Worlds, alone: Arm) -> bool:
-    """Tell whether one rank alone can take a step; all ranks ask."""
+def _that_fits(
+    perf: "Bench", worlds: Worlds, precision: Precision, samples: int, label: str
+) -> Arm | None:
+    """Return a training of one rank alone; None where its memory is too small to time it."""
 
-    def fits() -> bool:
+    def made() -> Arm | None:
+        gc.collect()  # the one before it
         try:
-            alone.step(*alone.take(1))
+            arm = perf.workload.arm(precision, perf.device).resized(samples)
+            arm = worlds.settled(arm, World.ALONE, label)
+            arm.step(*arm.take(1))
+            kept = arm.snapshot()  # as warming up does, beside which the next step has to fit
+            arm.step(*arm.take(1))
+            del kept
         except Exception as error:
             if not perf.machine.device.ran_out(error):
                 raise
-            return False
-        return True
+            return None
+        return arm
 
-    return perf.machine.ranks.agreed(worlds.attempt(World.ALONE, "take a step", fits))
+    found = worlds.attempt(World.ALONE, "make its training and take a step", made)
+    return found if all(perf.machine.ranks.each(found is not None)) else None
 
 
 def _communication_s(perf: "Bench", together: Arm) -> float | None:

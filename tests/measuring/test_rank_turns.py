@@ -28,6 +28,7 @@ from perfsuite.training.batches import TrainingError
 from perfsuite.training.workload import Training, Workload
 
 FP32, SAMPLES = Precision.fp32, 4
+NO_MEMORY = "can't allocate memory"  # as a CPU says it
 
 
 @pytest.fixture
@@ -38,18 +39,32 @@ def here() -> Iterator[Machine]:
     dist.destroy_process_group()
 
 
-def workload(roomy: int = 2**20) -> Workload:
-    """Return trainings that average their gradients by hand; so many have memory for a step."""
+def workload(roomy: int = 2**20, *, until: str = "step") -> Workload:
+    """Return trainings that average their gradients by hand; so many have memory for all.
+
+    `until` is what the others have none for: "made", "step" or "snapshot".
+    """
     made = count(1)
+
+    class Large:
+        """State that is too large to be copied."""
+
+        def state_dict(self) -> dict[str, Any]:
+            raise RuntimeError(NO_MEMORY)
+
+        def load_state_dict(self, state: dict[str, Any]) -> None:
+            """Have none."""
 
     def make(*_: Any) -> Training:
         fits = next(made) <= roomy
+        if not fits and until == "made":
+            raise RuntimeError(NO_MEMORY)
         model = nn.Linear(8, 1)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
 
         def step(batch: Tensor) -> Tensor:
-            if not fits:
-                raise RuntimeError("can't allocate memory")  # as a CPU says it
+            if not fits and until == "step":
+                raise RuntimeError(NO_MEMORY)
             optimizer.zero_grad()
             loss: Tensor = model(batch).square().mean()
             loss.backward()
@@ -59,7 +74,10 @@ def workload(roomy: int = 2**20) -> Workload:
             optimizer.step()
             return loss
 
-        return Training(step=step, batches=[torch.ones(SAMPLES, 8)], state=[model, optimizer])
+        state: list[Any] = [model, optimizer]
+        if not fits and until == "snapshot":
+            state.append(Large())
+        return Training(step=step, batches=[torch.ones(SAMPLES, 8)], state=state)
 
     return Workload(name="linear", make=make)
 
@@ -74,9 +92,12 @@ def bench(on: Machine, of: Workload) -> Bench:
     )
 
 
-def test_a_batch_that_one_alone_has_no_memory_for_is_told_and_not_gated(here: Machine) -> None:
+@pytest.mark.parametrize("until", ["made", "step", "snapshot"])
+def test_a_batch_that_one_alone_has_no_memory_for_is_told_and_not_gated(
+    here: Machine, until: str
+) -> None:
     # One is looked at, the next one is all ranks', and then there is one alone for each batch.
-    perf = bench(here, workload(roomy=3))
+    perf = bench(here, workload(roomy=3, until=until))
     weak, strong = take_scaling_turns(perf, FP32)
     assert weak.efficiency is not None
     assert strong.efficiency is None
