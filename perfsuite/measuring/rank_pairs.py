@@ -48,10 +48,10 @@ def train_rank_pairs(perf: "Bench", precision: Precision) -> tuple[SeedPair, ...
     with worlds_of(ranks) as worlds:
 
         @lru_cache(maxsize=1)
-        def batches(seed: int) -> tuple[list[Any], list[Any]]:
+        def batches(seed: int) -> tuple[list[Any], list[list[Any]]]:
+            """Return this rank's own, and to rank 0 those of each rank."""
             own = perf.fresh(precision, seed).take(workload.convergence_steps)
-            every = ranks.gathered([moved(batch, HOST) for batch in own])
-            return own, [joined(each) for each in zip(*every, strict=True)]
+            return own, ranks.gathered([moved(batch, HOST) for batch in own])
 
         def run(world: World, seed: int, control: bool) -> TrainingRun:
             own, every = batches(seed)
@@ -66,7 +66,8 @@ def train_rank_pairs(perf: "Bench", precision: Precision) -> tuple[SeedPair, ...
                 if control:
                     arm.perturb(seed)
                     draw_other_masks(seed)
-                ready = [moved(batch, arm.device) for batch in every]
+                together = map(joined, zip(*every, strict=True))
+                ready = [moved(batch, arm.device) for batch in together]
                 ranks.works_alone = True
                 try:
                     return train_here(arm, ready, perf.machine.device.clock())

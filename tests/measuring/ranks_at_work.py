@@ -69,8 +69,12 @@ def workload(
     *,
     reduction: str = "mean",
     normalised: bool = False,
+    wider: int = 0,
 ) -> Workload:
-    """Return a noisy regression, of which each rank sees samples of its own."""
+    """Return a noisy regression, of which each rank sees samples of its own.
+
+    Those of rank 1 have `wider` more features, which its model leaves out.
+    """
 
     def make(precision: Precision, device: torch.device, seed: int) -> Training:
         draw = torch.Generator().manual_seed(1000 * seed + dist.get_rank())
@@ -81,7 +85,9 @@ def workload(
         def step(batch: tuple[Tensor, Tensor]) -> Tensor:
             samples, targets = batch
             optimizer.zero_grad()
-            loss = nn.functional.mse_loss(model(samples), targets, reduction=reduction)
+            loss = nn.functional.mse_loss(
+                model(samples[:, :FEATURES]), targets, reduction=reduction
+            )
             loss.backward()
             after(model)
             optimizer.step()
@@ -89,7 +95,8 @@ def workload(
 
         batches = []
         for _ in range(40):
-            samples = torch.randn(SAMPLES, FEATURES, generator=draw)
+            features = FEATURES + wider * dist.get_rank()
+            samples = torch.randn(SAMPLES, features, generator=draw)
             noise = NOISE * torch.randn(SAMPLES, 1, generator=draw)
             batches.append((samples, samples.sum(dim=1, keepdim=True) + noise))
         return Training(step=step, batches=batches, state=[model, optimizer])
@@ -199,6 +206,15 @@ def of_pairs(on: Machine, name: str) -> dict[str, Any]:
     return {"outcome": str(verdict.outcome), "said": str(verdict)}
 
 
+def of_other_shapes(on: Machine) -> list[str]:
+    """Return what each rank says of batches that cannot be joined."""
+    try:
+        train_rank_pairs(bench(on, workload(wider=1)), FP32)
+    except TrainingError as error:
+        return on.ranks.each(str(error))
+    return []
+
+
 def main() -> None:
     torch.set_num_threads(1)
     on = machine("cpu")
@@ -206,6 +222,7 @@ def main() -> None:
         "worlds": of_worlds(on),
         "turns": of_turns(on),
         "pairs": {name: of_pairs(on, name) for name in TRAININGS},
+        "other shapes": of_other_shapes(on),
     }
     if on.ranks.seat.leads:
         Path(sys.argv[1]).write_text(json.dumps(found, default=str))

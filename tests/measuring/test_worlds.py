@@ -123,6 +123,14 @@ def test_ranks_that_train_otherwise_than_one_alone_are_red(
 
 
 @pytest.mark.slow
+def test_batches_that_cannot_be_joined_are_told_by_all_ranks(found: dict[str, Any]) -> None:
+    one, other = found["other shapes"]
+    assert one == other
+    told = "rank 0 cannot train on the batches of all ranks (alone): Sizes of tensors must match"
+    assert one.startswith(told)
+
+
+@pytest.mark.slow
 def test_batch_norm_is_named_where_it_may_be_why(found: dict[str, Any]) -> None:
     told = found["pairs"]["BatchNorm"]
     assert told["outcome"] != "PASS"
