@@ -8,6 +8,9 @@ from perfsuite.devices.device import Clock, Sensor
 from perfsuite.devices.ranks import Ranks
 from perfsuite.judging.blocks import State
 
+MOST_NAMED = 4
+"""Ranks that are named where the same held them back in one block; of more it is how many."""
+
 
 class RankClock(Clock):
     """The clock of all ranks: it starts when all have come, and shows what the slowest one took."""
@@ -66,4 +69,15 @@ class RankSensor:
         if not any(number for (number,) in self._ranks.numbers(len(own))):
             return ()
         # All have to know: they decide by it how long they go on.
-        return tuple(dict.fromkeys(reason for told in self._ranks.each(own) for reason in told))
+        found: dict[str, list[int]] = {}
+        for rank, told in enumerate(self._ranks.each(own)):
+            for reason in told:
+                found.setdefault(reason, []).append(rank)
+        return tuple(said for reason, of in found.items() for said in _named(reason, of))
+
+
+def _named(reason: str, of: list[int]) -> list[str]:
+    """Return what held devices back with each rank of which it did, or with how many they are."""
+    if len(of) > MOST_NAMED:
+        return [f"{reason} ({len(of)} ranks)"]
+    return [f"{reason} (rank {rank})" for rank in of]

@@ -76,12 +76,13 @@ class RankTimes:
 def rounds_of(turns: Duet, letter: str) -> Floats:
     """Return seconds a step of an arm, by round of turns and by rank.
 
-    One round is a quad, whose two blocks of the arm are one observation.
+    One round is a quad, whose two blocks of the arm are one observation. Those that were throttled
+    are among them: a rank whose device is held back is slow.
     """
     return np.array(
         [
             [fmean(each) for each in zip(*(b.ranks_s for b in quad.of(letter)), strict=True)]
-            for quad in turns.sifted.used
+            for quad in turns.quads
         ]
     )
 
@@ -127,10 +128,7 @@ def judge_slow_ranks(turns: Duet, letter: str, margin: float, *, confidence: flo
 
     `letter` is the arm of the blocks that ranks took by themselves.
     """
-    if not turns.sifted.decides:
-        estimates = [Estimate.no_answer("the device was throttled most of the time")]
-    else:
-        estimates = beside_others(rounds_of(turns, letter), confidence=confidence)
+    estimates = beside_others(rounds_of(turns, letter), confidence=confidence)
     verdicts = [at_most("slow_ranks", each, 1 + margin) for each in estimates]
     outcome = min((verdict.outcome for verdict in verdicts), key=lambda each: each.rank)
     # The slowest first: of a fault all that are slow, or else the one that comes closest.

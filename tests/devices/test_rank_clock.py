@@ -92,11 +92,17 @@ class Reading:
         return self._reasons
 
 
-def test_what_held_back_any_rank_held_back_the_block() -> None:
+def test_what_held_back_any_rank_held_back_the_block_and_is_told_with_its_rank() -> None:
     sensor = RankSensor(Reading("heat"), MadeUp(("power",), ("heat",)))
-    assert sensor.held_back(State(), State()) == ("heat", "power")
+    told = ("heat (rank 0)", "heat (rank 2)", "power (rank 1)")
+    assert sensor.held_back(State(), State()) == told
     assert sensor.read() == State(load_1min=1.0)
     assert sensor.blind() is None
+
+
+def test_of_many_ranks_that_are_held_back_it_is_told_how_many_they_are() -> None:
+    sensor = RankSensor(Reading("power"), MadeUp(*[("power",)] * 9, ("heat",)))
+    assert sensor.held_back(State(), State()) == ("power (10 ranks)", "heat (rank 10)")
 
 
 def test_of_a_machine_are_as_many_ranks_as_it_has() -> None:
