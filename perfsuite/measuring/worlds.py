@@ -61,16 +61,18 @@ class Worlds:
             backend = instant()
             # Only whose group it is meets in making it, be there thousands of ranks.
             own = dist.new_group([ranks.seat.rank], use_local_synchronization=True)
-            everybody = dist.new_group(backend=backend)
-            self._groups |= {World.ALONE: own, World.DETACHED: everybody}
+            self._groups[World.ALONE] = own
+            self._groups[World.DETACHED] = dist.new_group(backend=backend)
             self.enter(World.ALONE)
             told = dist.get_rank(), dist.get_world_size()
-        except (AttributeError, TypeError, FakeRanksError) as error:
-            raise TrainingError(_cannot(str(error))) from None
-        finally:
-            self.enter(World.REAL)
-        if told != (0, 1):
-            raise TrainingError(_cannot(f"rank 0 of 1 is rank {told[0]} of {told[1]}"))
+            if told != (0, 1):
+                raise FakeRanksError(f"rank 0 of 1 is rank {told[0]} of {told[1]}")
+        except Exception as error:
+            self.close()
+            if isinstance(error, AttributeError | TypeError | FakeRanksError):
+                raise TrainingError(_cannot(str(error))) from None
+            raise
+        self.enter(World.REAL)
 
     def enter(self, world: World) -> None:
         """Be in a world from now on."""
@@ -154,7 +156,7 @@ class Worlds:
     def close(self) -> None:
         """Be with all ranks again, and end the other groups."""
         self.enter(World.REAL)
-        for world in (World.ALONE, World.DETACHED):
+        for world in [each for each in self._groups if each is not World.REAL]:
             dist.destroy_process_group(self._groups.pop(world))
 
 

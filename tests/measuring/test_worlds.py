@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from perfsuite.training.batches import TrainingError
 SCRIPT = Path(__file__).with_name("ranks_at_work.py")
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 RANKS = 2
+CANNOT = "cannot change the default process group: "
 
 
 @pytest.fixture(scope="module")
@@ -145,10 +148,24 @@ def test_a_torch_that_cannot_change_the_default_group_is_said_so(
         raise fake_ranks.FakeRanksError("no fake group")
 
     monkeypatch.setattr("perfsuite.measuring.worlds.instant", gone)
+    with one_rank(), pytest.raises(TrainingError, match=f"{CANNOT}no fake group"):
+        Worlds(Ranks(Seat()))
+
+
+def test_worlds_that_cannot_be_made_leave_no_group_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dist, "get_world_size", lambda: 3)
+    with one_rank():
+        with pytest.raises(TrainingError, match=f"{CANNOT}rank 0 of 1 is rank 0 of 3"):
+            Worlds(Ranks(Seat()))
+        assert list(dist.distributed_c10d._world.pg_map) == [dist.group.WORLD]
+
+
+@contextmanager
+def one_rank() -> Iterator[None]:
+    """Have a default group of one, which is the default one at the end, too."""
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]  # torch exports it untyped
     try:
-        with pytest.raises(TrainingError, match="cannot change the default process group: no fake"):
-            Worlds(Ranks(Seat()))
+        yield
         assert dist.get_backend() == "gloo"
     finally:
         dist.destroy_process_group()
