@@ -35,14 +35,15 @@ class Timeable(Protocol):
 
 
 def time_block(arm: Timeable, clock: Clock, steps: int) -> Block:
-    """Time `steps` steps of `arm`."""
+    """Time `steps` steps of `arm`; where one rank takes them alone, there is no row of ranks."""
     batches = arm.take(steps)
     clock.start()
     with clock.taking(arm.step) as step:
         for batch in batches:
             step(batch)
             clock.lap()
-    return block_of(clock, steps)
+    block = block_of(clock, steps)
+    return replace(block, ranks_s=()) if getattr(arm, "of_one_rank", False) else block
 
 
 def block_of(clock: Clock, steps: int) -> Block:

@@ -151,7 +151,8 @@ class Worlds:
                 self.enter(world)
                 yield next(batches)
 
-        return replace(arm, batches=entering(), label=label)
+        of_one = world is World.ALONE
+        return replace(arm, batches=entering(), of_one_rank=of_one, label=label)
 
     def close(self) -> None:
         """Be with all ranks again, and end the other groups."""

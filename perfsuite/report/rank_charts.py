@@ -63,7 +63,7 @@ def _row_of_ranks(name: str, rows_s: Sequence[tuple[float, ...]]) -> Chart:
     medians_s = [middle_s for _, middle_s, _ in found]
     slowest = medians_s.index(max(medians_s))
     beside = [
-        f"{own_s / median(medians_s[:rank] + medians_s[rank + 1 :]) - 1:+.1%}"
+        _beside(own_s, medians_s[:rank] + medians_s[rank + 1 :])
         for rank, own_s in enumerate(medians_s)
     ]
     return Chart(
@@ -87,6 +87,12 @@ def _row_of_ranks(name: str, rows_s: Sequence[tuple[float, ...]]) -> Chart:
             for rank, (low_s, own_s, high_s) in enumerate(found)
         ],
     )
+
+
+def _beside(own_s: float, others_s: Sequence[float]) -> str:
+    """Return how much longer a rank takes than the median of the others."""
+    middle_s = median(others_s)
+    return f"{own_s / middle_s - 1:+.1%}" if middle_s else "unknown"
 
 
 def _middle(values: Sequence[float]) -> tuple[float, float, float]:

@@ -72,6 +72,7 @@ class Arm:
     right: Callable[[], Tensor] | None = None  # see Training
     epoch_steps: int | None = None  # batches in an epoch, where their number is known
     written: Callable[[Any], Any] | None = None  # the step itself, where `step` captures it
+    of_one_rank: bool = False  # whether one of several ranks takes its steps, and the others none
     label: str = ""  # what it is called beside others; its precision unless given
     watcher: Callable[["Arm"], None] | None = None  # is shown it whenever it has trained
 

@@ -98,6 +98,8 @@ def test_turns_of_ranks_are_kept_in_their_shape_and_judged_by_their_gates(
     assert (weak.how, strong.how, weak.ranks) == ("weak", "strong", RANKS)
     assert weak.samples is not None
     assert strong.samples == RANKS * weak.samples
+    # ABBA: one alone has no row of ranks.
+    assert turns["ranks in"] == [0, RANKS, RANKS, 0]
     gates = ["slow_ranks", "communication", "weights_equal"]
     gates += ["weak_scaling", "strong_scaling", "weights_equal"]
     assert [gate for gate, _ in turns["said"]] == gates

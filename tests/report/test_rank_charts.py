@@ -54,6 +54,11 @@ def test_both_arms_have_a_row(tmp_path: Path) -> None:
     }
 
 
+def test_beside_ranks_that_took_no_time_nothing_is_known(tmp_path: Path) -> None:
+    (chart,) = charts_of(tmp_path, [block(0.01, 0.0, 0.0)]).values()
+    assert chart.row("0 (slowest)")[3] == "unknown"
+
+
 def test_throttled_blocks_are_left_out(tmp_path: Path) -> None:
     blocks = [block(0.01, 0.02), block(0.09, 0.02, throttled=("heat",))]
     (chart,) = charts_of(tmp_path, blocks).values()
