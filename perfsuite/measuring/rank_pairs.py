@@ -37,7 +37,7 @@ def train_rank_pairs(perf: "Bench", precision: Precision) -> tuple[SeedPair, ...
     """Judge that all ranks train as one alone does on their batches joined, paired by seed.
 
     Alone is rank 0, from its own weights; each of its batches is those of all ranks. Dropout masks
-    differ, as they do between ranks, and so they do in the control.
+    of a joined batch are not those of its parts, and so the control draws others, too.
 
     Raises:
         TrainingError: one rank alone cannot train on them, as where they do not fit into memory.
