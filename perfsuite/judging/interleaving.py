@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
+from typing import Any
 
 from perfsuite.judging.blocks import Block, Turn, resting_collector
 from perfsuite.judging.estimates import Estimate, SampleError, paired_ratio
@@ -72,6 +73,11 @@ class Duet:
     def order(self) -> str:
         """The arms of `blocks`, a letter each."""
         return "".join(each.order for each in self.quads)
+
+    def kept(self, *arms: str) -> dict[str, Any]:
+        """Return it as a run keeps it, with the names of both arms."""
+        blocks = [block.kept() for block in self.blocks]
+        return {"order": self.order, "arms": list(arms), "blocks": blocks}
 
     @property
     def sifted(self) -> Sifted[Quad]:

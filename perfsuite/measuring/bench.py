@@ -37,6 +37,8 @@ from perfsuite.training.batches import TrainingError, endless
 from perfsuite.training.workload import Workload
 
 Step = Callable[..., Any]
+Steps = int | tuple[int, int]
+Judge = Callable[[Duet], Verdict]
 STRETCH_STEPS = 50
 """Of a stretch of `Bench.sustain`; fewer where they would take longer than `Turns.stretch_s`."""
 
@@ -188,33 +190,29 @@ class Bench:
         told = note_throughput(self.notes, arm, step_s, flops=self.flops, device=device)
         self.show(f"{self.workload.name} in {told}")
 
-    def duet(
-        self, first: Arm, second: Arm, judge: Callable[[Duet], Verdict], *, steps: int | None = None
-    ) -> Duet:
+    def duet(self, first: Arm, second: Arm, judge: Judge, *, steps: Steps | None = None) -> Duet:
         """Time two warm arms in ABBA turns; keep the blocks and the last verdict of `judge`.
 
         Sampling ends once it is not INCONCLUSIVE, or the budget is spent. The second arm's
-        times go into pytest-benchmark's statistics. `steps` are those in a block.
+        times go into pytest-benchmark's statistics. `steps` are those in a block, or of each arm.
         """
         steps = self.workload.block_steps if steps is None else steps
+        first_steps, steps = steps if isinstance(steps, tuple) else (steps, steps)
         timed = self.turns.two(
             f"{first.label} and {second.label}",
-            self._turn(first, steps),
+            self._turn(first, first_steps),
             self._turn(second, steps),
             clear=lambda so_far: judge(so_far).outcome is not Outcome.INCONCLUSIVE,
         )
         self.configure(block_steps=steps)
         self._weights.look_at(first, second)
-        arms, blocks = [first.label, second.label], [block.kept() for block in timed.blocks]
-        self.keep("duet", {"order": timed.order, "arms": arms, "blocks": blocks})
+        self.keep("duet", timed.kept(first.label, second.label))
         self._note_blocks(timed.sifted, timed.blocks)
         self.timed(block.step_s for block in timed.blocks_of("B"))
         self.gate(judge(timed))
         return timed
 
-    def sustain(
-        self, reference: Precision, precision: Precision, judge: Callable[[Duet], Verdict]
-    ) -> Pace:
+    def sustain(self, reference: Precision, precision: Precision, judge: Judge) -> Pace:
         """Time hundreds of steps in stretches without a wait; return the pace of `precision`.
 
         Both precisions take turns, and `judge` has the verdict; see `duet`. Of two trees

@@ -75,11 +75,12 @@ def take_scaling_turns(perf: "Bench", precision: Precision) -> list[Scaling]:
     fit into its memory, strong scaling is not known.
     """
     asked, ranks = perf.thresholds.scaling, len(perf.machine.ranks)
-    found = []
+    found: list[Scaling] = []
     with worlds_of(perf.machine.ranks) as worlds:
         together = perf.warm(_together(perf, worlds, precision))
         own = perf.machine.ranks.each(together.samples(together.take(1)[0]))
-        for how, parts, samples in (("weak", 1, own[0]), ("strong", ranks, sum(own))):
+        # The benchmark's own figures are those of the last turns, in which all do their usual work.
+        for how, parts, samples in (("strong", ranks, sum(own)), ("weak", 1, own[0])):
             alone = _that_fits(perf, worlds, precision, samples, f"one alone, {how}")
             if alone is None:
                 why = f"{samples} samples do not fit into the memory of one rank"
@@ -94,8 +95,10 @@ def take_scaling_turns(perf: "Bench", precision: Precision) -> list[Scaling]:
                 return judge_scaling(how, turns, minimum, parts=parts, confidence=asked.confidence)
 
             # A step of one alone takes as long as those of all its parts.
-            steps = max(1, perf.workload.block_steps // parts)
+            steps = max(1, perf.workload.block_steps // parts), perf.workload.block_steps
             turns = perf.duet(perf.warm(alone), together, judge, steps=steps)
+            if how == "strong":
+                perf.keep("duet strong", turns.kept(alone.label, together.label))
             found.append(
                 scaling_of(
                     how,
@@ -108,6 +111,7 @@ def take_scaling_turns(perf: "Bench", precision: Precision) -> list[Scaling]:
             )
             del alone  # so that the next one has its memory
             worlds.enter(World.REAL)
+    found.reverse()
     perf.keep("scaling", [asdict(each) for each in found])
     return found
 

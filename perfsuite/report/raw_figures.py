@@ -179,14 +179,17 @@ def timings(benchmark: Benchmark) -> list[Timing]:
         return _turns_of_trees(benchmark.against, name, ("before", "after"))
     found = []
     blocks = _shaped(benchmark.raw.get("blocks"), list[Block])
-    duet = _shaped(benchmark.raw.get("duet"), _TurnsRecord)
+    duet, strong = (
+        _shaped(benchmark.raw.get(kept), _TurnsRecord) for kept in ("duet", "duet strong")
+    )
     if blocks and _all_took_time(blocks):
         arm = next(iter(benchmark.arms), name)
         own = name if duet is None else f"{name}: {arm} alone"
         groups = tuple(((arm, block),) for block in blocks)
         found.append(Timing(name=own, arms=(arm,), groups=(groups,)))
-    if duet is not None and duet.blocks:
-        found.append(Timing(name=name, arms=duet.both, groups=(duet.quads(duet.both),)))
+    for what, each in ((name, duet), (f"{name}: strong scaling", strong)):
+        if each is not None and each.blocks:
+            found.append(Timing(name=what, arms=each.both, groups=(each.quads(each.both),)))
     if benchmark.confirmation is not None:
         again, arms = f"{name}: measured again", ("promoted", "now")
         found += _turns_of_trees(benchmark.confirmation.turns, again, arms)

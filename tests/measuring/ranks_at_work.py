@@ -193,6 +193,7 @@ def of_turns(on: Machine) -> dict[str, Any]:
     take_scaling_turns(scaled, FP32)
     records = [each.record() for each in (perf, scaled)]
     return {
+        "turns": {name: raw for name, raw in records[1].raw.items() if name.startswith("duet")},
         "ranks in": [len(block["ranks_s"]) for block in records[1].raw["duet"]["blocks"][:4]],
         "raw": {name: raw for each in records for name, raw in each.raw.items() if name != "duet"},
         "said": [(each.gate, each.outcome) for record in records for each in record.verdicts],

@@ -39,10 +39,11 @@ def here() -> Iterator[Machine]:
     dist.destroy_process_group()
 
 
-def workload(roomy: int = 2**20, *, until: str = "step") -> Workload:
-    """Return trainings that average their gradients by hand; so many have memory for all.
+def workload(large: int = 0, *, until: str = "step") -> Workload:
+    """Return trainings that average their gradients by hand.
 
-    `until` is what the others have none for: "made", "step" or "snapshot".
+    There is no memory for one of them, as they are counted; `until` is where it ends: when it is
+    "made", its "step" or its "snapshot".
     """
     made = count(1)
 
@@ -56,7 +57,7 @@ def workload(roomy: int = 2**20, *, until: str = "step") -> Workload:
             """Have none."""
 
     def make(*_: Any) -> Training:
-        fits = next(made) <= roomy
+        fits = next(made) != large
         if not fits and until == "made":
             raise RuntimeError(NO_MEMORY)
         model = nn.Linear(8, 1)
@@ -97,12 +98,12 @@ def test_a_batch_that_one_alone_has_no_memory_for_is_told_and_not_gated(
     here: Machine, until: str
 ) -> None:
     # One is looked at, the next one is all ranks', and then there is one alone for each batch.
-    perf = bench(here, workload(roomy=3, until=until))
+    perf = bench(here, workload(large=3, until=until))
     weak, strong = take_scaling_turns(perf, FP32)
     assert weak.efficiency is not None
     assert strong.efficiency is None
     assert strong.why_not == "4 samples do not fit into the memory of one rank"
-    verdict = perf.notes.verdicts[-1]
+    verdict = perf.notes.verdicts[0]
     assert (verdict.gate, verdict.outcome) == ("strong_scaling", Outcome.NOT_GATED)
     assert verdict.explanation == strong.why_not
 

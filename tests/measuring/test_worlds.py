@@ -100,8 +100,13 @@ def test_turns_of_ranks_are_kept_in_their_shape_and_judged_by_their_gates(
     assert strong.samples == RANKS * weak.samples
     # ABBA: one alone has no row of ranks.
     assert turns["ranks in"] == [0, RANKS, RANKS, 0]
+    arms = {name: turns["turns"][name]["arms"] for name in ("duet", "duet strong")}
+    assert arms["duet"] == ["one alone, weak", "all ranks"]
+    assert arms["duet strong"] == ["one alone, strong", "all ranks"]
+    steps = [block["steps"] for block in turns["turns"]["duet strong"]["blocks"][:4]]
+    assert steps == [5 // RANKS, 5, 5, 5 // RANKS]
     gates = ["slow_ranks", "communication", "weights_equal"]
-    gates += ["weak_scaling", "strong_scaling", "weights_equal"]
+    gates += ["strong_scaling", "weak_scaling", "weights_equal"]
     assert [gate for gate, _ in turns["said"]] == gates
     # They drift apart where each is by itself, and nobody looks at those.
     assert {said for gate, said in turns["said"] if gate == "weights_equal"} == {"PASS"}

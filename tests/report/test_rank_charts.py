@@ -54,6 +54,14 @@ def test_both_arms_have_a_row(tmp_path: Path) -> None:
     }
 
 
+def test_turns_of_strong_scaling_are_shown_by_their_name(tmp_path: Path) -> None:
+    document = published(SPEEDUP)
+    turns = {"order": "ABBA", "arms": ["one", "all"], "blocks": [block(0.02, 0.01)] * 4}
+    record(document, SPEEDUP)["raw"]["duet strong"] = turns
+    name = "amp_speedup[bf16-vs-fp32]: strong scaling"
+    assert f"{name}: all: a row of ranks" in content(tmp_path, document).charts("Ranks")
+
+
 def test_beside_ranks_that_took_no_time_nothing_is_known(tmp_path: Path) -> None:
     (chart,) = charts_of(tmp_path, [block(0.01, 0.0, 0.0)]).values()
     assert chart.row("0 (slowest)")[3] == "unknown"
