@@ -19,7 +19,7 @@ from recordings import write_whole
 
 from perfsuite.devices.choice import choose_device
 
-RANKS, SHARE = 2, 0.1
+RANKS, SHARE = 2, 0.25
 SUITE = {
     "thresholds.toml": "",
     "conftest.py": """
