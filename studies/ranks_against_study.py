@@ -19,7 +19,7 @@ from recordings import write_whole
 
 from perfsuite.devices.choice import choose_device
 
-RANKS, SHARE = 2, 0.25
+RANKS, SHARE = 2, 0.4
 SUITE = {
     "thresholds.toml": "",
     "conftest.py": """
@@ -80,14 +80,14 @@ def main(argv: Sequence[str]) -> int:
     add("--folder", type=Path, default=FOLDER, help="of recordings and page")
     given = parser.parse_args(argv)
     device = choose_device("cpu")
-    where, versions = device.hardware(), device.software()
+    where, versions = device.hardware().of_ranks(1, RANKS), device.software()
     path = given.folder / f"ranks-against-{where.key}.json"
     study = ComparisonStudy(hardware=where.name, count=where.count, software=versions, sessions=[])
     if path.exists():
         study = msgspec.json.decode(path.read_bytes(), type=ComparisonStudy)
     options = ["--perf-device=cpu", f"--perf-ranks={RANKS}", f"--perf-budget={given.budget}"]
     asked = ["ranked", "-k", "fp32", *options]
-    plan = [(SHARE, asked)] * given.planted + [(0.0, asked)] * given.sessions
+    plan = [(0.0, asked)] * given.sessions + [(SHARE, asked)] * given.planted
     try:
         record(study, path, plan, versions, partial(run_session, prepare=add_suite))
         if not study.sessions:

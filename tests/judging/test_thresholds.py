@@ -36,7 +36,7 @@ def test_the_suite_has_thresholds_for_every_hardware(hardware: str) -> None:
 def test_ranks_that_share_a_cpu_have_a_wider_margin_between_two_trees(tmp_path: Path) -> None:
     keys = ("cpu-amd-epyc-x2", "cpu-amd-epyc-x2-ranks-1x2", "nvidia-h200-x2-ranks-1x2")
     found = [load_thresholds(tmp_path / "none.toml", key).against.margin for key in keys]
-    assert found == [0.05, 0.1, 0.01]
+    assert found == [0.05, 0.2, 0.01]
 
 
 @pytest.mark.parametrize(
