@@ -11,7 +11,6 @@ from perfsuite import Bench, CheckedStep, Duet, Precision, TrainStep, Verdict, a
 BLOCKS, MICRO_STEPS = 10, 20
 
 
-@pytest.mark.one_rank
 @pytest.mark.one_tree
 def test_harness_overhead(perf: Bench) -> None:
     """The harness adds the same few microseconds to every step, whatever the step does.
