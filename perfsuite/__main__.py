@@ -77,7 +77,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--suite", type=Path, default=Path("benchmarks"), help="folder with thresholds.toml"
     )
     promoting.add_argument(
-        "--replace", action="store_true", help="remove promoted runs of another commit"
+        "--replace", action="store_true", help="remove all promoted runs but these"
     )
     promoting.add_argument(
         "--allow-dirty",

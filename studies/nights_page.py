@@ -4,11 +4,15 @@ from typing import TYPE_CHECKING
 
 from scipy.stats import binomtest
 
+from perfsuite.measuring.turns import USUAL_BUDGET_S
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from nights_study import NightsCase
 
+PAIR_S = 2.0
+"""That a pair of processes takes, of the budget for its benchmark."""
 RULES = {
     "perfsuite": "perfsuite",
     "perfsuite 0.2": "0.2",
@@ -36,9 +40,12 @@ def page(told: "Sequence[NightsCase]") -> str:
         " code.",
         "",
         "perfsuite screens, and confirms what it suspects by pairs of processes until the answer"
-        " is clear. 0.2 is its rule until then. `mean:5%` and `min:5%` are pytest-benchmark's,"
-        " held against one saved run; Megatron's is a golden run's median within 5 %; the HUD's,"
-        " of PyTorch, two nights in a row 5 % above the median of those before.",
+        f" is clear, or there are {clean[0].room} of them: {clean[0].room * PAIR_S:g} s, if one"
+        f" takes {PAIR_S:g} s. The usual budget of a benchmark is {USUAL_BUDGET_S:g} s, and what"
+        " others leave of theirs. 0.2 is its rule until then."
+        " `mean:5%` and `min:5%` are pytest-benchmark's, held against one saved run; Megatron's is"
+        " a golden run's median within 5 %; the HUD's, of PyTorch, two nights in a row 5 % above"
+        " the median of those before.",
         "",
         "## Unchanged code",
         "",

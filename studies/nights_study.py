@@ -18,7 +18,7 @@ from statistics import fmean, median, stdev
 
 import msgspec
 import numpy as np
-from nights_page import page
+from nights_page import PAIR_S, page
 from numpy.typing import NDArray
 from recordings import write_whole
 from scipy.special import stdtrit
@@ -26,7 +26,8 @@ from scipy.special import stdtrit
 from perfsuite.judging.estimates import Estimate, predicted_ratio
 from perfsuite.judging.interleaving import pooled_ratio
 from perfsuite.judging.spreads import Spread, observed_spread, or_assumed, pooled_spreads
-from perfsuite.judging.stopping import sample
+from perfsuite.judging.stopping import LOOKS, sample
+from perfsuite.measuring.turns import USUAL_BUDGET_S
 
 FOLDER = Path(__file__).parent.parent / "docs" / "studies"
 NIGHTS, LIFE, SEED = 10_000, 20, 20261125
@@ -37,6 +38,7 @@ PLANTED = (0.0, 0.07, 0.10)
 WIDTH = math.log1p(0.05)  # of the margin
 ASSUMED, CONFIDENCE = 0.02, 0.99
 MOVED = math.log1p(0.10)  # what new software costs
+ROOM = round(USUAL_BUDGET_S / PAIR_S)
 
 Logs = NDArray[np.float64]
 
@@ -50,6 +52,7 @@ class NightsCase(msgspec.Struct, frozen=True, kw_only=True):
     nights: int
     said: dict[str, dict[str, int]]
     suspected: int  # by the first stage
+    room: int = LOOKS[-1]  # for so many pairs of processes in the budget
     pairs: float  # of processes, in a night that was suspected, on average
     most_pairs: int  # in one night of a hundred that were suspected, at least so many
 
@@ -104,11 +107,18 @@ def confirm(draw: np.random.Generator, scatter: float, planted: float) -> tuple[
             return "PASS"
         return "FAIL" if low > WIDTH else "PASS" if high < -WIDTH else "INCONCLUSIVE"
 
-    # Both processes of a pair scatter; what the night does to one, it does to the other.
-    ratios = sample(
-        lambda _: math.exp(draw.normal(math.log1p(planted), math.sqrt(2) * scatter)),
+    ratios: list[float] = []
+
+    def pair(_: int) -> float:
+        # Both of its processes scatter; what the night does to one, it does to the other.
+        ratios.append(math.exp(draw.normal(math.log1p(planted), math.sqrt(2) * scatter)))
+        return ratios[-1]
+
+    sample(
+        pair,
         clear=lambda so_far: judge(so_far) != "INCONCLUSIVE",
-        budget_s=math.inf,
+        budget_s=ROOM,
+        now=lambda: float(len(ratios)),
     )
     return judge(ratios), len(ratios)
 
@@ -180,6 +190,7 @@ def case(given: tuple[float, str]) -> list[NightsCase]:
             nights=NIGHTS // LIFE * LIFE,
             said={rule: dict(counts) for rule, counts in said[planted].items()},
             suspected=len(pairs[planted]),
+            room=ROOM,
             pairs=round(fmean(pairs[planted] or [0]), 1),
             most_pairs=int(np.quantile(pairs[planted] or [0], 0.99)),
         )

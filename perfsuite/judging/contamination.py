@@ -4,6 +4,7 @@ Times of another machine, or beside other work, are not a regression of the code
 known on either side says nothing, neither that it differs nor that it does not.
 """
 
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 from perfsuite.judging.gates import Outcome, Verdict
 
 MOST_OTHERS = 0.1
-"""Of the cores, that others may use beyond what they did when the runs were promoted. A busy loop
+"""Of the cores, that others may use when a run is to be promoted, and later beyond what they did in
+most of the promoted runs. A busy loop
 is half of two cores, what a quiet machine does by itself is a few per cent, and one core of
 sixteen beside a GPU is left alone."""
 
@@ -47,28 +49,32 @@ class Contamination:
 def contamination(
     state: _States, facts: Facts, *, promoted: Sequence[tuple[_States, Facts]]
 ) -> Contamination:
-    """Hold the machine, and its state around a benchmark, against those of the promoted runs."""
+    """Hold the machine, and its state around a benchmark, against those of the promoted runs.
+
+    Without any it is asked whether the machine was quiet, as it has to be when a run is promoted.
+    """
     disturbed = []
     states = [each for each, _ in promoted]
-    usual, share = _most(states, "others_cpu"), _most([state], "others_cpu")
+    usual, share = _usual(states, "others_cpu"), _most(state, "others_cpu")
     if share is not None and share > (usual or 0.0) + MOST_OTHERS:
         then = "" if usual is None else f" ({usual:.0%} when promoted)"
         disturbed.append(f"other processes used {share:.0%} of the cores{then}")
-    usual, beside = _most(states, "other_processes"), _most([state], "other_processes")
+    usual, beside = _usual(states, "other_processes"), _most(state, "other_processes")
     # In a container our own process may count as another, but then it always did.
     if beside is not None and usual is not None and beside > usual:
         disturbed.append(f"other processes on the GPU: {beside:g} ({usual:g} when promoted)")
     return Contamination(tuple(disturbed), tuple(_differences(facts, [f for _, f in promoted])))
 
 
-def _most(states: Sequence[_States], name: str) -> float | None:
-    known = [
-        value
-        for state in states
-        for reading in state.values()
-        if (value := reading.get(name)) is not None
-    ]
-    return max(known, default=None)
+def _most(state: _States, name: str) -> float | None:
+    readings = [reading.get(name) for reading in state.values()]
+    return max((value for value in readings if value is not None), default=None)
+
+
+def _usual(states: Sequence[_States], name: str) -> float | None:
+    """Return what most of the promoted runs had; one among them may have been disturbed."""
+    known = [most for state in states if (most := _most(state, name)) is not None]
+    return statistics.median_low(known) if known else None
 
 
 def _differences(facts: Facts, promoted: Sequence[Facts]) -> list[str]:

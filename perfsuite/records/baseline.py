@@ -68,6 +68,11 @@ class Baseline:
             }
         )
 
+    @functools.cached_property
+    def promoted_spreads(self) -> Mapping[Figure, Spread]:
+        """How each figure spreads by the promoted runs alone, which no later night changes."""
+        return dataclasses.replace(self, nights=()).spreads
+
     def config(self, key: str) -> dict[str, Any]:
         """Return what the newest promoted run measured of a benchmark; nothing of a new one."""
         benchmark = self.runs[-1].benchmarks.get(key)

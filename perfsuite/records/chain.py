@@ -79,11 +79,16 @@ def read_chain(folder: Path) -> list[Promotion]:
         ) from None
 
 
-def with_runs(chain: Sequence[Promotion], runs: Sequence[Run]) -> list[Promotion]:
-    """Return a chain that ends with all promoted runs of a commit, whose entry may be there."""
+def with_runs(
+    chain: Sequence[Promotion], runs: Sequence[Run], *, anew: bool = False
+) -> list[Promotion]:
+    """Return a chain that ends with all promoted runs of a commit.
+
+    Their entry may be there, of the same commit and so far of fewer runs, unless they are `anew`.
+    """
     last = _promotion(runs)
-    kept = chain[:-1] if chain and chain[-1].commit == last.commit else chain
-    return [*kept, last]
+    known = bool(chain) and chain[-1].commit == last.commit and not anew
+    return [*(chain[:-1] if known else chain), last]
 
 
 def _promotion(runs: Sequence[Run]) -> Promotion:
@@ -140,30 +145,37 @@ def accepted_since(baseline: Baseline, since: str | None) -> list[Promotion]:
     """Return the chain as far as a baseline, from that of the tag or commit `since` on.
 
     Raises:
-        BaselineError: the chain cannot be read, or nothing is known of `since`.
+        BaselineError: the chain cannot be read, or it is not known which of it came before `since`.
     """
-    chain = with_runs(read_chain(baseline.folder), baseline.runs)
+    folder = baseline.folder
+    chain = with_runs(read_chain(folder), baseline.runs)
     if since is None:
         return chain
-    named: list[int] = []
     if HASH.fullmatch(since):
         named = [at for at, each in enumerate(chain) if each.commit.startswith(since)]
-    if not named:
-        named = [at for at, each in enumerate(chain) if _is_in(each.commit, since, baseline.folder)]
-    return chain[named[-1] :] if named else chain
-
-
-def _is_in(commit: str, since: str, folder: Path) -> bool:
-    """Tell whether `since` is a later commit than `commit`, or the same."""
+        if named:
+            return chain[named[-1] :]
     try:
-        start = resolve(since, folder)
+        start = resolve(since, folder).commit
     except GitError as error:
         raise BaselineError(f"[creep] since: {error}") from None
+    before = [at for at, each in enumerate(chain) if _leads_to(each.commit, start, folder)]
+    if before:
+        return chain[before[-1] :]
+    if _leads_to(start, chain[0].commit, folder):
+        return chain  # which all came later
+    why = why_shallow(folder) or (
+        "none of the promoted commits leads to it, as after a squashed merge; name one of"
+        f" {CHAIN_FILE}, such as {chain[-1].commit[:12]}"
+    )
+    raise BaselineError(f"[creep] since = {since!r}: {why}")
+
+
+def _leads_to(earlier: str, later: str, folder: Path) -> bool:
+    """Tell whether a commit is in the history of another, or the same; not if it is unknown."""
     try:
-        git(folder, "merge-base", "--is-ancestor", commit, start.commit)
-    except GitError:  # or the commit is unknown
-        if why := why_shallow(folder):
-            raise BaselineError(f"[creep] since = {since!r}: {why}") from None
+        git(folder, "merge-base", "--is-ancestor", earlier, later)
+    except GitError:
         return False
     return True
 
@@ -189,7 +201,7 @@ def creep(
         ]
         spread = Spread(0.0, math.inf)  # bytes are counted
         if now.unit != "B":
-            learnt = baseline.spreads.get((key, name), Spread(0.0, 0.0))
+            learnt = baseline.promoted_spreads.get((key, name), Spread(0.0, 0.0))
             spread = or_assumed(learnt, asked.compare.assumed_spread)
         verdict = judge_creep(
             f"creep {name}",

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from perfsuite.judging.counts import GATE as LEDGER
 from perfsuite.judging.gates import Outcome
-from perfsuite.records.schema import Head, Run, RunError, read_as, read_run
+from perfsuite.records.schema import Benchmark, Head, Run, RunError, read_as, read_run
 from perfsuite.records.wording import counted
 
 _MOST_AHEAD = timedelta(days=1)
@@ -97,18 +98,31 @@ def _why_not(run: Run) -> str | None:
     """Return why a run evaluated nothing, None if it did.
 
     Where it compared, at least one comparison has to have an answer: what else was judged beside
-    it is no regression test.
+    it is no regression test. Nor are bytes and counts where times were compared: they repeat, and
+    pass on the noisiest machine.
     """
     if not run.complete:
         return "did not run to its end"
-    verdicts = [each for one in run.benchmarks.values() for each in one.verdicts]
-    verdicts = [each for each in verdicts if each.gate != "throttling"]  # of no figure
-    comparing = [each for each in verdicts if each.gate.partition(" ")[0] in _COMPARING]
-    asked = comparing or verdicts
-    if any(each.outcome in (Outcome.PASS, Outcome.FAIL) for each in asked):
+    verdicts = [
+        (one, each.gate, each.outcome)
+        for one in run.benchmarks.values()
+        for each in one.verdicts
+        if each.gate != "throttling"  # of no figure
+    ]
+    comparing = [each for each in verdicts if each[1].partition(" ")[0] in _COMPARING]
+    sampled = [each for each in comparing if not _is_counted(each[0], each[1])]
+    outcomes = {outcome for _, _, outcome in sampled or comparing or verdicts}
+    if outcomes & {Outcome.PASS, Outcome.FAIL}:
         return None
-    said = sorted({each.outcome.value for each in asked})
+    said = sorted(outcome.value for outcome in outcomes)
     return f"came to no verdict ({', '.join(said) or 'nothing was judged'})"
+
+
+def _is_counted(benchmark: Benchmark, gate: str) -> bool:
+    """Tell whether what a gate compares is counted, and does not scatter."""
+    name = gate.partition(" ")[2]
+    metric = benchmark.metrics.get(name)
+    return name == LEDGER or (metric is not None and metric.unit == "B")
 
 
 def why_stale(

@@ -19,9 +19,9 @@ def promote(
 ) -> list[Path]:
     """Make runs the baseline of their hardware, all or none; return the files in the baseline.
 
-    `replace` removes promoted runs of another commit; `allow_dirty` accepts runs of a tree with
-    uncommitted changes, or without version control. Raises BaselineError where a run must not
-    become a baseline, RunError where a file is not a valid run.
+    `replace` removes all promoted runs that are not among these; `allow_dirty` accepts runs of a
+    tree with uncommitted changes, or without version control. Raises BaselineError where a run
+    must not become a baseline, RunError where a file is not a valid run.
     """
     if not (suite / FILE_NAME).is_file() and not any(suite.glob("test_*.py")):
         raise BaselineError(
@@ -49,12 +49,14 @@ def promote(
                 f"{hardware}: runs of several commits ({found}): promote those of one"
             )
         folder = baseline_folder(suite, hardware)
-        there, unreadable = _promoted(folder, commits, replace=replace)
-        old = [run for run in there if run.commit not in commits]
-        replaced += [*unreadable, *(run.path for run in old)]
-        kept = [run for run in there if run.commit in commits]
+        there, gone = _promoted(folder, commits, replace=replace)
+        given = {_target(run, suite) for run in mine}
+        kept = [run for run in there if run.path in given or not replace]
+        gone += [run.path for run in there if run not in kept]
+        replaced += gone
         _refuse_other_batches([*kept, *mine])
-        chains[folder / CHAIN_FILE] = encode_chain(_chain(folder, old, [*kept, *mine]))
+        chain = _chain(folder, there, [*kept, *mine], anew=bool(gone))
+        chains[folder / CHAIN_FILE] = encode_chain(chain)
     targets = {_target(run, suite): run for run in runs}
     # The name holds a digest of the content: if it is taken, this very run was promoted before.
     new = [path for path in targets if not path.exists()]
@@ -113,12 +115,18 @@ def _promoted(folder: Path, commits: set[str], *, replace: bool) -> tuple[list[R
     return runs, unreadable
 
 
-def _chain(folder: Path, old: Sequence[Run], new: Sequence[Run]) -> list[Promotion]:
-    """Return the chain of a folder with what is promoted now as its end."""
+def _chain(
+    folder: Path, there: Sequence[Run], new: Sequence[Run], *, anew: bool
+) -> list[Promotion]:
+    """Return the chain of a folder with what is promoted now as its end.
+
+    Where it takes the place of other runs (`anew`), they stay the entry before, whatever their
+    commit: a new driver or torch changes figures too.
+    """
     chain = read_chain(folder)
-    if len({run.commit for run in old}) == 1:  # promoted before there was a chain, perhaps
-        chain = with_runs(chain, old)
-    return with_runs(chain, list({run.content: run for run in new}.values()))
+    if anew and len({run.commit for run in there}) == 1:  # from before there was a chain, perhaps
+        chain = with_runs(chain, there)
+    return with_runs(chain, list({run.content: run for run in new}.values()), anew=anew)
 
 
 def _target(run: Run, suite: Path) -> Path:

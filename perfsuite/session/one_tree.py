@@ -176,8 +176,10 @@ class PerfSession(GatingSession):
             turns=Alone(self.status.show, budget_s=budget_s, now=self._machine.time_s),
             promoted={} if self._baseline is None else self._baseline.config(key),
         )
-        yield bench
-        self.status.clear()
+        try:
+            yield bench
+        finally:
+            self.status.clear()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
@@ -220,7 +222,8 @@ class PerfSession(GatingSession):
     ) -> tuple[Bench, Benchmark, tuple["Verdict", ...]]:
         """Return what was measured and what the screen says of it.
 
-        What other work disturbed is measured once more, if it is not clearly green all the same.
+        What other work disturbed is measured once more, if it is not clearly green all the same;
+        where that fails, the first record stands.
         """
 
         def screen(record: Benchmark) -> tuple[Contamination, tuple["Verdict", ...]]:
@@ -232,14 +235,14 @@ class PerfSession(GatingSession):
         # A pause makes no other machine.
         disturbed = suspects(screened) and found.disturbed and not found.elsewhere
         if self._machine.ranks.agreed(bool(disturbed)):
-            with self.together.body():
-                again = measure_again(item, bench, lambda: self.bench(item, bench.workload))
+            again, how = measure_again(
+                item, bench, lambda: self.bench(item, bench.workload), self.together.body
+            )
             why = "; ".join(found.disturbed)
             if again is not None:
                 bench, record = again, self._record(again)
                 found, screened = screen(record)
-            how = "could not be" if again is None else "was"
-            self.pages.append(f"{bench.notes.key} {how} measured again: {why}")
+            self.pages.append(f"{bench.notes.key} {how}: {why}")
         return bench, msgspec.structs.replace(record, contamination=found.reasons), screened
 
     def _compared(

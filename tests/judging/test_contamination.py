@@ -51,7 +51,19 @@ def test_a_quiet_machine_is_not_contaminated(now: Any) -> None:
 
 def test_what_was_usual_when_the_runs_were_promoted_is_usual_now() -> None:
     busy = state(others_cpu=0.4, other_processes=1)
-    assert contamination(busy, FACTS, promoted=[(QUIET, FACTS), (busy, FACTS)]).reasons == []
+    promoted = [(QUIET, FACTS), (busy, FACTS), (busy, FACTS)]
+    assert contamination(busy, FACTS, promoted=promoted).reasons == []
+    # One busy run among them is not how the machine usually is.
+    for few in ([(QUIET, FACTS), (QUIET, FACTS), (busy, FACTS)], promoted[:2]):
+        load, beside = contamination(busy, FACTS, promoted=few).disturbed
+        assert load == "other processes used 40% of the cores (2% when promoted)"
+        assert beside == "other processes on the GPU: 1 (0 when promoted)"
+
+
+def test_without_promoted_runs_the_machine_has_to_be_quiet() -> None:
+    (line,) = contamination(state(others_cpu=0.11, other_processes=1), FACTS, promoted=[]).reasons
+    assert line == "other processes used 11% of the cores"
+    assert contamination(QUIET, FACTS, promoted=[]).reasons == []
 
 
 def test_runs_that_did_not_record_it_were_quiet_as_far_as_anyone_knows() -> None:

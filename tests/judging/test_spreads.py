@@ -36,8 +36,29 @@ def test_nights_teach_what_differs_between_days() -> None:
     promoted = [1.05 * each for each in runs_of(noise, 0.001)]  # all of one good day
     nights = runs_of(noise, 0.02, 30)
     found = observed_spread(promoted, nights)
-    assert found.degrees == pytest.approx(2 + 0.37 * 30)
-    assert 0.02 < found.deviation < 0.08
+    assert found.degrees == pytest.approx(2 + 0.30 * 29)
+    assert 0.012 < found.deviation < 0.03
+    assert observed_spread(promoted, nights[:1]) == observed_spread(promoted)
+
+
+@pytest.mark.parametrize("level", [0.8, 1.04])
+@pytest.mark.parametrize("since", [0, 15], ids=["always", "half-way"])
+def test_what_changed_for_good_is_no_spread(level: float, since: int) -> None:
+    """An improvement that nobody promoted, or what another environment costs."""
+    noise = random.Random(8)
+    nights = runs_of(noise, 0.003, 30)
+    moved = [night * (level if n >= since else 1.0) for n, night in enumerate(nights)]
+    promoted = runs_of(noise, 0.003)
+    same = observed_spread(promoted, nights).deviation
+    assert observed_spread(promoted, moved).deviation < 1.5 * same
+
+
+def test_nights_count_for_what_their_median_step_tells() -> None:
+    """So exact is a standard deviation of as many degrees of freedom: log s has 1 / 2n."""
+    noise = random.Random(9)
+    found = [observed_spread([1.0], runs_of(noise, 0.01, 101)) for _ in range(2000)]
+    variance = statistics.variance(math.log(each.deviation) for each in found)
+    assert 1 / (2 * variance) == pytest.approx(found[0].degrees, rel=0.1)
 
 
 def test_a_night_that_is_far_off_does_not_widen_the_spread() -> None:

@@ -1,14 +1,19 @@
 """The chain of baselines: kept by promotions, read by sessions, and never in the way of either."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 from suites import HARDWARE, THRESHOLDS, Suite, edit, load, timed, usage_error
 
 from perfsuite.__main__ import main
+from perfsuite.judging.gates import Outcome, Verdict
+from perfsuite.judging.thresholds import load_thresholds
 from perfsuite.records.baseline import BaselineError, load_baseline
-from perfsuite.records.chain import Promotion, accepted_since, encode_chain, read_chain
+from perfsuite.records.chain import Promotion, accepted_since, creep, encode_chain, read_chain
+from perfsuite.records.schema import Metric
 
 RECORD: tuple[str | int, ...] = ("benchmarks", 0, "extra_info", "perfsuite")
 Make = Callable[..., Path]
@@ -93,6 +98,46 @@ def test_further_runs_of_a_commit_are_no_further_entry(
     assert (one.runs, one.figures[0].value) == (2, 0.02)
 
 
+def test_new_runs_of_a_commit_that_replace_the_old_ones_are_a_further_entry(
+    suite: Suite, make: Make, folder: Path
+) -> None:
+    """As after a new driver: the same code is slower for good, and that was accepted."""
+    suite.promote(make(0, 0.01), make(0, 0.01, run=1))
+    kept, other = suite.promote(make(0, 0.02, run=2), make(0, 0.02, run=3), replace=True)
+    assert sorted(folder.glob("*.json")) == sorted([kept, other])
+    for _ in range(2):  # to promote the same again replaces nothing
+        chain = accepted_since(load_baseline(suite.folder, HARDWARE), None)
+        assert [each.commit for each in chain] == [commit(0), commit(0)]
+        assert [each.figures[0].value for each in chain] == [pytest.approx(0.01), 0.02]
+        suite.promote(kept, other, replace=True)
+    suite.step_s(0.02)
+    assert "FAIL creep step_s: 2.000x" in suite.compare().stdout.str()
+    suite.promote(kept, replace=True)
+    assert list(folder.glob("*.json")) == [kept]
+
+
+def test_later_nights_change_no_creep(suite: Suite, make: Make) -> None:
+    """Neither a restless machine nor a speed-up that nobody promoted makes it unclear."""
+    creeping(suite, make, 0.001, count=1)
+    baseline = load_baseline(suite.folder, HARDWARE)
+    (key,) = baseline.markers()
+    passed = Verdict(gate="compare step_s", outcome=Outcome.PASS, figure="", threshold="")
+    nights = []
+    for value in (0.007, 0.009) * 10:
+        metrics = {"step_s": Metric(value=value, unit="s", better="lower")}
+        record = structs.replace(
+            baseline.runs[0].benchmarks[key], metrics=metrics, verdicts=[passed]
+        )
+        nights.append(structs.replace(baseline.runs[0], benchmarks={key: record}))
+    taught = dataclasses.replace(baseline, nights=tuple(nights))
+    assert taught.spreads != baseline.spreads
+    thresholds = load_thresholds(suite.folder / "thresholds.toml", HARDWARE)
+    chain = accepted_since(baseline, None)
+    (verdict,) = creep(chain, taught, key, thresholds)
+    assert verdict.outcome is Outcome.PASS
+    assert [verdict] == creep(chain, baseline, key, thresholds)
+
+
 def test_a_baseline_from_before_there_were_chains(suite: Suite, make: Make, folder: Path) -> None:
     suite.promote(make(0, 0.01))
     (folder / "chain.toml").unlink()
@@ -146,6 +191,8 @@ def test_it_counts_from_the_commit_that_is_named(suite: Suite, make: Make) -> No
 
 
 def test_it_counts_from_a_tag_of_the_repository(suite: Suite, make: Make, folder: Path) -> None:
+    suite.commit()
+    suite.git("tag", "before")
     for number in range(3):
         suite.commit()
         suite.git("tag", f"v{number}")
@@ -158,9 +205,24 @@ def test_it_counts_from_a_tag_of_the_repository(suite: Suite, make: Make, folder
     suite.commit()
     suite.git("tag", "later")
     assert len(accepted_since(baseline, "later")) == 1
-    suite.git("checkout", "--quiet", "--orphan", "another")
+    # As on hardware whose first baseline came after that tag.
+    assert len(accepted_since(baseline, "before")) == 3
+
+
+def test_a_commit_that_no_baseline_leads_to_is_refused(
+    suite: Suite, make: Make, folder: Path
+) -> None:
+    """A squashed merge: what was promoted is on a branch, or nowhere any more."""
     suite.commit()
-    assert len(accepted_since(baseline, "HEAD")) == 3
+    suite.git("tag", "v1")
+    suite.promote(make(0))
+    suite.promote(make(1), replace=True)
+    asked(suite, 'since = "v1"')
+    line = usage_error(suite.compare())
+    assert "[creep] since = 'v1': none of the promoted commits leads to it" in line
+    assert f"name one of chain.toml, such as {commit(1)[:12]}" in line
+    asked(suite, f'since = "{commit(1)[:12]}"')
+    assert suite.compare().ret == 0
 
 
 @pytest.mark.parametrize(

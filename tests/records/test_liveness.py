@@ -24,7 +24,11 @@ def night(
     record: dict[str, Any] = {
         "key": "test_a.py::test_a",
         "config": {},
-        "metrics": {},
+        "metrics": {
+            name: {"value": 1.0, "unit": "B" if "bytes" in name else "s", "better": "lower"}
+            for each in verdicts
+            if (name := each["gate"].partition(" ")[2])
+        },
         "verdicts": verdicts or [verdict("PASS")],
     }
     about = {
@@ -80,6 +84,7 @@ def test_the_last_night_was_long_ago(tmp_path: Path) -> None:
     assert stale(tmp_path) == f"{HEAD}cpu-a: last 2026-01-03 02:17 UTC, 29.4 days ago"
 
 
+BYTES = "compare activation_bytes_per_sample"
 INCONCLUSIVE = [verdict("INCONCLUSIVE")]
 NOTHING = "came to no verdict"
 
@@ -95,11 +100,16 @@ NOTHING = "came to no verdict"
         ),
         ([*INCONCLUSIVE, verdict("PASS", "probe scaler")], {}, f"{NOTHING} (INCONCLUSIVE)"),
         ([*INCONCLUSIVE, verdict("PASS", "throttling")], {}, f"{NOTHING} (INCONCLUSIVE)"),
+        ([*INCONCLUSIVE, verdict("PASS", BYTES)], {}, f"{NOTHING} (INCONCLUSIVE)"),
+        ([*INCONCLUSIVE, verdict("PASS", "against ledger")], {}, f"{NOTHING} (INCONCLUSIVE)"),
         ([verdict("PASS", "throttling")], {}, f"{NOTHING} (nothing was judged)"),
         ([], {"complete": False}, "did not run to its end"),
         ([], {"complete": "yes"}, "cannot be used: "),
     ],
-    ids=["unclear", "ungated", "beside", "throttled", "nothing", "broken-off", "damaged"],
+    ids=[
+        *("unclear", "ungated", "beside", "throttled", "bytes", "counts"),
+        *("nothing", "broken-off", "damaged"),
+    ],
 )
 def test_nights_that_evaluated_nothing_do_not_count(
     tmp_path: Path, verdicts: list[dict[str, str]], section: dict[str, Any], why: str
@@ -122,6 +132,11 @@ def test_never(tmp_path: Path) -> None:
     assert (
         stale(tmp_path) == f"{HEAD}cpu-a: never; the newest run (0.json) {NOTHING} (INCONCLUSIVE)"
     )
+
+
+def test_bytes_count_where_nothing_else_was_compared(tmp_path: Path) -> None:
+    night(tmp_path, "2026-01-31T02:17:00+00:00", verdict("PASS", BYTES))
+    assert stale(tmp_path) is None
 
 
 def test_gates_of_one_tree_count_where_nothing_was_compared(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ CLEAN = "0123456789abcdef0123456789abcdef01234567"
 OTHER = "fedcba9876543210fedcba9876543210fedcba98"
 RECORD: list[str | int] = ["benchmarks", 0, "extra_info", "perfsuite"]
 CONTAMINATION = [*RECORD, "contamination"]
+OTHERS_CPU = [*RECORD, "state", "after", "others_cpu"]
 
 
 @pytest.fixture
@@ -80,8 +81,10 @@ def test_promoting_again_changes_nothing(suite: Suite, make: Callable[..., Path]
     assert len(promoted(suite)) == 2
     # A file that is part of the baseline may be named itself.
     assert suite.promote(*first) == first
-    assert suite.promote(*first, replace=True) == first
     assert len(promoted(suite)) == 2
+    # What is not named is removed, also of the same commit.
+    assert suite.promote(*first, replace=True) == first
+    assert promoted(suite) == first
 
 
 @pytest.mark.parametrize("position", [0, 1, 2])
@@ -101,6 +104,11 @@ def test_promoting_again_changes_nothing(suite: Suite, make: Callable[..., Path]
             r"test_a was contaminated: other processes used 50% of the cores: run it again on a",
         ),
         (
+            lambda path: edit(path, OTHERS_CPU, 0.5),
+            BaselineError,
+            "test_a was measured beside other work: other processes used 50% of the cores: run it",
+        ),
+        (
             lambda path: edit(path, ["commit_info", "id"], OTHER),
             BaselineError,
             r"runs of several commits \(0123456789ab, fedcba987654\)",
@@ -111,7 +119,7 @@ def test_promoting_again_changes_nothing(suite: Suite, make: Callable[..., Path]
             "its tree had uncommitted changes; commit and run again, or --allow-dirty",
         ),
     ],
-    ids=["cut-short", "gone", "failed", "contaminated", "other-commit", "dirty"],
+    ids=["cut-short", "gone", "failed", "contaminated", "busy", "other-commit", "dirty"],
 )
 def test_one_that_is_refused_keeps_all_out(
     suite: Suite,

@@ -30,6 +30,18 @@ def test_a(perf):
     perf.timed([step_s] * 5)
     perf.metric("step_s", step_s, unit="s", better="lower")
 """
+# The second try comes to nothing.
+ONCE = """
+import pytest
+
+TRIES = iter([False, True])
+
+
+def test_a(perf):
+    if next(TRIES):
+        {second}
+    measure(perf)
+"""
 
 
 @pytest.fixture
@@ -122,6 +134,30 @@ def test_what_another_fixture_measures_is_not_measured_again(
     result, _ = recorded(suite)
     result.assert_outcomes(failed=1)
     assert "test_a could not be measured again: other processes used 60%" in result.stdout.str()
+
+
+@pytest.mark.parametrize(
+    ("second", "why"),
+    [
+        ("raise MemoryError('512 GiB')", "MemoryError: 512 GiB"),
+        ("pytest.skip('no GPU')", "Skipped: no GPU"),
+        ("return", "TrainingError: it measured nothing: "),
+    ],
+    ids=["out-of-memory", "skipped", "nothing"],
+)
+def test_where_the_second_try_fails_the_first_one_stands(
+    suite: Suite, others: list[float], second: str, why: str
+) -> None:
+    others += [0.6, 0.0]
+    suite.write("test_steps.py", timed() + ONCE.format(second=second))
+    result, record = recorded(suite)
+    result.assert_outcomes(failed=1)
+    shown = " ".join(result.stdout.str().split())
+    assert "INCONCLUSIVE compare step_s: 2.000x" in shown
+    assert f"test_a could not be measured again ({why}" in shown
+    assert "): other processes used 60% of the cores" in shown
+    assert "Traceback" not in shown
+    assert record["contamination"] == ["other processes used 60% of the cores"]
 
 
 def test_another_machine_is_inconclusive_and_not_measured_again(
