@@ -11,6 +11,7 @@ from perfsuite import (
     Precision,
     Recipe,
     fitting_samples,
+    largest_convolutions,
     mnist_folder,
     mnist_loader,
     prefetching,
@@ -52,5 +53,7 @@ def test_ladder(perf: Bench, tmp_path: Path) -> None:
     perf.configure(samples=samples, precision=str(amp))
     found = try_levers(perf, tutorial, levers, foot=FOOT, samples=samples, climb=True, always=AMP)
     perf.keep("levers", [asdict(each) for each in found])
+    convolutions = largest_convolutions(perf, tutorial, levers, found, samples=samples)
+    perf.keep("convolutions", [asdict(each) for each in convolutions])
     best = max(each.samples_per_s or 0.0 for each in found)
     perf.metric("images_per_s", best, unit="images/s", better="higher")

@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from perfsuite.measuring.fake_ranks import FakeRanksError as FakeRanksError
     from perfsuite.measuring.first_step import FreshProcess as FreshProcess
     from perfsuite.measuring.first_step import first_steps as first_steps
+    from perfsuite.measuring.largest_convolutions import (
+        largest_convolutions as largest_convolutions,
+    )
     from perfsuite.measuring.memory import activation_bytes as activation_bytes
     from perfsuite.measuring.memory import (
         activation_bytes_per_sample as activation_bytes_per_sample,
@@ -90,6 +93,7 @@ _HOMES = {
     "measuring.batch_tries": "LargestBatch largest_batches",
     "measuring.fake_ranks": "FakeRanksError",
     "measuring.first_step": "FreshProcess first_steps",
+    "measuring.largest_convolutions": "largest_convolutions",
     "measuring.memory": "activation_bytes activation_bytes_per_sample",
     "measuring.rank_pairs": "train_rank_pairs",
     "measuring.rank_turns": "take_rank_turns take_scaling_turns",

@@ -1,6 +1,6 @@
 """Do ceilings repeat? Measured in fresh processes: ``python studies/ceilings_study.py``.
 
-On a machine that does nothing else, in half a minute. Writes docs/studies/ceilings-HARDWARE.json,
+On a machine that does nothing else, in a minute. Writes docs/studies/ceilings-HARDWARE.json,
 and tells of each ceiling how far its measurements lie apart; it fails if that is more than MOST.
 """
 

@@ -3,8 +3,9 @@
     python studies/peers_study.py              # what is recorded is not repeated
 
 The peer is `torch.utils.benchmark.Timer`, which calls the plain step; perfsuite times the arm that
-it makes of it. Both take the very same step, of one model in one process: what differs is the
-harness. timm's own benchmark.py is not in its wheel.
+it makes of it. Both take the very same step, of one model in one process, in one float32
+arithmetic, by the host's clock: what differs is the harness. timm's own benchmark.py is not in its
+wheel.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from perfsuite import Arm, Precision, Training, Verdict, Workload
 from perfsuite.devices.choice import choose_device
 from perfsuite.devices.device import Clock
 from perfsuite.devices.host import read_host
+from perfsuite.devices.precision import backend_flags
 from perfsuite.judging.blocks import Block, Turn
 from perfsuite.judging.gates import Outcome, equivalent
 from perfsuite.judging.interleaving import Duet, duet
@@ -63,11 +65,23 @@ def judge(turns: Duet) -> Verdict:
     return equivalent("peer", turns.ratio("A", over="B", confidence=CONFIDENCE), MARGIN)
 
 
-def timed_by_peer(step: Callable[[Any], Any], batch: Any, steps: int, **clock: Any) -> Turn:
+def timed_by_peer(
+    step: Callable[[Any], Any], batch: Any, steps: int, precision: Precision, **clock: Any
+) -> Turn:
     """Return a turn of PyTorch's own timer; as many threads compute as otherwise."""
     known = {"step": step, "batch": batch}
     timer = Timer("step(batch)", globals=known, num_threads=torch.get_num_threads(), **clock)
-    return lambda: Block(steps=steps, wall_s=timer.timeit(steps).mean)
+
+    def timed() -> Block:
+        with backend_flags(precision):  # as the arm has them; torch's own mix TF32 with fp32
+            return Block(steps=steps, wall_s=timer.timeit(steps).mean)
+
+    return timed
+
+
+def timed_by_us(arm: Arm, clock: Clock, steps: int) -> Turn:
+    """Return a turn of perfsuite's, by the host's clock, which is the only one that Timer has."""
+    return lambda: Block(steps=steps, wall_s=time_block(arm, clock, steps).wall_s)
 
 
 def side_by_side(
@@ -75,10 +89,9 @@ def side_by_side(
 ) -> Duet:
     """Let perfsuite time an arm, and its peer the step that it was made of, in turns."""
     (batch,) = arm.take(1)
-    peer = timed_by_peer(step, batch, steps, **timer)
     return duet(
-        lambda: time_block(arm, clock, steps),
-        peer,
+        timed_by_us(arm, clock, steps),
+        timed_by_peer(step, batch, steps, arm.precision, **timer),
         clear=lambda turns: judge(turns).outcome is not Outcome.INCONCLUSIVE,
         budget_s=budget_s,
     )

@@ -7,12 +7,18 @@ section for each machine of which there is one. Without a run it is written agai
 import sys
 from pathlib import Path
 
+from perfsuite.judging.top_rung import rungs_kept
 from perfsuite.measuring.climbing import CHECKED_STEPS, READY_S, STEP_S
-from perfsuite.records.schema import Run, RunError, read_run
+from perfsuite.records.operators import Profile, products_s
+from perfsuite.records.schema import Benchmark, Run, RunError, read_run
+from perfsuite.records.wording import quantity
 from perfsuite.report.chart import Chart
 from perfsuite.report.lever_charts import levers_tried
+from perfsuite.report.raw_figures import convolutions, levers
 from perfsuite.report.svg import draw
 
+NAMED = 8
+"""Operators of a profile that are shown by name."""
 HEAD = f"""# The ladder
 
 How near is the tutorial's step to what a machine can do? The ladder begins with the tutorial's own
@@ -29,26 +35,74 @@ The share of ceiling is [measured in the same run](method.md#ceilings). A batch 
 step takes no longer than {STEP_S:g} s. Memory is the device's peak, or on a CPU what the forward
 pass keeps for the backward pass. `make ladder` climbs it on your machine and writes this page.
 
+fp32 is IEEE arithmetic here. PyTorch's own default takes TF32 in convolutions on NVIDIA GPUs since
+Ampere, so that the text's own loop is faster there than the first rung, and mixed precision gains
+less over it than is told here.
+
 `perfsuite advise-step` tries the same levers on *your* training, each beside the step as it is:
 [which levers help](own-training.md#which-levers-help).
 """
 EMPTY = "\nNo run of it is kept yet.\n"
 
 
-def ladder_of(run: Run) -> Chart:
-    """Return the chart of a run's ladder; RunError if it has none."""
-    charts = [
-        chart
+def ladder_of(run: Run) -> tuple[Benchmark, Chart]:
+    """Return a run's ladder and its chart; RunError if it has none."""
+    found = [
+        (benchmark, chart)
         for key, benchmark in run.benchmarks.items()
         if "test_ladder" in key
         for chart in levers_tried(benchmark)
     ]
-    if not charts:
+    if not found:
         raise RunError(f"{run.path}: it has no ladder; run pytest benchmarks/test_ladder.py")
-    return charts[0]
+    return found[0]
 
 
-def section(run: Run, chart: Chart, picture: str) -> str:
+def how_high(benchmark: Benchmark) -> list[str]:
+    """Return lines on the top rung: how near the ceiling it is, and how far above the text's own.
+
+    Of what a run did not keep it says nothing.
+    """
+    tried, profile = levers(benchmark), benchmark.operators
+    top = rungs_kept(tried)[-1]
+    told = []
+    if (share := top.share_of_ceiling) is not None:
+        told.append(f"{share:.1%} of the ceiling in the whole step")
+    if profile is not None and (taken_s := products_s(profile)):
+        part = f"{taken_s / profile.total_s:.0%} of its time in products"
+        if share is not None and top.step_s is not None and top.step_s * share <= taken_s:
+            part += f", at {top.step_s * share / taken_s:.1%} of the ceiling"
+        told.append(part)
+    amp = tried[1] if len(tried) > 1 else top
+    if top is not amp and top.samples_per_s is not None and amp.samples_per_s is not None:
+        gain = top.samples_per_s / amp.samples_per_s
+        told.append(f"{gain:.2f} times as fast as *{amp.name}* alone")
+    alone = [
+        f"- `{each.operator}` of {' and '.join('x'.join(map(str, s)) for s in each.shapes)}:"
+        f" {each.flop_per_s / 1e12:.4g} TFLOP/s, {each.share_of_ceiling:.1%} of the ceiling"
+        for each in convolutions(benchmark)
+        if each.share_of_ceiling is not None
+    ]
+    first = f"The top rung is *{top.name}*" + f": {'; '.join(told)}" * bool(told) + "."
+    head = ["Its largest convolutions, each timed by itself:", ""]
+    return [first, "", *[*head, *alone, ""] * bool(alone)]
+
+
+def what_holds(profile: Profile) -> list[str]:
+    """Return lines that say where the time of the top rung's step goes."""
+    ranked = sorted(profile.operators.items(), key=lambda item: -item[1].self_s)
+    times_s = {f"`{name}`": each.self_s for name, each in ranked[:NAMED]}
+    times_s["all others"] = profile.rest_s + sum(each.self_s for _, each in ranked[NAMED:])
+    times_s[profile.outside] = profile.outside_s
+    rows = (
+        f"| {name} | {quantity(taken_s, 's')} | {taken_s / profile.total_s:.1%} |"
+        for name, taken_s in times_s.items()
+    )
+    head = ["What holds it, by a profile of its step:", "", "| operator | time a step | share |"]
+    return [*head, "| --- | --- | --- |", *rows, ""]
+
+
+def section(run: Run, benchmark: Benchmark, chart: Chart, picture: str) -> str:
     """Return a machine's section."""
     said = "; **simulated: nothing was measured**" * run.simulated
     lines = [
@@ -61,8 +115,11 @@ def section(run: Run, chart: Chart, picture: str) -> str:
         f"| {' | '.join(chart.head)} |",
         f"|{' --- |' * len(chart.head)}",
         *(f"| {' | '.join(str(cell).replace('|', '/') for cell in row)} |" for row in chart.rows),
+        "",
+        *how_high(benchmark),
+        *([] if benchmark.operators is None else what_holds(benchmark.operators)),
     ]
-    return "\n".join(["", *lines, ""])
+    return "\n".join(["", *lines])
 
 
 def write_page(docs: Path) -> None:
@@ -71,11 +128,11 @@ def write_page(docs: Path) -> None:
     paths = sorted((docs / "runs").glob("ladder-*.json"))
     for path in paths:
         run = read_run(path)
-        chart = ladder_of(run)
+        benchmark, chart = ladder_of(run)
         picture = f"ladder-{run.hardware}.svg"
         drawn = draw([chart.panel], width_in=9.0, panel_in=chart.height_in, salt=run.hardware)
         (docs / picture).write_bytes(drawn)
-        text += section(run, chart, picture)
+        text += section(run, benchmark, chart, picture)
     (docs / "ladder.md").write_text(text if paths else text + EMPTY, encoding="utf-8")
 
 

@@ -29,8 +29,12 @@ from perfsuite.judging.blocks import State
 # size grows, up to 32 MiB, and how much is left between smaller ones is chance.
 _MMAP_THRESHOLD, _LARGE_BYTES = -3, 2**17
 _MEASURED = "perfsuite: measured"
-# By torch's allocator, and by oneDNN, which tells nothing more of it.
-_NO_MEMORY = ("can't allocate memory", "not enough memory", "could not create", "bad_alloc")
+# By torch's allocator, and by oneDNN, which tells nothing more of it. What it cannot do at all, it
+# has no "primitive descriptor" for.
+_NO_MEMORY = re.compile(
+    "can't allocate memory|not enough memory|bad_alloc"
+    "|could not create a (memory|primitive)(?! descriptor)"
+)
 
 
 class Cpu(Device):
@@ -109,8 +113,7 @@ class Cpu(Device):
         return lambda: _address_bytes("VmPeak") - before
 
     def ran_out(self, error: BaseException) -> bool:
-        said = str(error)
-        return isinstance(error, MemoryError) or any(each in said for each in _NO_MEMORY)
+        return isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)) is not None
 
 
 def _address_bytes(name: str) -> int:

@@ -7,7 +7,6 @@ this very run, and no vendor's figure.
 """
 
 import math
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -15,8 +14,10 @@ GROWTH = 1.02
 """A larger size has to be faster by so much to count as one that is."""
 PATIENCE = 2
 """Sizes in a row that are no faster, after which no larger one is tried."""
+BLOCKS = 2
+"""Of each size."""
 TRIES = 3
-"""Of a size, that there has to be time for: to choose a kernel, to warm up, and to be timed."""
+"""Of a size's work, that there has to be time for."""
 
 
 class CeilingError(ValueError):
@@ -93,35 +94,44 @@ def _higher(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, f
 
 
 def highest_rate(
-    block_s: Callable[[int], float],
+    block: Callable[[int], tuple[int, float]],
     work: Callable[[int], float],
     sizes: Iterable[int],
     *,
     budget_s: float,
-    now: Callable[[], float] = time.monotonic,
 ) -> float:
     """Return the most work a second that any block of any size did.
 
-    `block_s` times a block of a size, and returns seconds for `work` of that size. Sizes grow until
-    PATIENCE of them in a row are no faster, or the budget does not suffice for the next; each has
-    half of what is left, and at least one block.
+    `block` times a block of a size, and returns how often it did `work` of that size, and in how
+    many seconds. Sizes grow until PATIENCE of them in a row are no faster, or what is left of the
+    budget does not suffice for the next. Each has BLOCKS, and the fastest one what is left. Only
+    blocks are paid for, and not what a size needs before it can be timed.
 
     Raises:
         CeilingError: a block took no time.
     """
-    best, slower, deadline_s = 0.0, 0, now() + budget_s
+    best, fastest, slower, left_s = 0.0, 0, 0, budget_s
+
+    def rate_of(size: int) -> float:
+        nonlocal left_s
+        times, taken_s = block(size)
+        if not 0 < taken_s < math.inf:
+            raise CeilingError(f"a block took {taken_s} s")
+        left_s -= taken_s
+        return times * work(size) / taken_s
+
     for size in sizes:
-        began_s = now()
-        if best and began_s + TRIES * work(size) / best > deadline_s:
+        if best and TRIES * work(size) / best > left_s:
             break
-        found = 0.0
-        while not found or now() < (began_s + deadline_s) / 2:
-            taken_s = block_s(size)
-            if not 0 < taken_s < math.inf:
-                raise CeilingError(f"a block took {taken_s} s")
-            found = max(found, work(size) / taken_s)
+        found = rate_of(size)
+        for _ in range(BLOCKS - 1):
+            if left_s > 0:
+                found = max(found, rate_of(size))
         slower = 0 if found > best * GROWTH else slower + 1
-        best = max(best, found)
+        if found > best:
+            best, fastest = found, size
         if slower == PATIENCE:
             break
+    while left_s > 0:
+        best = max(best, rate_of(fastest))
     return best

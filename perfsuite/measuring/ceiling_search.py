@@ -1,7 +1,7 @@
 """The ceilings of a device: its fastest product, convolution, copy and launch, in seconds."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from weakref import WeakKeyDictionary
 
@@ -17,15 +17,18 @@ from perfsuite.measuring.identity import throughput_of
 from perfsuite.records.notes import Notes
 from perfsuite.training.arm import Arm
 
-BUDGET_S = 0.3
-"""For each rate, and a quarter of it for a copy and for launches."""
-BLOCK_S = 4e-3
-"""Long against a clock's resolution, and short enough to find the machine undisturbed."""
+BUDGET_S = 0.8
+"""For blocks of each rate, and a quarter of it for a copy and for launches."""
+BLOCK_S = 0.05
+"""That a rate has to last at least. Within it a device that is about to draw too much power lowers
+its clocks; and it is short enough to find the machine undisturbed now and then."""
 PRODUCT_SIZES = tuple(2**power for power in range(10, 15))  # n x n by n x n
 CHANNELS = tuple(2**power for power in range(7, 12))  # in and out
 IMAGES, SIDE, KERNEL = 32, 14, 3
 COPIED_BYTES = 2**28
 """Larger than the last cache of most machines."""
+_MOST_TIMES = 2**16
+"""Of an operation in a block, should a clock stand still."""
 LAUNCHES = 200
 """Few enough to find a place in a device's queue."""
 
@@ -78,28 +81,31 @@ def measure_ceilings(device: Device, *, budget_s: float = BUDGET_S) -> Ceilings:
     )
 
 
-class _Repeated:
-    """Times blocks of an operation, which is made anew for each size; seconds for one of it."""
+class Repeated:
+    """Times blocks of an operation, which is made anew for each size."""
 
     def __init__(self, device: Device, make: Callable[[int], Callable[[], object]]) -> None:
         self._clock, self._make = device.clock(), make
         self._size = self._times = 0
         self._operation: Callable[[], object] = lambda: None
 
-    def __call__(self, size: int) -> float:
+    def __call__(self, size: int) -> tuple[int, float]:
+        """Return how often a block of BLOCK_S or longer did it, and its seconds."""
         if size != self._size:
             self._operation = lambda: None  # before there is memory for the next
             self._size, self._operation, self._times = size, self._make(size), 1
             self._operation()  # chooses its kernel
-            self._times = max(1, min(1000, math.ceil(BLOCK_S / self._block_s())))
-        return self._block_s()
+        while (taken_s := self._block_s()) < BLOCK_S and self._times < _MOST_TIMES:
+            # A clock that ramps up makes of the first blocks a poor guess of the next.
+            self._times = math.ceil(self._times * min(8.0, 1.1 * BLOCK_S / max(taken_s, 1e-9)))
+        return self._times, taken_s
 
     def _block_s(self) -> float:
         self._clock.start()
         for _ in range(self._times):
             self._operation()
         wall_s, device_s = self._clock.stop()
-        return (wall_s if device_s is None else device_s) / self._times
+        return wall_s if device_s is None else device_s
 
 
 def _product(device: Device, precision: Precision, budget_s: float) -> float:
@@ -112,7 +118,7 @@ def _product(device: Device, precision: Precision, budget_s: float) -> float:
         return lambda: torch.mm(one, other, out=out)
 
     return highest_rate(
-        _Repeated(device, make), lambda size: 2 * size**3, PRODUCT_SIZES, budget_s=budget_s
+        Repeated(device, make), lambda size: 2 * size**3, PRODUCT_SIZES, budget_s=budget_s
     )
 
 
@@ -132,7 +138,7 @@ def _convolution(device: Device, precision: Precision, budget_s: float) -> float
     def work(channels: int) -> float:
         return 2 * IMAGES * SIDE**2 * (channels * KERNEL) ** 2
 
-    return highest_rate(_Repeated(device, make), work, CHANNELS, budget_s=budget_s)
+    return highest_rate(Repeated(device, make), work, CHANNELS, budget_s=budget_s)
 
 
 def _copy(device: Device, budget_s: float) -> float:
@@ -142,22 +148,22 @@ def _copy(device: Device, budget_s: float) -> float:
         return lambda: target.copy_(source)
 
     return highest_rate(
-        _Repeated(device, make), lambda size: 2.0 * size, [COPIED_BYTES], budget_s=budget_s
+        Repeated(device, make), lambda size: 2.0 * size, [COPIED_BYTES], budget_s=budget_s
     )
 
 
 def _launch(device: Device, budget_s: float) -> float:
     one, clock = torch.ones((), device=device.place), device.clock()
 
-    def block_s(launches: int) -> float:
+    def block(launches: int) -> tuple[int, float]:
         clock.start()
         for _ in range(launches):
             one.neg_()
         wall_s, _ = clock.stop()
         host_s = clock.host_s()
-        return wall_s if host_s is None else host_s
+        return 1, wall_s if host_s is None else host_s
 
-    return highest_rate(block_s, float, [LAUNCHES], budget_s=budget_s)
+    return highest_rate(block, float, [LAUNCHES], budget_s=budget_s)
 
 
 def with_share(
@@ -187,12 +193,19 @@ def with_share(
 
 
 def note_throughput(
-    notes: Notes, arm: Arm, step_s: float, *, flops: float | None, device: Device | None
+    notes: Notes,
+    arm: Arm,
+    step_s: float,
+    *,
+    flops: float | None,
+    unknown: Sequence[str] = (),
+    device: Device | None,
 ) -> str:
     """Note what a step time means in samples, tokens and FLOPs a second; return it in a line.
 
     That is of all ranks together, each of which has samples of its own. With the share of the
-    ceiling of `device`, which is one rank's, unless that is None.
+    ceiling of `device`, which is one rank's, unless that is None; `unknown` are the operators for
+    which there is none.
     """
     rates = throughput_of(arm, step_s, flops=flops)
     if device is not None and flops is not None:
@@ -205,4 +218,9 @@ def note_throughput(
     told = [f"{value:,.4g} {unit}" for unit, value in rates.items() if unit != SHARE]
     of_all = f" of {together} ranks together" if ranks().many else ""
     share = f", {rates[SHARE]:.1%} of this device's ceiling" if SHARE in rates else ""
+    if unknown:
+        share = (
+            f"; no share of a ceiling, since nobody knows the FLOPs of {', '.join(unknown)}: give"
+            " `flops` to perfsuite.Training"
+        )
     return f"{arm.label}: {step_s * 1e3:.4g} ms a step, {', '.join(told)}{of_all}{share}"

@@ -24,7 +24,8 @@ class EpochsOf:
     """One precision's training, as far as it has come.
 
     With a checkpoint it is kept there after each epoch, and goes on from there, if that is of the
-    same training, and of the same code, as the repository around it has it.
+    same training, with as many threads, and of the same code, as the repository around it has it:
+    without one nobody knows, and it begins anew.
 
     Attributes:
         arm: a fresh one.
@@ -44,7 +45,7 @@ class EpochsOf:
     def __post_init__(self) -> None:
         shapes = {name: list(each.shape) for name, each in self.arm.named_parameters().items()}
         own = {"precision": str(self.arm.precision), "steps": self.steps, "parameters": shapes}
-        self._about = {**self.about, **own}
+        self._about = {**self.about, **own, "threads": torch.get_num_threads()}
         if self.checkpoint is not None:
             around = next(each for each in self.checkpoint.parents if each.is_dir())
             self._about["code"] = tree_as_it_is(around)
@@ -56,17 +57,18 @@ class EpochsOf:
     def _resume(self, path: Path) -> None:
         try:
             # A whole pickle: what a state_dict may hold is for its owner to say. We wrote it.
-            # And each tensor back to where it was: Adam counts its steps on the host.
+            # To the host first: another training's device may not be here.
+            about = torch.load(path, weights_only=False, map_location="cpu")["about"]
+            if about != self._about or not about.get("code"):
+                return  # of another training or code, and overwritten after the first epoch
+            # Then each tensor back to where it was: Adam counts its steps on the host.
             saved = torch.load(path, weights_only=False)
-            about, state, runs = saved["about"], saved["state"], saved["runs"]
-            began = saved["began"]
+            state, runs, began = saved["state"], saved["runs"], saved["began"]
         except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.PickleError) as error:
             why = str(error).partition("\n")[0]
             raise TrainingError(
                 f"{path} is no checkpoint ({why}): remove it, and the training begins anew"
             ) from error
-        if about != self._about:
-            return  # of another training, and overwritten after the first epoch
         for random in began:  # the order of the rest depends on those before
             set_random_state(self.arm.device, random)  # of which a loader may draw that order
             self.arm.take(self.steps)

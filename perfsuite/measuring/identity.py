@@ -5,10 +5,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from torch.utils.flop_counter import FlopCounterMode
-
 from perfsuite.judging.blocks import Block
-from perfsuite.measuring.recomputation import Recomputation
+from perfsuite.measuring.model_flops import ModelFlops
 from perfsuite.measuring.tracing import uncompiled
 from perfsuite.training.arm import Arm, NotShownError
 from perfsuite.training.batches import TrainingError
@@ -20,7 +18,7 @@ _MUCH = 0.1  # scatter of blocks, as a share of their median, that a reader shou
 def identity_of(arm: Arm) -> dict[str, Any]:
     """Take a step, and return parameters, shapes of a batch, and the model's FLOPs in a step.
 
-    What activation checkpointing computes anew is not counted: it is no progress.
+    Where nobody knows those of some operators, there are none, and their names in their place.
 
     And how ranks train it together, where they do by torch's own means.
 
@@ -30,15 +28,18 @@ def identity_of(arm: Arm) -> dict[str, Any]:
         TrainingError: it did not.
     """
     (batch,) = arm.take(1)
-    with uncompiled(), FlopCounterMode(display=False) as counter, Recomputation() as again:
+    with uncompiled(), ModelFlops() as counted:
         arm.step(batch)
-    if arm.flops is None and (flops := counter.get_total_flops() - again.flops):
-        arm.flops = float(flops)
+    unknown = sorted(counted.unknown) if arm.flops is None else []
+    if arm.flops is None and counted.flops and not unknown:
+        arm.flops = float(counted.flops)
     found: dict[str, Any] = {
         "samples": arm.samples(batch),
         "batch": [[name, *shape, str(dtype)] for name, shape, dtype in arm.shapes or ()],
         "flops": arm.flops,
     }
+    if unknown:
+        found["flops_unknown"] = unknown
     if arm.written is not None:
         found["graph"] = True
     with suppress(NotShownError):

@@ -23,8 +23,8 @@ from torch.optim.optimizer import (
 )
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
+from perfsuite.measuring.model_flops import flops_of, name_of
 from perfsuite.measuring.sites import (
     UNKNOWN,
     attention_calls,
@@ -34,7 +34,6 @@ from perfsuite.measuring.sites import (
     next_number,
 )
 
-_ATTENTION_ON_CPU = "_scaled_dot_product_flash_attention_for_cpu"
 _FREE = ("aten::detach", "aten::lift_fresh")  # views that do not say that they are
 
 
@@ -53,7 +52,7 @@ class Call:
         in_module: whether the forward of a module was running.
         recorded: whether autograd recorded it, as it does a forward pass that backward repeats.
         of_attention: whether torch's scaled_dot_product_attention chose it, or its backward.
-        flops: of a product, 0 for anything else.
+        flops: of a product of which they are known, 0 for anything else.
         fresh_bytes: of storages that it made.
         drawn: random numbers.
         drawn_from: tells the state of the generator that they were drawn from; 0 without any.
@@ -192,7 +191,7 @@ class _Tracing(TorchDispatchMode):
             drawn_from = hash(state.numpy().tobytes())
         call = Call(
             phase=self._phase(),
-            name=func.name().partition("::")[2].partition(".")[0],
+            name=name_of(func),
             inputs=inputs,
             outputs=tuple(map(_seen, returned)),
             site=site,
@@ -200,7 +199,7 @@ class _Tracing(TorchDispatchMode):
             in_module=bool(self._within),
             recorded=torch.is_grad_enabled(),
             of_attention=of_attention,
-            flops=_flops(func, args, kwargs, result),
+            flops=flops_of(func, args, kwargs, result) or 0,
             fresh_bytes=self._note_storages(given, returned),
             drawn=drawn,
             drawn_from=drawn_from,
@@ -284,11 +283,3 @@ def _random_state(tensors: Sequence[Tensor], named: Mapping[str, Any]) -> Tensor
         return torch.get_rng_state()
     state: Tensor = torch.get_device_module(device).get_rng_state(device)
     return state
-
-
-def _flops(func: Any, args: Any, kwargs: dict[str, Any], result: Any) -> int:
-    if (formula := flop_registry.get(func.overloadpacket)) is not None:
-        return int(formula(*args, **kwargs, out_val=result))
-    if func.overloadpacket.__name__ == _ATTENTION_ON_CPU:  # which torch has no formula for
-        return int(sdpa_flop_count(*(tensor.shape for tensor in args[:3])))
-    return 0

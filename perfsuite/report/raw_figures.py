@@ -18,6 +18,7 @@ from perfsuite.judging.gains import LeverTried
 from perfsuite.judging.host_bound import Load
 from perfsuite.judging.scaling import Scaling
 from perfsuite.judging.throttling import sift
+from perfsuite.judging.top_rung import Convolution
 from perfsuite.records.operators import Profile
 from perfsuite.records.schema import Benchmark
 from perfsuite.records.wording import short_name
@@ -247,6 +248,11 @@ def ceilings(benchmark: Benchmark) -> Ceilings | None:
 def levers(benchmark: Benchmark) -> list[LeverTried]:
     """Return what came of each lever that was tried, and of the step that they began with."""
     return _shaped(benchmark.raw.get("levers"), list[LeverTried]) or []
+
+
+def convolutions(benchmark: Benchmark) -> list[Convolution]:
+    """Return the largest convolutions of a ladder's top rung, each timed by itself."""
+    return _shaped(benchmark.raw.get("convolutions"), list[Convolution]) or []
 
 
 def scalings(benchmark: Benchmark) -> list[Scaling]:

@@ -1,15 +1,14 @@
 """Ceilings of a device, and the share of one that a step reaches, on a simulated card."""
 
-from collections.abc import Iterator
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
-from perfsuite.devices.cards import Card
+from perfsuite.devices.cards import Card, Spell
 from perfsuite.devices.precision import Precision
 from perfsuite.devices.ranks import Ranks
 from perfsuite.devices.simulated import Simulated
@@ -20,11 +19,9 @@ from perfsuite.judging.thresholds import load_thresholds
 from perfsuite.measuring import ceiling_search
 from perfsuite.measuring.bench import Bench
 from perfsuite.measuring.ceiling_search import ceilings_of, measure_ceilings
-from perfsuite.measuring.identity import identity_of
 from perfsuite.measuring.machine import Machine
 from perfsuite.measuring.turns import Alone
 from perfsuite.records.notes import Notes
-from perfsuite.training.arm import Arm
 from perfsuite.training.workload import Training, Workload
 
 RATES = {"fp32": 1e9, "bf16": 4e9}
@@ -36,7 +33,8 @@ STEP_FLOPS = 4.0 * SAMPLES * WIDTH * WIDTH  # forward, and the weights' gradient
 def small_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ceiling_search, "PRODUCT_SIZES", (64, 96))
     monkeypatch.setattr(ceiling_search, "CHANNELS", (4, 6))
-    monkeypatch.setattr(ceiling_search, "COPIED_BYTES", 2**26)
+    monkeypatch.setattr(ceiling_search, "COPIED_BYTES", 2**22)
+    monkeypatch.setattr(ceiling_search, "BLOCK_S", 4e-3)
 
 
 def simulated(**about: Any) -> Simulated:
@@ -87,6 +85,33 @@ def test_what_is_measured_is_what_the_card_does(monkeypatch: pytest.MonkeyPatch)
     assert found.bytes_per_s == pytest.approx(1e12 * 2 / 3, rel=0.02)
     assert found.launch_s == pytest.approx(1e-6, rel=0.01)
     assert found.unmeasured == {}
+
+
+def test_what_comes_before_a_block_leaves_it_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the loading of libraries, and the making of random numbers, by the host's clock."""
+    now_s, tried = [0.0], []
+    randn = torch.randn
+
+    def slow_randn(*shape: Any, **about: Any) -> torch.Tensor:
+        now_s[0] += 10.0
+        tried.append(shape)
+        return randn(*shape, **about)
+
+    monkeypatch.setattr(torch, "randn", slow_randn)
+    monkeypatch.setattr(time, "monotonic", lambda: now_s[0])
+    monkeypatch.setattr(Simulated, "precisions", (Precision.fp32,))
+    measure_ceilings(simulated(), budget_s=0.03)
+    assert {(64, 64), (96, 96)} <= set(tried)
+
+
+def test_a_rate_is_one_that_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not that of the first 20 of each 50 ms, after which the card halves its clock."""
+    monkeypatch.setattr(ceiling_search, "BLOCK_S", 0.05)
+    monkeypatch.setattr(Simulated, "precisions", (Precision.fp32,))
+    card = simulated(held_back=(Spell(start_s=0.02, end_s=0.05, speed=0.5, every_s=0.05),))
+    found = measure_ceilings(card, budget_s=0.2)
+    assert found.products["fp32"] < 0.8 * RATES["fp32"]
+    assert found.convolutions["fp32"] < 0.8 * RATES["fp32"]
 
 
 def test_what_cannot_be_measured_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,22 +185,22 @@ def test_a_ceiling_found_too_low_beside_a_busy_neighbour_is_measured_again() -> 
     assert not perf.notes.verdicts
 
 
-@pytest.mark.parametrize("reentrant", [None, False, True])
-def test_what_a_checkpoint_computes_anew_is_not_counted(reentrant: bool | None) -> None:
-    layers = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU())
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
+def test_why_there_is_no_share_is_told() -> None:
+    perf = bench_on(simulated())
 
-    def step(batch: torch.Tensor) -> torch.Tensor:
-        inputs = batch.clone().requires_grad_()
-        if reentrant is None:
-            loss: torch.Tensor = layers(inputs).sum()
-        else:
-            loss = checkpoint(layers, inputs, use_reentrant=reentrant).sum()
-        loss.backward()
-        return loss
+    def recurrent(precision: Precision, device: torch.device, seed: int) -> Training:
+        layer = nn.LSTM(4, 6)
 
-    def batches() -> Iterator[torch.Tensor]:
-        while True:
-            yield torch.ones(4, 8)
+        def step(batch: torch.Tensor) -> torch.Tensor:
+            loss: torch.Tensor = layer(batch)[0].sum()
+            return loss
 
-    arm = Arm(step=step, batches=batches(), device=torch.device("cpu"))
-    assert identity_of(arm)["flops"] == 2 * 3 * 2 * 4 * 8 * 8
+        return Training(step=step, batches=[torch.ones(5, 2, 4)], state=[layer])
+
+    perf.workload = Workload(name="mine", make=recurrent)
+    perf.throughput(perf.fresh(Precision.fp32), 1.0)
+    assert (
+        "no share of a ceiling, since nobody knows the FLOPs of mkldnn_rnn_layer"
+        in (perf.notes.pages[-1])
+    )

@@ -28,6 +28,13 @@ STEPS, EPOCHS = 3, 4
 BOTH = (Precision.fp32, Precision.fp16)  # the one without a scaler, the other with one
 
 
+@pytest.fixture(autouse=True)
+def repository(tmp_path: Path) -> None:
+    """Make the folder a repository: what is of unknown code is never gone on with."""
+    git_in(tmp_path, "init", "--quiet")
+    git_in(tmp_path, "commit", "--quiet", "--allow-empty", "--message=begun")
+
+
 def digits() -> Digits:
     noise = torch.Generator().manual_seed(0)
     images = torch.rand(6 * STEPS + 5, 1, 28, 28, generator=noise)
@@ -167,7 +174,7 @@ def test_a_checkpoint_of_another_training_is_none(tmp_path: Path) -> None:
 def test_a_checkpoint_of_other_code_is_none(tmp_path: Path, name: str, committed: bool) -> None:
     (tmp_path / "model.py").write_text("width = 16", encoding="utf-8")
     (tmp_path / ".gitignore").write_text("kept/", encoding="utf-8")
-    for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message=first"]):
+    for command in (["add", "."], ["commit", "--quiet", "--message=first"]):
         git_in(tmp_path, *command)
     kept = tmp_path / "kept"
     train(trainings(kept), epochs=1)
@@ -181,14 +188,41 @@ def test_a_checkpoint_of_other_code_is_none(tmp_path: Path, name: str, committed
     assert [len(each.runs) for each in trainings(kept)] == ([1, 1] if same else [0, 0])
 
 
+def test_where_no_git_tells_of_the_code_each_training_begins_anew(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path_factory.mktemp("bare")
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(folder.parent))
+    train(trainings(folder), epochs=1)
+    assert [len(each.runs) for each in trainings(folder)] == [0, 0]
+
+
+def test_a_checkpoint_of_other_threads_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its epochs took another time."""
+    train(trainings(tmp_path), epochs=1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 97)
+    assert [len(each.runs) for each in trainings(tmp_path)] == [0, 0]
+
+
+def test_a_checkpoint_of_a_device_that_is_not_here_is_another_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr("torch.serialization.location_tag", lambda _: "cuda:97")
+        train(trainings(tmp_path, hardware="gpu"), epochs=1)
+    assert [len(each.runs) for each in trainings(tmp_path, hardware="cpu")] == [0, 0]
+
+
 def test_what_is_done_is_forgotten(tmp_path: Path) -> None:
     found = trainings(tmp_path)
     train(found, epochs=1)
-    assert len(list(tmp_path.iterdir())) == len(BOTH)
+    assert len(list(tmp_path.glob("*.pt"))) == len(BOTH)
     for each in found:
         each.forget()
         each.forget()
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.glob("*.pt")) == []
 
 
 @pytest.mark.parametrize("content", [b"", b"no checkpoint", None], ids=["empty", "text", "half"])

@@ -13,11 +13,13 @@ from perfsuite.benchmarks import step_advice
 from perfsuite.devices.cpu import Cpu
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.gains import LeverTried
+from perfsuite.judging.top_rung import Convolution
 from perfsuite.measuring.climbing import Recipe
 from perfsuite.training.levers import Levers
 from perfsuite.training.tutorial import tutorial_workload
 
 ROOT = Path(__file__).parents[2]
+CONVOLUTION = Convolution(operator="convolution", shapes=[], flop_per_s=1.0)
 LEVERS = {field.name for field in fields(Levers)}
 
 
@@ -65,6 +67,7 @@ def test_each_rung_of_the_ladder_changes_one_thing(
     ladder, asked, perf = ladder_file(), Asked(), bench()
     monkeypatch.setattr(ladder, "try_levers", asked)
     monkeypatch.setattr(ladder, "fitting_samples", lambda *_: 8)
+    monkeypatch.setattr(ladder, "largest_convolutions", lambda *_, **__: [CONVOLUTION])
     ladder.test_ladder(perf, tmp_path)
     ((recipe, levers, about),) = asked.calls
     assert (about["samples"], about["climb"], about["always"]) == (8, True, ladder.AMP)
@@ -80,6 +83,7 @@ def test_each_rung_of_the_ladder_changes_one_thing(
     images, _ = next(iter(asked.calls[0][0].feed(8)))  # type: ignore[misc]  # it has one
     assert images.shape == (8, 1, 28, 28)
     assert perf.kept["images_per_s"] == 7.0
+    assert [each["operator"] for each in perf.kept["convolutions"]] == ["convolution"]
 
 
 def test_the_advice_tries_each_lever_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,11 +12,11 @@ from types import ModuleType
 import pytest
 
 from perfsuite.against import restart
-from perfsuite.judging import blocks, contamination, host_bound, stalls, stopping
+from perfsuite.judging import blocks, ceilings, contamination, host_bound, stalls, stopping
 from perfsuite.judging.estimates import HIDDEN, Estimate, paired_ratio, predicted_ratio
 from perfsuite.judging.spreads import observed_spread, or_assumed
 from perfsuite.judging.thresholds import load_thresholds
-from perfsuite.measuring import bench, busy_batch, kernels, profiling, timing, turns
+from perfsuite.measuring import bench, busy_batch, ceiling_search, kernels, profiling, timing, turns
 from perfsuite.probes.registry import PROBES
 from perfsuite.records import history, operators
 from perfsuite.session import repeating
@@ -55,6 +55,9 @@ PHRASES = [
     f" chance have {100 * 0.5 ** stopping.LOOKS[0]:.3f} %",
     f"at {100 * FIRST_LOOK:.2f} % at the first look and at {100 * LAST_LOOK:.2f} % at the last",
     f"kept between {HIDDEN} / n and 0.9",
+    f"A block lasts {1000 * ceiling_search.BLOCK_S:g} ms at least",
+    f"until {ceilings.PATIENCE} of them in a row are no faster, each of {ceilings.BLOCKS} blocks;"
+    f" the fastest size has what is left of {ceiling_search.BUDGET_S:g} s of blocks",
     f"as last about {restart.TURNS_OVER_START} times as long as its start did",
     f"in half as many cases: {percent((1 - CONFIDENCE) / 2)}",
     f"a chance of {percent((1 - CONFIDENCE) / 2)} at most",

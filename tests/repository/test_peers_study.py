@@ -12,7 +12,7 @@ from peer_workloads import gpt2, peer_workloads, resnet50
 from stepped_arms import NOTHING, NOW_S, make_clock
 
 import perfsuite
-from perfsuite.devices.precision import Precision
+from perfsuite.devices.precision import Precision, fp32_flags, read_flags
 from perfsuite.judging.gates import Outcome
 from perfsuite.judging.interleaving import Duet
 from perfsuite.training.arm import Arm
@@ -55,19 +55,35 @@ def test_a_harness_that_adds_to_a_step_is_told(overhead: float, outcome: Outcome
     assert ratio.value == pytest.approx(1 + overhead, rel=2e-3)
 
 
-def test_both_time_the_same_steps_with_as_many_threads() -> None:
+@pytest.mark.parametrize("precision", [Precision.fp32, Precision.tf32])
+def test_both_time_the_same_steps_in_one_arithmetic_with_as_many_threads(
+    precision: Precision,
+) -> None:
     threads: list[int] = []
+    flags: list[dict[str, Any]] = []
     step = Takes(0.001)
 
     def seen(batch: Any) -> torch.Tensor:
         threads.append(torch.get_num_threads())
+        flags.append(read_flags())
         return step(batch)
 
     NOW_S[0] = 0.0
-    block = peers_study.timed_by_peer(seen, NOTHING, 5, timer=lambda: NOW_S[0])()
+    block = peers_study.timed_by_peer(seen, NOTHING, 5, precision, timer=lambda: NOW_S[0])()
     assert set(threads) == {torch.get_num_threads()}
+    wanted = fp32_flags(precision)
+    assert all({name: each[name] for name in wanted} == wanted for each in flags)
     assert (block.steps, step.calls) == (5, 7)  # Timer warms up by two of its own
     assert block.wall_s == pytest.approx(0.001, rel=1e-3)
+
+
+def test_on_a_gpu_both_are_judged_by_the_hosts_clock() -> None:
+    """Timer has no other, and the page shows that one."""
+    clock = make_clock()
+    clock.stop = lambda: (0.004, 0.001)  # type: ignore[method-assign]  # of two steps
+    arm = Arm(step=Takes(0.002), batches=iter([NOTHING] * 10), device=CPU)
+    block = peers_study.timed_by_us(arm, clock, 2)()
+    assert (block.step_s, block.wall_s, block.device_s) == (0.002, 0.002, None)
 
 
 def test_the_page_is_made_of_what_was_recorded() -> None:

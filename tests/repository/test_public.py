@@ -62,6 +62,7 @@ def test_public_names() -> None:
         "judge_stalls",
         "judge_twice",
         "largest_batches",
+        "largest_convolutions",
         "median_s",
         "mnist_folder",
         "mnist_loader",

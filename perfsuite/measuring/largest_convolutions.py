@@ -1,0 +1,91 @@
+"""The largest convolutions at the top of a ladder, each by itself: which share of the ceiling."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from perfsuite.devices.device import Device
+from perfsuite.devices.precision import backend_flags
+from perfsuite.judging.ceilings import highest_rate
+from perfsuite.judging.gains import LeverTried
+from perfsuite.judging.top_rung import Convolution, rungs_kept
+from perfsuite.measuring.bench import Bench
+from perfsuite.measuring.ceiling_search import BUDGET_S, SHARE, Repeated, with_share
+from perfsuite.measuring.climbing import Recipe
+from perfsuite.measuring.model_flops import flops_of, name_of
+from perfsuite.measuring.tracing import tensors_in, uncompiled
+
+
+@dataclass(frozen=True, slots=True)
+class _TimedCall:
+    """An operator, as a step called it."""
+
+    flops: int
+    shapes: list[list[int]]
+    again: Callable[[], object]
+
+
+class _Largest(TorchDispatchMode):
+    """Notes, while entered, the largest convolution, and the one with the largest gradients."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch gives it no types
+        self.calls: dict[str, _TimedCall] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Compute, and keep what it takes to compute it again."""
+        del types  # part of torch's signature
+        kwargs, name = kwargs or {}, name_of(func)
+        result = func(*args, **kwargs)
+        flops = flops_of(func, args, kwargs, result) or 0
+        if "convolution" in name and flops > getattr(self.calls.get(name), "flops", 0):
+            shapes = [list(each.shape) for each in tensors_in(args) if each.dim() > 1]
+            self.calls[name] = _TimedCall(flops, shapes, partial(func, *args, **kwargs))
+        return result
+
+
+def largest_convolutions(
+    perf: Bench,
+    first: Recipe,
+    levers: Mapping[str, Mapping[str, Any]],
+    tried: Sequence[LeverTried],
+    *,
+    samples: int,
+) -> list[Convolution]:
+    """Time the largest convolutions of a ladder's top rung, after `try_levers` climbed it.
+
+    They are given what the step gave them: shapes, dtypes and memory format.
+    """
+    recipe = first
+    for each in rungs_kept(tried)[1:]:
+        recipe = replace(recipe, **levers[each.name])
+    recipe, device = recipe.step_alone, perf.machine.device
+    arm = perf.workload.arm(recipe.precision, perf.device, levers=recipe)
+    arm = arm.resized(samples << recipe.doublings).as_written()
+    (batch,) = arm.take(1)
+    with uncompiled(), _Largest() as largest:
+        arm.step(batch)
+    found = []
+    for name, call in sorted(largest.calls.items()):
+        with backend_flags(recipe.precision, benchmark=recipe.cudnn_benchmark), torch.no_grad():
+            flop_per_s = _alone(call, device)
+        rates, wrong = with_share({"TFLOP/s": flop_per_s / 1e12}, recipe.precision, device)
+        perf.gate(*wrong)
+        found.append(
+            Convolution(
+                operator=name,
+                shapes=call.shapes,
+                flop_per_s=flop_per_s,
+                share_of_ceiling=rates.get(SHARE),
+            )
+        )
+    return found
+
+
+def _alone(call: _TimedCall, device: Device) -> float:
+    timed = Repeated(device, lambda _: call.again)
+    return highest_rate(timed, lambda _: call.flops, [1], budget_s=BUDGET_S / 2)
