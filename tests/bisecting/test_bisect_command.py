@@ -71,11 +71,35 @@ def test_an_answer_that_cannot_be_written_is_told_all_the_same(tmp_path: Path) -
     finding = Finding(key="test_a.py::test_a", open="too noisy")
     row = SimpleNamespace(header=lambda: ["good: a"], steps=[], noun="commit")
     said: list[str] = []
-    session: Any = SimpleNamespace(_kept=taken, _row=row, _findings=[finding], _output=taken)
+    session: Any = SimpleNamespace(
+        _kept=taken, _row=row, _findings=[finding], _output=taken, _unsearched=""
+    )
     reporter: Any = SimpleNamespace(section=said.append, write_line=said.append)
     BisectionSession.pytest_terminal_summary(session, reporter)
     assert "  no answer: too noisy" in said
     assert said[-1].startswith("perfsuite: the answer could not be written: ")
+
+
+@pytest.mark.parametrize(
+    ("searched", "items", "exit_code", "expected"),
+    [(2, 2, 0, 0), (1, 2, 0, 1), (0, 2, 0, 1), (0, 0, 0, 1), (1, 2, 2, 2)],
+)
+def test_only_where_every_benchmark_was_searched_is_the_session_green(
+    searched: int, items: int, exit_code: int, expected: int
+) -> None:
+    session: Any = SimpleNamespace(
+        items=[None] * items,
+        exitstatus=exit_code,
+        config=SimpleNamespace(option=SimpleNamespace(collectonly=False)),
+    )
+    ours: Any = SimpleNamespace(_findings=[None] * searched, _unsearched="", _kept=None)
+    BisectionSession.pytest_sessionfinish(ours, session)
+    assert session.exitstatus == expected
+    said: list[str] = []
+    reporter: Any = SimpleNamespace(write_line=said.append)
+    BisectionSession.pytest_terminal_summary(ours, reporter)
+    told = f"bisect: searched {searched} of {items} benchmarks, so the session fails"
+    assert said == [told] * (expected == 1)
 
 
 def test_a_file_of_no_suite_is_one_line(
