@@ -60,7 +60,8 @@ def commits_between(good: Ref, bad: Ref) -> list[CommitOfRow]:
     not mixed with what was there meanwhile, as under `git bisect --first-parent`.
 
     Raises:
-        GitError: `good` is no ancestor of `bad`, or both are the same.
+        GitError: `good` is no ancestor of `bad`, or on a branch that was merged, or both are the
+            same.
     """
     if good.commit == bad.commit:
         raise GitError(f"{good.told} and {bad.told} are the same commit: nothing lies between")
@@ -88,6 +89,13 @@ def commits_between(good: Ref, bad: Ref) -> list[CommitOfRow]:
         found.append(
             CommitOfRow(hash=name, title=title, parents=tuple(parents.split()), touched=files)
         )
+    # By first parents a row may pass `good` by, and begin with code that it has not, and without
+    # what it has.
+    (fork, *_) = found[0].parents or ("",)
+    if fork != good.commit:
+        remedy = f"try {fork[:12]}, from which both are" if fork else why_shallow(bad.top)
+        remedy = remedy or "by first parents they have no commit in common"
+        raise GitError(f"{good.told} is on a branch that was merged into {bad.told}: {remedy}")
     return found
 
 
