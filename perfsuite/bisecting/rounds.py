@@ -135,7 +135,6 @@ class Rounds:
         self._between: tuple[int, ServerController, ExitStack] | None = None
         self._taken: dict[tuple[str, int], int] = defaultdict(int)
         self._counts: dict[tuple[str, int], Count] = {}
-        self.measured = 0
         self._ends: dict[int, ServerController] = {}
         self.collected: dict[int, Collected] = {}
         for end in (0, len(row.steps)):
@@ -160,7 +159,6 @@ class Rounds:
         if known is None:
             known = self._measure(key, version, name, index)
             self._log.add(known)
-            self.measured += 1
         assert isinstance(known, Round)
         return known
 
