@@ -58,8 +58,7 @@ def _of_figure(finding: Finding, row: Row) -> list[str]:
             f"  {_told(change.ratio)} at {_place(first, last, row, finding.steps)}"
             f" ({change.probability:.1%}){share}"
         )
-        advice = row.advice(first) if change.single else None
-        lines += [f"    {advice}"] * (advice is not None)
+        lines += _inside(first, last, row, finding)
     return lines
 
 
@@ -67,6 +66,12 @@ def _place(first: int, last: int, row: Row, steps: Sequence[int]) -> str:
     if first == last:
         return row.steps[first - 1]
     inside = [step for step in steps if first <= step <= last]
+def _inside(first: int, last: int, row: Row, finding: Finding) -> list[str]:
+    """Return what to do next about a change, if anything."""
+    advice = row.advice(first, finding.key, finding.figure) if first == last else None
+    return [f"    {advice}"] * (advice is not None)
+
+
     ends = f"{row.steps[first - 1]!r} to {row.steps[last - 1]!r}"
     return f"one of {len(inside)} {row.noun}s, {ends}"
 

@@ -99,22 +99,30 @@ def commits_between(good: Ref, bad: Ref) -> list[CommitOfRow]:
     return found
 
 
-def which_commit(since: str, key: str, suite: Path, ranks: int) -> list[str]:
-    """Return the command that finds which commit changed a benchmark, if there are several."""
+def which_commit(since: str, searched: str, suite: Path) -> list[str]:
+    """Return the command that finds which commit changed what is `searched`, if there are several.
+
+    See `of_benchmark`.
+    """
     if len(commits_since(since, suite)) < 2:
         return []
-    return [f"{WHICH}bisect {since[:12]}{_of_benchmark(key, suite, ranks)}"]
+    return [f"{WHICH}bisect {since[:12]}{searched}"]
 
 
-def which_package(python: str, key: str, suite: Path, ranks: int) -> list[str]:
+def which_package(python: str, searched: str) -> list[str]:
     """Return the command that finds which package did, beside another interpreter's."""
-    of = _of_benchmark(key, suite, ranks)
-    return [f"which package: perfsuite bisect --packages {quote(python)}{of}"]
+    return [f"which package: perfsuite bisect --packages {quote(python)}{searched}"]
 
 
-def _of_benchmark(key: str, suite: Path, ranks: int) -> str:
+def of_benchmark(key: str, suite: Path, ranks: int, figure: str) -> str:
+    """Return the arguments by which a bisection searches this benchmark alone.
+
+    Without a `figure` it chooses one by itself.
+    """
     folder, (file, _, name) = relpath(suite), key.partition("::")
     where = "" if folder == "benchmarks" else f" --suite {quote(folder)}"
     beside = f" --perf-ranks {ranks}" if ranks > 1 else ""
+    which = f" --figure {quote(figure)}" if figure else ""
+    name = quote(name.rpartition("::")[2])
     # The file, too: what waits to be named is not searched otherwise.
-    return f" {quote(relpath(suite / file))}{where} -k {quote(name.rpartition('::')[2])}{beside}"
+    return f" {quote(relpath(suite / file))}{where} -k {name}{which}{beside}"

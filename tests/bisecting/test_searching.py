@@ -32,8 +32,8 @@ class FakeRow:
         assert {*imported} == {"net.py"}
         return step not in self.prose
 
-    def advice(self, step: int) -> str | None:
-        return "a merge" if step == 40 else None
+    def advice(self, step: int, key: str, figure: str) -> str | None:
+        return f"a merge of {key} {figure}".rstrip() if step == 40 else None
 
     def header(self) -> list[str]:
         return ["good: a", "bad:  b"]
@@ -138,7 +138,7 @@ def test_the_commit_is_named_with_size_share_and_probability() -> None:
     line = next(line for line in told(finding, rounds).splitlines() if " at commit 40 (" in line)
     assert line.startswith("  1.")
     assert line.endswith("of the difference")
-    assert "a merge" in told(finding, rounds)
+    assert f"    a merge of {KEY} step_s" in told(finding, rounds)
     assert not finding.open
     assert set(rounds.read[KEY]) == {64, *(v for v in finding.levels if v)}
 
