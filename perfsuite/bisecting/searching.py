@@ -3,11 +3,13 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
+from perfsuite.bisecting.loss_kinds import search_kinds
 from perfsuite.bisecting.rounds import BisectionError, Count, Round, Rounds
 from perfsuite.judging.change_posterior import CommitCompared
 from perfsuite.judging.change_search import FIRST_ROUNDS, ChangeSearch, SearchAnswer
-from perfsuite.judging.count_search import counted_changes
+from perfsuite.judging.count_search import exact_changes
 from perfsuite.judging.counts import Ledger, changes, told
 from perfsuite.judging.estimates import Estimate, SampleError
 from perfsuite.judging.interleaving import pooled_ratio
@@ -26,6 +28,7 @@ class Finding:
         figure: that was searched, empty where only counts were.
         steps: of the row, that may change what the benchmark runs; others are left out.
         counted: where counts change, as (first, last) of the row's steps, and what changes.
+        kinds: where the figure becomes another kind of number, if it does, in the same way.
         answer: on the figure; its commits are places in `steps`, from 1.
         ends: the figure of the bad end over that of the good one.
         levels: of the figure over the good end's, by step of the row, with intervals.
@@ -37,6 +40,7 @@ class Finding:
     figure: str = ""
     steps: Sequence[int] = ()
     counted: list[tuple[int, int, list[str]]] = field(default_factory=list)
+    kinds: list[tuple[int, int, str]] = field(default_factory=list)
     answer: SearchAnswer | None = None
     ends: Estimate | None = None
     levels: dict[int, tuple[float, float, float]] = field(default_factory=dict)
@@ -65,6 +69,8 @@ class Searcher:
         own = self.rounds.count(key, len(self.rounds.row.steps))
         counting = key if own.ledger is not None else self._counting(key)
         counts_alone = own.ledger is not None and not own.measures
+        if counts_alone and self.figure is not None:
+            raise BisectionError(f"{short_name(key)} only counts: it has no figure {self.figure}")
         if counting is not None:
             try:
                 self._count(counting, finding)
@@ -74,7 +80,8 @@ class Searcher:
                 finding.notes.append(f"counts tell nothing: {error}")
         if not counts_alone:
             try:
-                self._measure(key, finding, started_s + self.budget_s)
+                if not self._other_kinds(key, finding, started_s + self.budget_s):
+                    self._measure(key, finding, started_s + self.budget_s)
             except BisectionError as error:
                 if not finding.counted:
                     raise
@@ -121,7 +128,7 @@ class Searcher:
         if not steps and good is not None and bad is not None and changes(good, bad):
             noun = self.rounds.row.noun
             raise BisectionError(f"counts differ, but no {noun} between touches what is imported")
-        for first, last in counted_changes(read, len(steps)):
+        for first, last in exact_changes(read, len(steps), changes):
             before, after = read(first - 1), read(last)
             assert before is not None
             assert after is not None
@@ -134,6 +141,14 @@ class Searcher:
         # An older perfsuite on both sides does not tell what was imported: nothing is left out.
         finding.steps = [step for step in every if not imported or row.may_change(step, imported)]
         return finding.steps
+
+    def _other_kinds(self, key: str, finding: Finding, deadline_s: float) -> bool:
+        """Search for where a loss became another kind of number; tell whether one did."""
+        steps_of = partial(self._steps, finding)
+        found = search_kinds(self.rounds, key, self.figure, steps_of, deadline_s)
+        finding.figure, finding.kinds = found.figure, found.changes
+        finding.notes += found.notes
+        return bool(found.figure)
 
     def _measure(self, key: str, finding: Finding, deadline_s: float) -> None:
         n = len(self.rounds.row.steps)
@@ -211,22 +226,22 @@ class Searcher:
         """Return the figure to be searched: the one asked for, or the first that differs."""
         names = [name for name in between[0].over_good if all(name in r.over_good for r in between)]
         if not names:
-            raise BisectionError(f"{short_name(key)}: nothing was measured on both ends")
-        if self.figure is not None:
-            if self.figure not in names:
-                known = ", ".join(names)
-                raise BisectionError(f"{short_name(key)} has no figure {self.figure}, but {known}")
-            return self.figure
+            why = "".join(f"; {note}" for note in finding.notes)
+            raise BisectionError(f"{short_name(key)}: nothing was measured on both ends{why}")
+        if self.figure not in (None, *names):
+            known = ", ".join(names)
+            raise BisectionError(f"{short_name(key)} has no figure {self.figure}, but {known}")
         differ = []
         for name in names:
             ratio = _ratio([each.over_good[name] for each in between])
             margin = self._margin(name)
             if ratio.low > 1 + margin or ratio.high < 1 / (1 + margin):
                 differ.append(name)
-        if len(differ) > 1:
-            others = ", ".join(differ[1:])
-            finding.notes.append(f"{others} {'differ' if differ[2:] else 'differs'}, too: --figure")
-        return (differ or names)[0]
+        chosen = self.figure or (differ or names)[0]
+        if others := [name for name in differ if name != chosen]:
+            verb = "differ" if others[1:] else "differs"
+            finding.notes.append(f"{', '.join(others)} {verb}, too: --figure")
+        return chosen
 
     def _margin(self, figure: str) -> float:
         of_loss = figure.endswith("mean_loss")
