@@ -4,11 +4,11 @@ From a finite loss to one that is not, and from or to 0, there is no ratio that 
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from operator import ne
 
-from perfsuite.bisecting.rounds import WITH_RATIO, BisectionError, Rounds
+from perfsuite.bisecting.rounds import WITH_RATIO, BisectionError, Count, Rounds
 from perfsuite.judging.count_search import exact_changes
 from perfsuite.records.wording import short_name
 
@@ -19,29 +19,25 @@ class KindsFound:
 
     Attributes:
         figure: the loss that is of another kind at both ends; empty if none is.
+        steps: of the row, that may change what the benchmark runs.
         changes: where, as (first, last) of the row's steps, and what changes there.
         notes: what else there is to say, a line each.
     """
 
     figure: str = ""
+    steps: Sequence[int] = ()
     changes: list[tuple[int, int, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
-def search_kinds(
-    rounds: Rounds,
-    key: str,
-    asked: str | None,
-    steps_of: Callable[[set[str]], Sequence[int]],
-    deadline_s: float,
-) -> KindsFound:
+def search_kinds(rounds: Rounds, key: str, asked: str | None, deadline_s: float) -> KindsFound:
     """Search for where a loss became another kind of number, if one did: `asked`, or the first.
 
-    `steps_of` returns the steps that may change what imports these files. Raises BisectionError
-    where nothing can be searched: no step is left, or `asked` is of one kind that has no ratio.
+    Raises BisectionError where nothing can be searched: no step is left, or `asked` is of one kind
+    that has no ratio.
     """
-    found = KindsFound()
-    bad = rounds.count(key, len(rounds.row.steps))
+    found, n = KindsFound(), len(rounds.row.steps)
+    bad = rounds.count(key, n)
     if not bad.kinds:
         return found
     good = rounds.count(key, 0)
@@ -60,42 +56,45 @@ def search_kinds(
         return found
     found.figure, *others = changed
     found.notes += [f"{name} becomes another kind of number, too: --figure" for name in others]
-    steps = steps_of({*good.files, *bad.files})
-    if not steps:
+    _find(rounds, key, found, {0: good, n: bad}, deadline_s)
+    if not found.steps:
         raise BisectionError(
             f"{short_name(key)}: {found.figure} goes {' -> '.join(ends[found.figure])}, but no"
             f" {rounds.row.noun} between touches what is imported"
         )
-    _find(rounds, key, found, steps, ends=ends[found.figure], deadline_s=deadline_s)
     return found
 
 
 def _find(
-    rounds: Rounds,
-    key: str,
-    found: KindsFound,
-    steps: Sequence[int],
-    *,
-    ends: tuple[str, str],
-    deadline_s: float,
+    rounds: Rounds, key: str, found: KindsFound, known: dict[int, Count], deadline_s: float
 ) -> None:
-    known: dict[int, str | None] = {0: ends[0], len(steps): ends[1]}
-    late = False
+    """Find where the figure changes; `known` has what both ends were counted to do."""
+    row, late = rounds.row, False
+    n = len(row.steps)
 
     def read(place: int) -> str | None:
         nonlocal late
-        if place not in known:
+        version = 0 if not place else n if place == len(found.steps) else found.steps[place - 1]
+        if version not in known:
             if time.monotonic() > deadline_s:
                 late = True
                 return None
-            count = rounds.count(key, steps[place - 1])
-            if count.why:
-                found.notes.append(f"skipped {rounds.told(steps[place - 1])}: {count.why}")
-            known[place] = count.kinds.get(found.figure)
-        return known[place]
+            known[version] = rounds.count(key, version)
+            if why := known[version].why:
+                found.notes.append(f"skipped {rounds.told(version)}: {why}")
+        return known[version].kinds.get(found.figure)
 
-    for first, last in exact_changes(read, len(steps), ne):
-        told = f"{read(first - 1)} -> {read(last)}"
-        found.changes.append((steps[first - 1], steps[last - 1], told))
+    while True:
+        imported = {file for each in known.values() for file in each.files}
+        every = range(1, n + 1)
+        steps = [step for step in every if not imported or row.may_change(step, imported)]
+        if len(steps) == len(found.steps):
+            break
+        # A step may change what is imported only in between, too.
+        found.steps = steps
+        found.changes = [
+            (steps[first - 1], steps[last - 1], f"{read(first - 1)} -> {read(last)}")
+            for first, last in exact_changes(read, len(steps), ne)
+        ]
     if late:
         found.notes.append("the budget is spent; run it again to go on from here")

@@ -3,13 +3,12 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 from perfsuite.bisecting.loss_kinds import search_kinds
 from perfsuite.bisecting.rounds import BisectionError, Count, Round, Rounds
 from perfsuite.judging.change_posterior import CommitCompared
 from perfsuite.judging.change_search import FIRST_ROUNDS, ChangeSearch, SearchAnswer
-from perfsuite.judging.count_search import exact_changes
+from perfsuite.judging.count_search import counted_changes
 from perfsuite.judging.counts import Ledger, changes, told
 from perfsuite.judging.estimates import Estimate, SampleError
 from perfsuite.judging.interleaving import pooled_ratio
@@ -80,7 +79,12 @@ class Searcher:
                 finding.notes.append(f"counts tell nothing: {error}")
         if not counts_alone:
             try:
-                if not self._other_kinds(key, finding, started_s + self.budget_s):
+                kinds = search_kinds(self.rounds, key, self.figure, started_s + self.budget_s)
+                finding.notes += kinds.notes
+                if kinds.figure:
+                    finding.figure, finding.steps = kinds.figure, kinds.steps
+                    finding.kinds = kinds.changes
+                else:
                     self._measure(key, finding, started_s + self.budget_s)
             except BisectionError as error:
                 if not finding.counted:
@@ -128,7 +132,7 @@ class Searcher:
         if not steps and good is not None and bad is not None and changes(good, bad):
             noun = self.rounds.row.noun
             raise BisectionError(f"counts differ, but no {noun} between touches what is imported")
-        for first, last in exact_changes(read, len(steps), changes):
+        for first, last in counted_changes(read, len(steps)):
             before, after = read(first - 1), read(last)
             assert before is not None
             assert after is not None
@@ -141,14 +145,6 @@ class Searcher:
         # An older perfsuite on both sides does not tell what was imported: nothing is left out.
         finding.steps = [step for step in every if not imported or row.may_change(step, imported)]
         return finding.steps
-
-    def _other_kinds(self, key: str, finding: Finding, deadline_s: float) -> bool:
-        """Search for where a loss became another kind of number; tell whether one did."""
-        steps_of = partial(self._steps, finding)
-        found = search_kinds(self.rounds, key, self.figure, steps_of, deadline_s)
-        finding.figure, finding.kinds = found.figure, found.changes
-        finding.notes += found.notes
-        return bool(found.figure)
 
     def _measure(self, key: str, finding: Finding, deadline_s: float) -> None:
         n = len(self.rounds.row.steps)

@@ -80,6 +80,15 @@ def test_an_answer_that_cannot_be_written_is_told_all_the_same(tmp_path: Path) -
     assert said[-1].startswith("perfsuite: the answer could not be written: ")
 
 
+def test_a_file_of_no_suite_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("benchmarks").mkdir()
+    assert main(["bisect", "v1", "v2", "gone.py"]) == 1
+    assert capsys.readouterr().err == "perfsuite: gone.py: no file of benchmarks in benchmarks\n"
+
+
 @pytest.mark.parametrize(
     ("searched", "items", "exit_code", "expected"),
     [(2, 2, 0, 0), (1, 2, 0, 1), (0, 2, 0, 1), (0, 0, 0, 1), (1, 2, 2, 2)],
@@ -100,12 +109,3 @@ def test_only_where_every_benchmark_was_searched_is_the_session_green(
     BisectionSession.pytest_terminal_summary(ours, reporter)
     told = f"bisect: searched {searched} of {items} benchmarks, so the session fails"
     assert said == [told] * (expected == 1)
-
-
-def test_a_file_of_no_suite_is_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("benchmarks").mkdir()
-    assert main(["bisect", "v1", "v2", "gone.py"]) == 1
-    assert capsys.readouterr().err == "perfsuite: gone.py: no file of benchmarks in benchmarks\n"

@@ -1,10 +1,11 @@
 """A loss that becomes another kind of number is searched for exactly, before what has a ratio."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import pytest
 from msgspec.structs import replace
-from test_searching import KEY, FakeRounds, path, search, told
+from test_searching import KEY, FakeRounds, FakeRow, path, search, told
 
 from perfsuite.bisecting.rounds import BisectionError, Count
 
@@ -73,6 +74,29 @@ def test_a_loss_that_is_lost_at_both_ends_is_named() -> None:
     rounds.figures = {}
     with pytest.raises(BisectionError, match=f"nothing was measured on both ends; {LOSS} is not"):
         search(rounds)
+
+
+class RowWithADetour(FakeRow):
+    """A row whose odd steps change what only some versions between the ends import."""
+
+    def may_change(self, step: int, imported: Collection[str]) -> bool:
+        return step % 2 == 0 or "detour.py" in imported
+
+
+class FakeDetour(FakeTrainings):
+    """Versions of which the sixth imports one file more."""
+
+    def count(self, key: str, version: int) -> Count:
+        files = ["net.py", *["detour.py"] * (version == 6)]
+        return replace(super().count(key, version), files=files)
+
+
+def test_a_step_that_changes_what_is_imported_only_in_between_is_searched() -> None:
+    rounds = FakeDetour({"epoch_s": path(8)}, kinds={LOSS: [FINE] * 5 + [LOST] * 4})
+    rounds.row = RowWithADetour(rounds.row.steps)
+    finding = search(rounds)
+    assert finding.kinds == [(5, 5, "positive -> not finite")]
+    assert [*finding.steps] == [*range(1, 9)]
 
 
 def test_a_loss_that_no_commit_can_have_changed_is_no_answer() -> None:
