@@ -13,6 +13,11 @@ if TYPE_CHECKING:  # argparse keeps the type to itself
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
+_AFTER_GOOD = """after GOOD, and before options of pytest:
+  BAD                   a commit after the change (default: HEAD)
+  FILE                  of the benchmarks (default: all of the suite)"""
+
+
 def positive(text: str) -> float:
     """Read a positive number, as argparse has it."""
     try:
@@ -30,8 +35,8 @@ def add_bisecting(commands: "Commands") -> None:
         "bisect",
         usage="%(prog)s GOOD [BAD] [FILE ...] [options, of pytest too]",
         help="find the commits at which a figure changed; what else is given goes to pytest",
-        epilog="BAD is a commit after GOOD (default: HEAD), FILE one of the benchmarks (default:"
-        " all of the suite). What else is given goes to pytest.",
+        epilog=_AFTER_GOOD,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     # The only positional: newer releases of argparse give one that may be left out what follows an
     # option that they do not know, such as the value of -k.
