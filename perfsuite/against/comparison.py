@@ -21,7 +21,7 @@ from perfsuite.against.messages import Collected, Setup
 from perfsuite.against.worktree import add_worktree, overlay, remove_worktree
 from perfsuite.devices.choice import environment_of
 from perfsuite.judging.hardware import current_key
-from perfsuite.records.commits import which_commit, which_package
+from perfsuite.records.commits import of_benchmark, which_commit, which_package
 from perfsuite.records.git import Ref, resolve
 from perfsuite.records.wording import software_changes
 from perfsuite.session.collection import arguments
@@ -47,16 +47,21 @@ class Comparison:
         """Return why two workers did not run two trees' code; None where there is only one."""
         return None if self.ref is None else misplaced(then, now)
 
-    def which(self, key: str) -> list[str]:
-        """Return the command that finds what changed a benchmark, if one can."""
+    def which(self, key: str, figure: str) -> list[str]:
+        """Return the commands that find what changed a benchmark's figure, if any can.
+
+        Both where the commit and the packages differ: each searches under one of the other.
+        """
         if "one_tree" in self.collected["after"].items.get(key, ()):  # none searches it
             return []
+        searched = of_benchmark(key, self.suite, self.after.ranks, figure)
+        found: list[str] = []
         if self.ref is not None:
-            return which_commit(self.ref.commit, key, self.suite, self.after.ranks)
+            found += which_commit(self.ref.commit, searched, self.suite)
         then, now = (self.collected[side].software for side in ("before", "after"))
-        if self.python is None or then == now:
-            return []
-        return which_package(self.python, key, self.suite, self.after.ranks)
+        if self.python is not None and then != now:
+            found += which_package(self.python, searched)
+        return found
 
     def header(self) -> list[str]:
         """Return lines that say what is compared."""

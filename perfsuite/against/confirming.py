@@ -158,9 +158,9 @@ class Confirmer:
         return str(python_with(changed)) if changed else None
 
     def _remedy(self, error: Exception) -> str:
-        if not isinstance(error, GitError):
+        if not isinstance(error, GitError) or why_shallow(self.suite):  # which it tells by itself
             return ""
-        return f"; {why_shallow(self.suite) or 'promote runs of a commit that this repository has'}"
+        return "; promote runs of a commit that this repository has"
 
     def summary(self) -> list[str]:
         """Return what confirming has cost, in a line, if anything was suspected."""

@@ -12,6 +12,7 @@ from perfsuite.against.comparison import Comparison, ComparisonError
 from perfsuite.against.controllers import SideError
 from perfsuite.against.restart import Restart, Show, run_alone, run_restart
 from perfsuite.against.verdicts import could_not_run, counts_of, is_counted, stalls_of
+from perfsuite.judging.confirmation import red_by_code, searchable
 from perfsuite.judging.gates import Outcome, Verdict
 from perfsuite.judging.stopping import LOOKS, Pot, sample
 from perfsuite.records.causes import reasons
@@ -57,12 +58,12 @@ class Pairs:
             paired.verdicts = self._sample(key, judge, paired.restarts, most_s)
         except SideError as error:
             paired.verdicts = (self._could_not_run(key, error),)
-        red = any(verdict.outcome is Outcome.FAIL for verdict in paired.verdicts)
+        red = red_by_code(paired.verdicts)
         if paired.restarts and red:
             _, paired.reasons = counts_of(paired.restarts[0])
             if not paired.reasons:  # which the counts are by themselves
                 paired.reasons, paired.profiles = self._explain(key, paired.restarts)
-            paired.reasons += self._comparison.which(key)
+            paired.reasons += self._comparison.which(key, searchable(red))
         paired.took_s = time.monotonic() - started_s
         return paired
 

@@ -33,8 +33,12 @@ def answer_lines(finding: Finding, row: Row) -> list[str]:
         lines += [f"    {line}" for line in changed[:PLACES]]
         more = len(changed) - PLACES
         lines += [f"    and {more} more"] * (more > 0)
+        lines += [] if finding.figure else _inside(first, last, row, finding)
+    for first, last, told in finding.kinds:
+        lines.append(f"  {told} at {_place(first, last, row, finding.steps)}")
+        lines += _inside(first, last, row, finding)
     if not finding.figure and not finding.counted:
-        lines.append("  no count changes")
+        lines.append("  both ends count the same")
     if finding.answer is not None:
         lines += _of_figure(finding, row)
     lines += [f"  {note}" for note in finding.notes]
@@ -58,9 +62,14 @@ def _of_figure(finding: Finding, row: Row) -> list[str]:
             f"  {_told(change.ratio)} at {_place(first, last, row, finding.steps)}"
             f" ({change.probability:.1%}){share}"
         )
-        advice = row.advice(first) if change.single else None
-        lines += [f"    {advice}"] * (advice is not None)
+        lines += _inside(first, last, row, finding)
     return lines
+
+
+def _inside(first: int, last: int, row: Row, finding: Finding) -> list[str]:
+    """Return what to do next about a change, if anything."""
+    advice = row.advice(first, finding.key, finding.figure) if first == last else None
+    return [f"    {advice}"] * (advice is not None)
 
 
 def _place(first: int, last: int, row: Row, steps: Sequence[int]) -> str:

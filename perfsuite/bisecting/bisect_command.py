@@ -3,6 +3,7 @@
 import argparse
 import math
 import sys
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,11 @@ from perfsuite.records.schema import RunError
 
 if TYPE_CHECKING:  # argparse keeps the type to itself
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+_AFTER_GOOD = """after GOOD, and before options of pytest:
+  BAD                   a commit after the change (default: HEAD)
+  FILE                  of the benchmarks (default: all of the suite)"""
 
 
 def positive(text: str) -> float:
@@ -27,13 +33,14 @@ def add_bisecting(commands: "Commands") -> None:
     """Add the command's arguments."""
     bisecting = commands.add_parser(
         "bisect",
+        usage="%(prog)s GOOD [BAD] [FILE ...] [options, of pytest too]",
         help="find the commits at which a figure changed; what else is given goes to pytest",
+        epilog=_AFTER_GOOD,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    # The only positional: newer releases of argparse give one that may be left out what follows an
+    # option that they do not know, such as the value of -k.
     bisecting.add_argument("good", metavar="GOOD", help="a commit, branch or tag before the change")
-    bisecting.add_argument("bad", nargs="?", metavar="BAD", help="one after it (default: HEAD)")
-    bisecting.add_argument(
-        "files", nargs="*", metavar="FILE", help="of the benchmarks (default: all of the suite)"
-    )
     bisecting.add_argument(
         "--packages",
         action="store_true",
@@ -66,9 +73,9 @@ def run_bisection(given: argparse.Namespace) -> int:
     """Search as was asked for; return the exit code."""
     if not given.suite.is_dir():
         raise RunError(f"{given.suite}: no folder of benchmarks; name it with --suite")
-    bad, files = given.bad, given.files
-    if bad is not None and _of_suite(bad, given.suite):
-        bad, files = None, [bad, *files]
+    files = list(takewhile(lambda each: not each.startswith("-"), given.further))
+    options = given.further[len(files) :]
+    bad = files.pop(0) if files and not _of_suite(files[0], given.suite) else None
     if outside := [each for each in files if not _of_suite(each, given.suite)]:
         raise RunError(f"{outside[0]}: no file of benchmarks in {given.suite}")
     # Imported late: it imports pytest.
@@ -85,7 +92,7 @@ def run_bisection(given: argparse.Namespace) -> int:
         figure=given.figure,
         budget_s=given.budget,
         output=given.output,
-        arguments=given.further,
+        arguments=options,
     )
 
 

@@ -22,6 +22,7 @@ from perfsuite.bisecting.rows import CommitRow, Row
 from perfsuite.bisecting.searching import Finding, Searcher
 from perfsuite.judging.thresholds import FILE_NAME, ThresholdsError, load_thresholds
 from perfsuite.records.git import GitError
+from perfsuite.records.wording import counted
 from perfsuite.session.collection import refuse_what_switches_gates_off
 from perfsuite.session.terminal import StatusLine
 
@@ -74,6 +75,7 @@ class BisectionSession:
         self._budget_s = budget_s
         self._output = output
         self._findings: list[Finding] = []
+        self._unsearched = ""  # why the session fails though no item did
         self._kept: Path | None = None
 
     @pytest.hookimpl(tryfirst=True)
@@ -81,6 +83,8 @@ class BisectionSession:
         """Start both ends, which collect in this session's place."""
         config = session.config
         refuse_what_switches_gates_off(config, (), compare=False)
+        if config.getoption("benchmark_skip"):
+            raise pytest.UsageError("--benchmark-skip leaves nothing for a bisection to search")
         status = StatusLine(config)
         stack = ExitStack()
         config.add_cleanup(stack.close)
@@ -147,9 +151,20 @@ class BisectionSession:
         if why_not:
             pytest.fail(f"no answer: {why_not}", pytrace=False)
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Fail a session in which not every benchmark was searched, for whatever reason."""
+        asked, searched = len(session.items), len(self._findings)
+        if session.exitstatus or session.config.option.collectonly or 0 < asked == searched:
+            return
+        self._unsearched = f"searched {searched} of {counted(asked, 'benchmark')}"
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Show what was found, and where it was written."""
+        if self._unsearched:
+            terminalreporter.write_line(f"bisect: {self._unsearched}, so the session fails")
         if self._kept is None or not self._kept.exists():
             return
         terminalreporter.section("perfsuite bisect")

@@ -94,7 +94,7 @@ class PackageRow:
     def misplaced(self, loaded: Mapping[str, list[str]]) -> str | None:  # noqa: ARG002  # one tree
         return None
 
-    def advice(self, step: int) -> str | None:  # noqa: ARG002  # none
+    def advice(self, step: int, key: str, figure: str) -> str | None:  # noqa: ARG002  # none
         return None
 
     def _at(self, version: int) -> list[str]:

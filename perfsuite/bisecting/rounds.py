@@ -21,12 +21,13 @@ from perfsuite.against.comparison import ComparisonError
 from perfsuite.against.controllers import ServerController, SideError
 from perfsuite.against.messages import Collected, Ready
 from perfsuite.against.old_environment import EnvironmentUnavailableError
-from perfsuite.against.restart import Restart, Show, run_restart
+from perfsuite.against.restart import Record, Restart, Show, run_restart
 from perfsuite.bisecting.rows import Row
 from perfsuite.judging.counts import Ledger
 from perfsuite.records.git import GitError
 from perfsuite.records.ledgers import ledger_in
 
+WITH_RATIO = "positive"
 _CANNOT_RUN = (SideError, GitError, EnvironmentUnavailableError)
 
 
@@ -64,6 +65,7 @@ class Count(msgspec.Struct, frozen=True, kw_only=True, tag="count"):
     version: str
     ledger: Ledger | None = None
     measures: bool = False  # whether it has figures beside the ledger
+    kinds: dict[str, str] = {}  # what kind of number each mean loss is, if it trains
     files: list[str] = []  # that were imported from a tree
     why: str = ""
 
@@ -135,7 +137,6 @@ class Rounds:
         self._between: tuple[int, ServerController, ExitStack] | None = None
         self._taken: dict[tuple[str, int], int] = defaultdict(int)
         self._counts: dict[tuple[str, int], Count] = {}
-        self.measured = 0
         self._ends: dict[int, ServerController] = {}
         self.collected: dict[int, Collected] = {}
         for end in (0, len(row.steps)):
@@ -160,7 +161,6 @@ class Rounds:
         if known is None:
             known = self._measure(key, version, name, index)
             self._log.add(known)
-            self.measured += 1
         assert isinstance(known, Round)
         return known
 
@@ -219,6 +219,7 @@ class Rounds:
             key=key,
             version=name,
             ledger=ledger_in(raw),
+            kinds={name: kind_of(loss) for name, loss in _mean_losses(done.record).items()},
             measures=timed or bool(done.record.get("metrics") or raw.get("pairs")),
             files=list(done.loaded.get("files", ())),
         )
@@ -257,14 +258,33 @@ def figures_of(restart: Restart) -> dict[str, float]:
     """Return how many times A's figures B's are, those that are positive: times, bytes, losses."""
     found = {name: duet.point("B", over="A") for name, duet in restart.duets.items()}
     sides = restart.before, restart.after
-    metrics = [side["metrics"] for side in sides]
-    for name in metrics[0].keys() & metrics[1].keys() - found.keys():
-        found |= _ratio(name, *(each[name]["value"] for each in metrics))
-    pairs = [side.get("raw", {}).get("pairs", ()) for side in sides]
-    for run in ("reference", "candidate") if all(pairs) else ():
-        losses = [[loss for each in side for loss in each[run]["losses"]] for side in pairs]
-        found |= _ratio(f"{run} mean_loss", *(None if None in x else fmean(x) for x in losses))
-    return dict(sorted(found.items(), key=lambda figure: figure[0] not in restart.duets))
+    then, now = ({**_metrics(side), **_mean_losses(side)} for side in sides)
+    for name in then:  # in their order, by which the first is chosen
+        if name in now and name not in found:
+            found |= _ratio(name, then[name], now[name])
+    return found
+
+
+def _metrics(side: Record) -> dict[str, float]:
+    return {name: metric["value"] for name, metric in side["metrics"].items()}
+
+
+def _mean_losses(side: Record) -> dict[str, float]:
+    """Return the mean loss of all that a benchmark trained, by figure; NaN if one is not finite."""
+    pairs = side.get("raw", {}).get("pairs", ())
+    return {
+        f"{run} mean_loss": fmean(
+            math.nan if loss is None else loss for each in pairs for loss in each[run]["losses"]
+        )
+        for run in (("reference", "candidate") if pairs else ())
+    }
+
+
+def kind_of(loss: float) -> str:
+    """Return what kind of number a loss is, between which there is no ratio."""
+    if not math.isfinite(loss):
+        return "not finite"
+    return WITH_RATIO if loss > 0 else "negative" if loss < 0 else "0"
 
 
 def _ratio(name: str, before: float | None, after: float | None) -> dict[str, float]:

@@ -10,8 +10,9 @@ import pytest
 
 from perfsuite.against.comparison import checked_out, home_of_a_side, start_side
 from perfsuite.against.controllers import ServerController
-from perfsuite.records.commits import CommitOfRow, commits_between
+from perfsuite.records.commits import CommitOfRow, commits_between, of_benchmark
 from perfsuite.records.git import Ref, resolve
+from perfsuite.session.options import ranks_of
 
 
 class Row(Protocol):
@@ -40,8 +41,8 @@ class Row(Protocol):
     def misplaced(self, loaded: Mapping[str, list[str]]) -> str | None:
         """Return why a worker did not run its version, by `Done.loaded`, if so."""
 
-    def advice(self, step: int) -> str | None:
-        """Return what to do next where this step is the change; None if nothing."""
+    def advice(self, step: int, key: str, figure: str) -> str | None:
+        """Return what to do next where this step changed a benchmark's figure; None if nothing."""
 
     def key(self) -> str:
         """Return what tells this row from others, by what is in each version."""
@@ -110,9 +111,11 @@ class CommitRow:
     def key(self) -> str:
         return f"{self.good.commit} {self.bad.commit}"
 
-    def advice(self, step: int) -> str | None:
+    def advice(self, step: int, key: str, figure: str) -> str | None:
         inside = self.commits[step - 1].merge_of
         if inside is None:
             return None
         first, second = inside.split()
-        return f"a merge; into it: perfsuite bisect $(git merge-base {first} {second}) {second}"
+        searched = of_benchmark(key, self.suite, ranks_of(self.config), figure)
+        ends = f"$(git merge-base {first} {second}) {second}"
+        return f"a merge; into it: perfsuite bisect {ends}{searched}"

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from perfsuite.bisecting.loss_kinds import search_kinds
 from perfsuite.bisecting.rounds import BisectionError, Count, Round, Rounds
 from perfsuite.judging.change_posterior import CommitCompared
 from perfsuite.judging.change_search import FIRST_ROUNDS, ChangeSearch, SearchAnswer
@@ -26,6 +27,7 @@ class Finding:
         figure: that was searched, empty where only counts were.
         steps: of the row, that may change what the benchmark runs; others are left out.
         counted: where counts change, as (first, last) of the row's steps, and what changes.
+        kinds: where the figure becomes another kind of number, if it does, in the same way.
         answer: on the figure; its commits are places in `steps`, from 1.
         ends: the figure of the bad end over that of the good one.
         levels: of the figure over the good end's, by step of the row, with intervals.
@@ -37,6 +39,7 @@ class Finding:
     figure: str = ""
     steps: Sequence[int] = ()
     counted: list[tuple[int, int, list[str]]] = field(default_factory=list)
+    kinds: list[tuple[int, int, str]] = field(default_factory=list)
     answer: SearchAnswer | None = None
     ends: Estimate | None = None
     levels: dict[int, tuple[float, float, float]] = field(default_factory=dict)
@@ -65,6 +68,8 @@ class Searcher:
         own = self.rounds.count(key, len(self.rounds.row.steps))
         counting = key if own.ledger is not None else self._counting(key)
         counts_alone = own.ledger is not None and not own.measures
+        if counts_alone and self.figure is not None:
+            raise BisectionError(f"{short_name(key)} only counts: it has no figure {self.figure}")
         if counting is not None:
             try:
                 self._count(counting, finding)
@@ -74,7 +79,13 @@ class Searcher:
                 finding.notes.append(f"counts tell nothing: {error}")
         if not counts_alone:
             try:
-                self._measure(key, finding, started_s + self.budget_s)
+                kinds = search_kinds(self.rounds, key, self.figure, started_s + self.budget_s)
+                finding.notes += kinds.notes
+                if kinds.figure:
+                    finding.figure, finding.steps = kinds.figure, kinds.steps
+                    finding.kinds = kinds.changes
+                else:
+                    self._measure(key, finding, started_s + self.budget_s)
             except BisectionError as error:
                 if not finding.counted:
                     raise
@@ -211,22 +222,22 @@ class Searcher:
         """Return the figure to be searched: the one asked for, or the first that differs."""
         names = [name for name in between[0].over_good if all(name in r.over_good for r in between)]
         if not names:
-            raise BisectionError(f"{short_name(key)}: nothing was measured on both ends")
-        if self.figure is not None:
-            if self.figure not in names:
-                known = ", ".join(names)
-                raise BisectionError(f"{short_name(key)} has no figure {self.figure}, but {known}")
-            return self.figure
+            why = "".join(f"; {note}" for note in finding.notes)
+            raise BisectionError(f"{short_name(key)}: nothing was measured on both ends{why}")
+        if self.figure not in (None, *names):
+            known = ", ".join(names)
+            raise BisectionError(f"{short_name(key)} has no figure {self.figure}, but {known}")
         differ = []
         for name in names:
             ratio = _ratio([each.over_good[name] for each in between])
             margin = self._margin(name)
             if ratio.low > 1 + margin or ratio.high < 1 / (1 + margin):
                 differ.append(name)
-        if len(differ) > 1:
-            others = ", ".join(differ[1:])
-            finding.notes.append(f"{others} {'differ' if differ[2:] else 'differs'}, too: --figure")
-        return (differ or names)[0]
+        chosen = self.figure or (differ or names)[0]
+        if others := [name for name in differ if name != chosen]:
+            verb = "differ" if others[1:] else "differs"
+            finding.notes.append(f"{', '.join(others)} {verb}, too: --figure")
+        return chosen
 
     def _margin(self, figure: str) -> float:
         of_loss = figure.endswith("mean_loss")

@@ -8,7 +8,7 @@ need no rule of their own: between two levels lies a third one.
 """
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -79,21 +79,13 @@ class SearchAnswer:
 class ChangeSearch:
     """A search for the commits, from 1 to n, at which a figure changes by more than a margin."""
 
-    def __init__(
-        self,
-        prior: Sequence[float],
-        *,
-        margin: float,
-        untestable: Collection[int] = (),
-        most: int | None = None,
-    ) -> None:
+    def __init__(self, prior: Sequence[float], *, margin: float) -> None:
         """Begin; `prior` has a weight for each commit, 0 where nothing can have changed."""
         self.n = len(prior)
         total = sum(prior)
         self._prior = [weight / total for weight in prior] if total else list(prior)
         self._margin = margin
-        self._untestable = set(untestable)
-        self._most = most_comparisons(self.n) if most is None else most
+        self._untestable: set[int] = set()
         self.compared: list[CommitCompared] = []
         self._posterior: ChangePosterior | None = None
 
@@ -108,7 +100,7 @@ class ChangeSearch:
         """Return the commit to be compared with both ends, n for the ends alone; None if done."""
         if not self.compared:
             return self.n
-        if len(self.compared) >= self._most:
+        if len(self.compared) >= most_comparisons(self.n):
             return None
         answer = self.answer()
         if not answer.changes and (inside := self._inside()) is not None:

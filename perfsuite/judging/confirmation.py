@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
+from perfsuite.judging.counts import GATE
 from perfsuite.judging.gates import JUDGEABLE, Outcome, Verdict
 
 ENVIRONMENT = "ENVIRONMENT"
@@ -37,6 +38,21 @@ def suspects(screened: Sequence[Verdict]) -> list[str]:
         # What was not measured cannot be measured again.
         if verdict.outcome is not Outcome.PASS and verdict.threshold != JUDGEABLE
     ]
+
+
+def red_by_code(settled: Sequence[Verdict]) -> list[Verdict]:
+    """Return the verdicts that are red, but for those of which the code is not the reason."""
+    return [
+        verdict
+        for verdict in settled
+        if verdict.outcome is Outcome.FAIL and verdict.word != ENVIRONMENT
+    ]
+
+
+def searchable(red: Sequence[Verdict]) -> str:
+    """Return the first figure of red verdicts that a bisection can search, empty if none."""
+    figures = [metric_of(verdict) for verdict in red if verdict.threshold != JUDGEABLE]
+    return next((name for name in figures if name not in ("", GATE)), "")  # counts have no figure
 
 
 def settle(

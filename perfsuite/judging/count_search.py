@@ -1,24 +1,32 @@
-"""Where along a row of versions counts change: bisection without noise, since counts are exact."""
+"""Where along a row of versions changes what is exact, such as counts: bisection without noise."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from perfsuite.judging.counts import Ledger, changes
 
-ReadCounts = Callable[[int], Ledger | None]
-"""Returns what a version is counted to do, None where it cannot be."""
+Exact = TypeVar("Exact")
 
 
-def counted_changes(read: ReadCounts, n: int) -> list[tuple[int, int]]:
-    """Return where counts differ, as steps (first, last) that no version tells apart.
+def counted_changes(read: Callable[[int], Ledger | None], n: int) -> list[tuple[int, int]]:
+    """Return where counts differ; see `exact_changes`."""
+    return exact_changes(read, n, changes)
 
-    Version 0 is before the first step and version n after the last; both must have counts. Between
-    two versions that agree nothing is looked for.
+
+def exact_changes(
+    read: Callable[[int], Exact | None], n: int, differ: Callable[[Exact, Exact], object]
+) -> list[tuple[int, int]]:
+    """Return where versions differ, as steps (first, last) that no version tells apart.
+
+    `read` returns what is exact of a version, None where that cannot be had. Version 0 is before
+    the first step and version n after the last; both must have it. Between two versions that agree
+    nothing is looked for.
     """
     found, stretches = [], [(0, n)]
     while stretches:
         first, last = stretches.pop()
         before, after = read(first), read(last)
-        if before is None or after is None or not changes(before, after):
+        if before is None or after is None or not differ(before, after):
             continue
         middle = (first + last) // 2
         nearest = sorted(range(first + 1, last), key=lambda at: abs(at - middle))

@@ -9,7 +9,12 @@ from typing import Any
 
 import msgspec
 
-from perfsuite.judging.confirmation import compare_gate, environment_gate
+from perfsuite.judging.confirmation import (
+    compare_gate,
+    environment_gate,
+    red_by_code,
+    searchable,
+)
 from perfsuite.judging.contamination import Contamination, contamination
 from perfsuite.judging.estimates import predicted_ratio
 from perfsuite.judging.gates import Outcome, Verdict, missing, not_worse
@@ -17,7 +22,7 @@ from perfsuite.judging.hardware import current_key
 from perfsuite.judging.spreads import Spread, observed_spread, or_assumed, pooled_spreads
 from perfsuite.judging.thresholds import CompareLimits
 from perfsuite.records.causes import reasons
-from perfsuite.records.commits import which_commit
+from perfsuite.records.commits import of_benchmark, which_commit
 from perfsuite.records.git import commits_since
 from perfsuite.records.schema import (
     NO_BENCHMARK,
@@ -82,8 +87,13 @@ class Baseline:
         """Return the benchmarks that a session should have, with their markers' names."""
         return {key: each.markers for run in self.runs for key, each in run.benchmarks.items()}
 
-    def reasons(self, now: Benchmark, software: dict[str, Any], ranks: int) -> list[str]:
-        """Return what differs between the newest promoted run and `now`, besides the figures."""
+    def reasons(
+        self, now: Benchmark, software: dict[str, Any], ranks: int, settled: Sequence[Verdict]
+    ) -> list[str]:
+        """Return what differs between the newest promoted run and `now`, besides the figures.
+
+        And the command that finds the commit, where that may be why `settled` are red.
+        """
         run = self.runs[-1]
         if now.key not in run.benchmarks:
             return []
@@ -93,9 +103,12 @@ class Baseline:
             software=(run.software, software),
             commits=commits_since(run.commit, self.folder),
         )
-        if "one_tree" in now.markers:  # which no bisection searches
+        # No bisection searches what judges one tree, nor finds what the code is no reason for.
+        if "one_tree" in now.markers or not (red := red_by_code(settled)):
             return lines
-        return [*lines, *which_commit(run.commit, now.key, self.folder.parents[1], ranks)]
+        suite = self.folder.parents[1]
+        searched = of_benchmark(now.key, suite, ranks, searchable(red))
+        return [*lines, *which_commit(run.commit, searched, suite)]
 
     def environment(self, now: Benchmark, software: dict[str, Any]) -> list[str]:
         """Return what is known to differ from the newest promoted run, besides the code."""

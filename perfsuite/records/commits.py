@@ -60,7 +60,8 @@ def commits_between(good: Ref, bad: Ref) -> list[CommitOfRow]:
     not mixed with what was there meanwhile, as under `git bisect --first-parent`.
 
     Raises:
-        GitError: `good` is no ancestor of `bad`, or both are the same.
+        GitError: `good` is no ancestor of `bad`, or on a branch that was merged, or both are the
+            same.
     """
     if good.commit == bad.commit:
         raise GitError(f"{good.told} and {bad.told} are the same commit: nothing lies between")
@@ -88,25 +89,40 @@ def commits_between(good: Ref, bad: Ref) -> list[CommitOfRow]:
         found.append(
             CommitOfRow(hash=name, title=title, parents=tuple(parents.split()), touched=files)
         )
+    # By first parents a row may pass `good` by, and begin with code that it has not, and without
+    # what it has.
+    (fork, *_) = found[0].parents or ("",)
+    if fork != good.commit:
+        remedy = f"try {fork[:12]}, from which both are" if fork else why_shallow(bad.top)
+        remedy = remedy or "by first parents they have no commit in common"
+        raise GitError(f"{good.told} is on a branch that was merged into {bad.told}: {remedy}")
     return found
 
 
-def which_commit(since: str, key: str, suite: Path, ranks: int) -> list[str]:
-    """Return the command that finds which commit changed a benchmark, if there are several."""
+def which_commit(since: str, searched: str, suite: Path) -> list[str]:
+    """Return the command that finds which commit changed what is `searched`, if there are several.
+
+    See `of_benchmark`.
+    """
     if len(commits_since(since, suite)) < 2:
         return []
-    return [f"{WHICH}bisect {since[:12]}{_of_benchmark(key, suite, ranks)}"]
+    return [f"{WHICH}bisect {since[:12]}{searched}"]
 
 
-def which_package(python: str, key: str, suite: Path, ranks: int) -> list[str]:
+def which_package(python: str, searched: str) -> list[str]:
     """Return the command that finds which package did, beside another interpreter's."""
-    of = _of_benchmark(key, suite, ranks)
-    return [f"which package: perfsuite bisect --packages {quote(python)}{of}"]
+    return [f"which package: perfsuite bisect --packages {quote(python)}{searched}"]
 
 
-def _of_benchmark(key: str, suite: Path, ranks: int) -> str:
+def of_benchmark(key: str, suite: Path, ranks: int, figure: str) -> str:
+    """Return the arguments by which a bisection searches this benchmark alone.
+
+    Without a `figure` it chooses one by itself.
+    """
     folder, (file, _, name) = relpath(suite), key.partition("::")
     where = "" if folder == "benchmarks" else f" --suite {quote(folder)}"
     beside = f" --perf-ranks {ranks}" if ranks > 1 else ""
+    which = f" --figure {quote(figure)}" if figure else ""
+    name = quote(name.rpartition("::")[2])
     # The file, too: what waits to be named is not searched otherwise.
-    return f" {quote(relpath(suite / file))}{where} -k {quote(name.rpartition('::')[2])}{beside}"
+    return f" {quote(relpath(suite / file))}{where} -k {name}{which}{beside}"

@@ -46,7 +46,7 @@ def resolve(ref: str, folder: Path) -> Ref:
     try:
         commit = git(top, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
     except GitError:
-        raise GitError(unknown) from None
+        raise GitError(": ".join(filter(None, (unknown, why_shallow(top))))) from None
     dirty = bool(git(top, "status", "--porcelain", "--untracked-files=normal"))
     return Ref(name=ref, commit=commit, top=top, dirty=dirty)
 

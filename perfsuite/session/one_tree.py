@@ -256,7 +256,7 @@ class PerfSession(GatingSession):
         with self.together.alone():
             settled, confirmation, why = self.confirms.confirm(record, screened, changes)
         if not why and any(verdict.outcome is Outcome.FAIL for verdict in settled):
-            why = baseline.reasons(record, software, len(self._machine.ranks))
+            why = baseline.reasons(record, software, len(self._machine.ranks), settled)
         crept = creep(self.chain, baseline, record.key, self._thresholds)
         verdicts = [*record.verdicts, *settled, *crept]
         return msgspec.structs.replace(

@@ -157,7 +157,25 @@ def test_no_command_is_told_that_would_not_search_the_benchmark(
     now = structs.replace(collected(), items={"timed": [], "alone": ["one_tree"]})
     both = {"before": now, "after": now}
     comparison = Comparison(ref=REF, **servers, collected=both, suite=Path("benchmarks"))
-    assert [comparison.which(key) for key in ("timed", "alone")] == [["which commit"], []]
+    assert [comparison.which(key, "") for key in ("timed", "alone")] == [["which commit"], []]
+
+
+def test_where_packages_differ_too_both_commands_are_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("perfsuite.against.comparison.which_commit", lambda *asked: [asked[1]])
+    server = SimpleNamespace(ranks=1)
+    servers: Any = {"before": server, "after": server, "suite": Path("benchmarks")}
+    both = {"before": collected(), "after": collected(torch="2.12")}
+    searched = " benchmarks/a.py -k test_a --figure step_s"
+    packages = f"which package: perfsuite bisect --packages then/bin/python{searched}"
+    for ref, python, expected in (
+        (REF, "then/bin/python", [searched, packages]),
+        (REF, None, [searched]),
+        (None, "then/bin/python", [packages]),
+    ):
+        comparison = Comparison(ref=ref, **servers, collected=both, python=python)
+        assert comparison.which("a.py::test_a", "step_s") == expected
 
 
 @pytest.fixture(scope="module")

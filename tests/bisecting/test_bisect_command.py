@@ -1,5 +1,7 @@
 """What is asked of a bisection on the command line, and how it is answered there."""
 
+from argparse import ArgumentParser
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +15,21 @@ from perfsuite.bisecting.searching import Finding
 FILE = "speed/test_step.py"
 
 
+def newer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let argparse match as from Python 3.12.7 on: nothing is empty right before an option."""
+    name = "_match_arguments_partial"
+    older: Any = getattr(ArgumentParser, name)
+
+    def match(self: ArgumentParser, actions: Any, pattern: str) -> list[int]:
+        found: list[int] = older(self, actions, pattern)
+        while pattern[sum(found) :].startswith("O") and found and not found[-1]:
+            found.pop()
+        return found
+
+    monkeypatch.setattr(ArgumentParser, name, match)
+
+
+@pytest.mark.parametrize("prepare", [lambda _: None, newer], ids=["installed", "newer"])
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
@@ -24,11 +41,13 @@ FILE = "speed/test_step.py"
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_files_of_the_suite_are_told_from_the_bad_end(
+    prepare: Callable[[pytest.MonkeyPatch], None],
     given: list[str],
     expected: tuple[str, list[str], list[str]],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    prepare(monkeypatch)
     monkeypatch.chdir(tmp_path)
     Path("speed").mkdir()
     Path(FILE).touch()
@@ -52,7 +71,9 @@ def test_an_answer_that_cannot_be_written_is_told_all_the_same(tmp_path: Path) -
     finding = Finding(key="test_a.py::test_a", open="too noisy")
     row = SimpleNamespace(header=lambda: ["good: a"], steps=[], noun="commit")
     said: list[str] = []
-    session: Any = SimpleNamespace(_kept=taken, _row=row, _findings=[finding], _output=taken)
+    session: Any = SimpleNamespace(
+        _kept=taken, _row=row, _findings=[finding], _output=taken, _unsearched=""
+    )
     reporter: Any = SimpleNamespace(section=said.append, write_line=said.append)
     BisectionSession.pytest_terminal_summary(session, reporter)
     assert "  no answer: too noisy" in said
@@ -66,3 +87,25 @@ def test_a_file_of_no_suite_is_one_line(
     Path("benchmarks").mkdir()
     assert main(["bisect", "v1", "v2", "gone.py"]) == 1
     assert capsys.readouterr().err == "perfsuite: gone.py: no file of benchmarks in benchmarks\n"
+
+
+@pytest.mark.parametrize(
+    ("searched", "items", "exit_code", "expected"),
+    [(2, 2, 0, 0), (1, 2, 0, 1), (0, 2, 0, 1), (0, 0, 0, 1), (1, 2, 2, 2)],
+)
+def test_only_where_every_benchmark_was_searched_is_the_session_green(
+    searched: int, items: int, exit_code: int, expected: int
+) -> None:
+    session: Any = SimpleNamespace(
+        items=[None] * items,
+        exitstatus=exit_code,
+        config=SimpleNamespace(option=SimpleNamespace(collectonly=False)),
+    )
+    ours: Any = SimpleNamespace(_findings=[None] * searched, _unsearched="", _kept=None)
+    BisectionSession.pytest_sessionfinish(ours, session)
+    assert session.exitstatus == expected
+    said: list[str] = []
+    reporter: Any = SimpleNamespace(write_line=said.append)
+    BisectionSession.pytest_terminal_summary(ours, reporter)
+    told = f"bisect: searched {searched} of {items} benchmarks, so the session fails"
+    assert said == [told] * (expected == 1)

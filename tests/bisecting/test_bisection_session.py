@@ -90,6 +90,7 @@ def test_the_commit_is_named_and_nothing_else_is_touched(project: Project) -> No
     [
         (["gone"], "'gone' is no commit, branch or tag of "),
         (["HEAD~1", "--benchmark-disable"], "perfsuite could not evaluate its gates"),
+        (["HEAD~1", "--benchmark-skip"], "--benchmark-skip leaves nothing for a bisection"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -18,6 +18,7 @@ from perfsuite.bisecting.rounds import (
     RoundLog,
     Rounds,
     figures_of,
+    kind_of,
 )
 from perfsuite.judging.counts import Ledger
 
@@ -56,6 +57,13 @@ def side(**metrics: Any) -> dict[str, Any]:
     }
 
 
+def test_figures_have_the_order_in_which_they_were_noted() -> None:
+    names = [f"figure {number}" for number in range(20)]
+    sides = side(**dict.fromkeys(names, 1.0)), side(**dict.fromkeys(reversed(names), 1.0))
+    restart = Restart(started="AB", duets={}, before=sides[0], after=sides[1])
+    assert [*figures_of(restart)] == [*names, "reference mean_loss"]
+
+
 @pytest.mark.parametrize("after", [None, 0.0, float("nan"), float("inf")])
 def test_figures_are_those_that_both_have_and_that_have_a_ratio(after: float | None) -> None:
     restart = Restart(
@@ -82,18 +90,20 @@ class FakeServer:
 
     def start(self, key: str, *_: Any) -> Any:
         self.started.append(key)
-        return nullcontext(FakeWorker(timed=key == "timed"))
+        return nullcontext(FakeWorker(key))
 
 
 class FakeWorker:
-    """Runs a benchmark that times a block, or nothing, and keeps a ledger."""
+    """Runs a benchmark that times a block, or trains, or neither, and keeps a ledger."""
 
-    def __init__(self, timed: int) -> None:
-        self._left = timed
+    def __init__(self, key: str) -> None:
+        self._left = int(key == "timed")
+        losses = {"reference": {"losses": [1.0, -1.0]}, "candidate": {"losses": [1.0, None]}}
+        self._pairs = [losses] * (key == "trained")
 
     def go(self) -> Ready | Done:
         self._left -= 1
-        raw = {"ledger": {"counts": {"forward: mm": 3}}}
+        raw = {"ledger": {"counts": {"forward: mm": 3}}, "pairs": self._pairs}
         return Ready(what="step") if self._left >= 0 else Done(record={"raw": raw}, loaded={})
 
     def block(self) -> None:
@@ -159,7 +169,7 @@ def test_a_version_is_measured_beside_both_ends_and_one_runs_at_a_time(
     with ExitStack() as stack:  # what was measured is not measured again
         again = rounds_of(Row(), stack, log)
         assert [again.round("k", version) for version in (2, 2, 3)] == found
-        assert again.measured == 0
+        assert len(restarts) == 7
         again.round("k", 2)
         assert restarts[-1] == ("v2", "v4", 2)
 
@@ -175,10 +185,14 @@ def test_what_is_exact_is_counted_once_and_tells_what_else_is_measured(tmp_path:
     row.start = remember  # type: ignore[method-assign]  # to see what it started
     with ExitStack() as stack:
         rounds = rounds_of(row, stack, tmp_path / "log")
-        found = [rounds.count(key, 4) for key in ("timed", "counted", "counted")]
-    assert [each.measures for each in found] == [True, False, False]
+        found = [rounds.count(key, 4) for key in ("timed", "counted", "counted", "trained")]
+    assert [each.measures for each in found] == [True, False, False, True]
     assert all(each.ledger is not None for each in found)
-    assert servers[1].started == ["timed", "counted"]
+    assert servers[1].started == ["timed", "counted", "trained"]
+    assert found[3].kinds == {"reference mean_loss": "0", "candidate mean_loss": "not finite"}
+    assert [kind_of(loss) for loss in (2.0, -2.0, float("inf"))] == [
+        *("positive", "negative", "not finite"),
+    ]
 
 
 def test_whose_fault_it_is(tmp_path: Path, restarts: list[tuple[str, str, int]]) -> None:

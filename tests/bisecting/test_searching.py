@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from perfsuite.bisecting.answers import answer_lines, write_answers
+from perfsuite.bisecting.answers import answer_lines
 from perfsuite.bisecting.rounds import BisectionError, Count, Round
 from perfsuite.bisecting.searching import Finding, Searcher
 from perfsuite.judging.counts import Ledger
@@ -32,8 +32,8 @@ class FakeRow:
         assert {*imported} == {"net.py"}
         return step not in self.prose
 
-    def advice(self, step: int) -> str | None:
-        return "a merge" if step == 40 else None
+    def advice(self, step: int, key: str, figure: str) -> str | None:
+        return f"a merge of {key} {figure}".rstrip() if step == 40 else None
 
     def header(self) -> list[str]:
         return ["good: a", "bad:  b"]
@@ -138,7 +138,7 @@ def test_the_commit_is_named_with_size_share_and_probability() -> None:
     line = next(line for line in told(finding, rounds).splitlines() if " at commit 40 (" in line)
     assert line.startswith("  1.")
     assert line.endswith("of the difference")
-    assert "a merge" in told(finding, rounds)
+    assert f"    a merge of {KEY} step_s" in told(finding, rounds)
     assert not finding.open
     assert set(rounds.read[KEY]) == {64, *(v for v in finding.levels if v)}
 
@@ -192,7 +192,11 @@ def test_a_benchmark_that_only_counts_is_searched_by_counts_alone() -> None:
     assert finding.counted == [(3, 3, ["+1 forward: cast (1 -> 2)"])]
     assert not rounds.read[KEY]
     same = FakeRounds({"step_s": path(8)}, casts=[1] * 9)
-    assert "no count changes" in told(search(same, key=LEDGER), same)
+    assert "both ends count the same" in told(search(same, key=LEDGER), same)
+    merged = FakeRounds({"step_s": path(64)}, casts=[1] * 40 + [2] * 25)
+    assert "a merge" in told(search(merged, key=LEDGER), merged)
+    with pytest.raises(BisectionError, match=r"ledger\[fp32\] only counts: it has no figure s"):
+        search(same, key=LEDGER, figure="step_s")
 
 
 def test_counts_that_differ_where_no_commit_can_change_them_are_no_answer() -> None:
@@ -262,6 +266,7 @@ def test_the_first_figure_that_differs_is_searched_and_others_are_told() -> None
     finding = search(FakeRounds(figures), figure="kernel_s")
     assert finding.answer is not None
     assert [each.first for each in finding.answer.changes] == [9]
+    assert "step_s differs, too: --figure" in finding.notes
     with pytest.raises(BisectionError, match="has no figure gone, but calm_s, step_s, kernel_s"):
         search(FakeRounds(figures), figure="gone")
 
@@ -283,15 +288,3 @@ def test_noise_is_no_answer() -> None:
     finding = search(rounds)
     assert finding.answer is not None
     assert finding.open or not all(each.single for each in finding.answer.changes)
-
-
-def test_the_answer_is_written_with_its_picture_and_replaced(tmp_path: Any) -> None:
-    rounds = FakeRounds({"step_s": path(16, (5, 0.2))})
-    finding = search(rounds)
-    for _ in range(2):
-        picture, text, figures = write_answers([finding], rounds.row, tmp_path)
-    assert b"<svg" in picture.read_bytes()
-    assert b"times the good end" in picture.read_bytes()
-    assert "at commit 5" in text.read_text("utf-8")
-    assert picture.name in text.read_text("utf-8")
-    assert b'"changes"' in figures.read_bytes()

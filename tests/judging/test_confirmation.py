@@ -4,7 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from perfsuite.judging.confirmation import settle, suspects, unconfirmed
+from perfsuite.judging.confirmation import (
+    ENVIRONMENT,
+    red_by_code,
+    searchable,
+    settle,
+    suspects,
+    unconfirmed,
+)
 from perfsuite.judging.gates import Outcome, Verdict, missing
 
 GREEN = Verdict(
@@ -28,6 +35,15 @@ SLOWER = replace(SAME, outcome=Outcome.FAIL, figure="1.100x", word="SLOWER")
 def test_what_is_not_green_is_suspected_and_what_was_not_measured_is_not() -> None:
     assert suspects([GREEN, LOST]) == []
     assert suspects([LOST, replace(RED, gate="compare epoch_s"), UNCLEAR]) == ["epoch_s", "step_s"]
+
+
+def test_a_bisection_is_asked_for_the_figure_that_the_code_made_red() -> None:
+    elsewhere = replace(RED, gate="environment peak_bytes", word=ENVIRONMENT)
+    counts, lost = replace(SLOWER, gate="against ledger"), missing("against", "none", "measure one")
+    assert red_by_code([SAME, elsewhere, UNCLEAR]) == []
+    assert red_by_code([SAME, LOST, counts, SLOWER, RED]) == [LOST, counts, SLOWER, RED]
+    assert searchable([LOST, lost, counts, SLOWER, replace(RED, gate="compare other")]) == "step_s"
+    assert searchable([lost, counts]) == ""
 
 
 @pytest.mark.parametrize("screened", [UNCLEAR, RED], ids=["unclear", "red"])

@@ -2,12 +2,14 @@
 
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec import structs, to_builtins
 
+from perfsuite.judging.confirmation import ENVIRONMENT
 from perfsuite.judging.gates import Outcome, Verdict
 from perfsuite.judging.thresholds import CompareLimits
 from perfsuite.records.baseline import Baseline, compare, with_nights
@@ -222,9 +224,20 @@ def test_figures_of_one_suite_share_what_they_know() -> None:
 def test_no_command_is_told_that_would_not_search_the_benchmark(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("perfsuite.records.baseline.which_commit", lambda *_: ["which commit"])
+    told: list[str] = []
+
+    def which(since: str, searched: str, suite: Path) -> list[str]:
+        told.append(searched)
+        return ["which commit"]
+
+    monkeypatch.setattr("perfsuite.records.baseline.which_commit", which)
     now = benchmark(step_s=1.0)
     before = baseline(now)
-    assert before.reasons(now, {}, 1)[-1:] == ["which commit"]
+    green = Verdict(gate="compare step_s", outcome=Outcome.PASS, figure="", threshold="")
+    slower = replace(green, gate="compare peak_bytes", outcome=Outcome.FAIL)
+    assert before.reasons(now, {}, 1, [green, slower])[-1:] == ["which commit"]
+    assert told[0].endswith(" --figure peak_bytes")
     alone = structs.replace(now, markers=["one_tree"])
-    assert "which commit" not in before.reasons(alone, {}, 1)
+    assert "which commit" not in before.reasons(alone, {}, 1, [slower])
+    elsewhere = replace(slower, gate="environment peak_bytes", word=ENVIRONMENT)
+    assert "which commit" not in before.reasons(now, {}, 1, [elsewhere])

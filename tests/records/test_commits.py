@@ -5,7 +5,13 @@ from pathlib import Path
 import pytest
 from projects import git_in
 
-from perfsuite.records.commits import CommitOfRow, commits_between, which_commit, which_package
+from perfsuite.records.commits import (
+    CommitOfRow,
+    commits_between,
+    of_benchmark,
+    which_commit,
+    which_package,
+)
 from perfsuite.records.git import GitError, resolve
 
 
@@ -65,21 +71,29 @@ def test_a_title_of_other_bytes_can_be_written(tmp_path: Path) -> None:
         ("HEAD", "main", "are the same commit"),
         ("HEAD", "HEAD~1", "name the older one first"),
         ("side", "HEAD~2", "is no ancestor of .*: try [0-9a-f]{12}, from which both are"),
+        ("side", "HEAD", "is on a branch that was merged into .*: try [0-9a-f]{12}, from which"),
     ],
 )
 def test_what_is_no_row_is_refused_in_one_line(
     repository: Path, good: str, bad: str, message: str
 ) -> None:
-    with pytest.raises(GitError, match=message):
+    with pytest.raises(GitError, match=message) as raised:
         row(repository, good, bad)
+    if " try " in str(raised.value):
+        fork = str(raised.value).partition(" try ")[2][:12]
+        assert row(repository, fork, bad)[0].parents[0].startswith(fork)
 
 
 def test_a_shallow_clone_is_told_what_to_do(repository: Path, tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     git_in(tmp_path, "clone", "--quiet", "--depth=1", f"file://{repository}", str(clone))
     git_in(clone, "fetch", "--quiet", "--depth=1", "origin", "side")
-    with pytest.raises(GitError, match="the clone is shallow: fetch it whole"):
+    told = "the clone is shallow: fetch it whole"
+    with pytest.raises(GitError, match=f"no ancestor of .*: {told}"):
         row(clone, "FETCH_HEAD")
+    lacking = resolve("HEAD~3", repository).commit
+    with pytest.raises(GitError, match=f"{lacking}' is no commit, branch or tag of .*: {told}"):
+        row(clone, lacking)
 
 
 @pytest.mark.parametrize(
@@ -108,11 +122,13 @@ def test_the_command_that_finds_which_is_told_where_several_may_be_it(
     monkeypatch.chdir(repository)
     first = resolve("HEAD~3", repository).commit
     asked = " benchmarks/test_speed.py -k 'test_step[fp32]'"
-    told = [f"which commit: perfsuite bisect {first[:12]}{asked}"]
-    assert which_commit(first, key, suite, 1) == told
-    assert which_commit(first, key, suite, 2) == [f"{told[0]} --perf-ranks 2"]
-    assert which_commit(resolve("HEAD~1", repository).commit, key, suite, 1) == []
-    assert which_package("/a b/python", key, repository / "other", 1) == [
+    assert of_benchmark(key, suite, 1, "") == asked
+    assert of_benchmark(key, suite, 2, "a loss") == f"{asked} --figure 'a loss' --perf-ranks 2"
+    told = f"which commit: perfsuite bisect {first[:12]}{asked}"
+    assert which_commit(first, asked, suite) == [told]
+    assert which_commit(resolve("HEAD~1", repository).commit, asked, suite) == []
+    other = of_benchmark(key, repository / "other", 1, "")
+    assert which_package("/a b/python", other) == [
         "which package: perfsuite bisect --packages '/a b/python' other/test_speed.py"
         " --suite other -k 'test_step[fp32]'"
     ]

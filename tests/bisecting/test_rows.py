@@ -1,0 +1,30 @@
+"""What is told of a step of a row, once it is known to be the change."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from perfsuite.bisecting.rows import CommitRow
+from perfsuite.records.commits import CommitOfRow
+from perfsuite.records.git import Ref
+
+
+def test_a_merge_is_searched_for_the_same_benchmark_and_figure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config: Any = SimpleNamespace(option=SimpleNamespace(perf_ranks=2))
+    end = Ref(name="HEAD", commit="0" * 40, top=tmp_path, dirty=False)
+    commits = [
+        CommitOfRow(hash=name * 40, title="", parents=parents, touched=())
+        for name, parents in (("a", ("0" * 40,)), ("b", ("a" * 40, "c" * 40)))
+    ]
+    row = CommitRow(config=config, suite=tmp_path / "speed", good=end, bad=end, commits=commits)
+    merge = "bbbbbbbbbbbb"
+    assert row.advice(1, "test_a.py::test_a", "step_s") is None
+    assert row.advice(2, "test_a.py::test_a[fp32]", "step_s") == (
+        f"a merge; into it: perfsuite bisect $(git merge-base {merge}^1 {merge}^2) {merge}^2"
+        " speed/test_a.py --suite speed -k 'test_a[fp32]' --figure step_s --perf-ranks 2"
+    )
