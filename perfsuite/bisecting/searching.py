@@ -16,6 +16,9 @@ from perfsuite.records.wording import short_name
 
 _SUSPECTED = 50.0
 """How many times likelier a step is to change a figure where it changes what is counted."""
+_COUNTING = 0.5
+"""Of the budget, what counting may take where there is a figure to be measured after it."""
+_SPENT = "the budget is spent; run it again to go on from here"
 
 
 @dataclass(kw_only=True)
@@ -66,8 +69,9 @@ class Searcher:
         counting = key if own.ledger is not None else self._counting(key)
         counts_alone = own.ledger is not None and not own.measures
         if counting is not None:
+            share = 1.0 if counts_alone else _COUNTING
             try:
-                self._count(counting, finding)
+                self._count(counting, finding, started_s + share * self.budget_s)
             except BisectionError as error:
                 if counts_alone:
                     raise
@@ -96,9 +100,11 @@ class Searcher:
         found = beside or alike
         return found[0] if len(found) == 1 else None
 
-    def _count(self, key: str, finding: Finding) -> None:
+    def _count(self, key: str, finding: Finding, deadline_s: float) -> None:
+        """Find where counts change; what there was no time to count is within a range."""
         n = len(self.rounds.row.steps)
         known: dict[int, Count] = {}
+        late: set[int] = set()  # that there was no time to count
 
         def at(version: int) -> Count:
             if version not in known:
@@ -115,7 +121,11 @@ class Searcher:
         steps = self._steps(finding, {*at(0).files, *at(n).files})
 
         def read(place: int) -> Ledger | None:
-            return at(0 if not place else n if place == len(steps) else steps[place - 1]).ledger
+            version = 0 if not place else n if place == len(steps) else steps[place - 1]
+            if version not in known and time.monotonic() > deadline_s:
+                late.add(version)
+                return None
+            return at(version).ledger
 
         good, bad = read(0), at(n).ledger
         if not steps and good is not None and bad is not None and changes(good, bad):
@@ -127,6 +137,8 @@ class Searcher:
             assert after is not None
             lines = told(changes(before, after))
             finding.counted.append((steps[first - 1], steps[last - 1], lines))
+        if late:
+            finding.notes.append(f"not all is counted: {_SPENT}")
 
     def _steps(self, finding: Finding, imported: set[str]) -> Sequence[int]:
         row = self.rounds.row
@@ -137,7 +149,7 @@ class Searcher:
 
     def _measure(self, key: str, finding: Finding, deadline_s: float) -> None:
         n = len(self.rounds.row.steps)
-        between = self._ends(key, n)
+        between = self._ends(key, n, deadline_s)
         finding.figure = name = self._chosen(key, between, finding)
         steps = self._steps(finding, set(between[0].files))
         margin = self._margin(name)
@@ -154,7 +166,7 @@ class Searcher:
         finding.rounds = len(ends)
         while (place := search.next()) is not None:
             if time.monotonic() > deadline_s:
-                finding.notes.append("the budget is spent; run it again to go on from here")
+                finding.notes.append(_SPENT)
                 break
             version = n if place == len(steps) else steps[place - 1]
             taken = self._compare(key, name, search, place, version, deadline_s=deadline_s)
@@ -174,11 +186,16 @@ class Searcher:
         if not finding.answer.changes and not finding.answer.decided:
             finding.open = "too noisy to say; give it more --budget"
 
-    def _ends(self, key: str, n: int) -> list[Round]:
-        """Compare both ends, from which the noise is learnt."""
-        found: list[Round] = []
-        for index in range(FIRST_ROUNDS):
-            self.show("both ends", index, FIRST_ROUNDS)
+    def _ends(self, key: str, n: int, deadline_s: float) -> list[Round]:
+        """Compare both ends, from which the noise is learnt: fewer rounds would not tell it.
+
+        However late it is, one is taken, so that whoever runs it again comes further.
+        """
+        found = [self.rounds.round(key, n)]
+        while len(found) < FIRST_ROUNDS:
+            if time.monotonic() > deadline_s:
+                raise BisectionError(f"both ends are not compared yet: {_SPENT}")
+            self.show("both ends", len(found), FIRST_ROUNDS)
             found.append(self.rounds.round(key, n))
         return found
 
