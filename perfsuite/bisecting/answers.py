@@ -33,7 +33,7 @@ def answer_lines(finding: Finding, row: Row) -> list[str]:
         lines += [f"    {line}" for line in changed[:PLACES]]
         more = len(changed) - PLACES
         lines += [f"    and {more} more"] * (more > 0)
-    if not finding.figure and not finding.counted:
+    if not finding.figure and not finding.counted and not finding.open:
         lines.append("  no count changes")
     if finding.answer is not None:
         lines += _of_figure(finding, row)

@@ -136,30 +136,35 @@ class BisectionSession:
 
     def search(self, item: Placeholder) -> None:
         """Search for what changed a benchmark; its item fails where there is no answer."""
+        finding = Finding(key=item.key)
+        self._findings.append(finding)  # whatever comes of it is told
         try:
-            finding = self._searcher.search(item.key)
-            self._findings.append(finding)
-            why_not = finding.open
+            self._searcher.search(finding)
         except (BisectionError, ComparisonError) as error:
-            why_not = str(error)
+            finding.open = str(error)
+        except BaseException:  # such as Ctrl-C, and the signal by which a night ends it
+            finding.open = "it was broken off; run it again to go on from here"
+            raise
         finally:
             self._status.clear()
-        if why_not:
-            pytest.fail(f"no answer: {why_not}", pytrace=False)
+        if finding.open:
+            pytest.fail(f"no answer: {finding.open}", pytrace=False)
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Show what was found, and where it was written."""
-        if self._kept is None or not self._kept.exists():
+        if not self._findings:
             return
         terminalreporter.section("perfsuite bisect")
         lines = self._row.header()
         for finding in self._findings:
             lines += ["", *answer_lines(finding, self._row)]
-        lines += ["", f"what was measured is kept in {self._kept}: the same command goes on there"]
+        if self._kept is not None and self._kept.exists():
+            kept = f"what was measured is kept in {self._kept}: the same command goes on there"
+            lines += ["", kept]
         for line in lines:
             terminalreporter.write_line(line)
-        if self._output is None or not self._findings:
+        if self._output is None:
             return
         try:
             told = [f"wrote {at}" for at in write_answers(self._findings, self._row, self._output)]

@@ -60,10 +60,14 @@ class Searcher:
     budget_s: float
     show: Callable[[str, int, int], None]
 
-    def search(self, key: str) -> Finding:
-        """Search for what changed a benchmark; raises BisectionError."""
+    def search(self, finding: Finding) -> None:
+        """Search for what changed a finding's benchmark; raises BisectionError.
+
+        What was found by then is in it, whatever ends the search.
+        """
         started_s = time.monotonic()
-        finding = Finding(key=key)
+        key = finding.key
+        finding.steps = [*range(1, len(self.rounds.row.steps) + 1)]
         self.show(f"counting {short_name(key)}", 0, 1)
         own = self.rounds.count(key, len(self.rounds.row.steps))
         counting = key if own.ledger is not None else self._counting(key)
@@ -85,7 +89,6 @@ class Searcher:
                 finding.open = str(error)
         self.rounds.end_between()
         finding.took_s = time.monotonic() - started_s
-        return finding
 
     def _counting(self, key: str) -> str | None:
         """Return the benchmark that counts what this one runs, if it is known which does.

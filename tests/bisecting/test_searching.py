@@ -129,7 +129,9 @@ def search(
     searcher = Searcher(
         rounds=fake, thresholds=THRESHOLDS, figure=figure, budget_s=budget_s, show=show
     )
-    return searcher.search(key)
+    finding = Finding(key=key)
+    searcher.search(finding)
+    return finding
 
 
 def told(finding: Finding, rounds: FakeRounds) -> str:
