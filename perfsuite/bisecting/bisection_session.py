@@ -2,11 +2,13 @@
 
 import hashlib
 import os
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
+from secrets import token_hex
 
 import msgspec
 import pytest
@@ -16,6 +18,7 @@ from perfsuite.against.messages import Collected
 from perfsuite.against.old_environment import EnvironmentUnavailableError
 from perfsuite.against.placeholders import Placeholder, placeholder_file, placeholders_of
 from perfsuite.bisecting.answers import answer_lines, write_answers
+from perfsuite.bisecting.installed_packages import packages_of
 from perfsuite.bisecting.package_row import PackageRow
 from perfsuite.bisecting.rounds import BisectionError, RoundLog, Rounds
 from perfsuite.bisecting.rows import CommitRow, Row
@@ -75,6 +78,7 @@ class BisectionSession:
         self._output = output
         self._findings: list[Finding] = []
         self._kept: Path | None = None
+        self._again = True  # whether a later search may use what this one measured
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection(self, session: pytest.Session) -> None:
@@ -106,7 +110,9 @@ class BisectionSession:
         self._status = status
 
     def _opened(self, config: pytest.Config, bad: Collected) -> RoundLog:
-        self._kept = log_of(self._row, self._suite, config, bad)
+        key = self._row.key()
+        self._again = key is not None
+        self._kept = log_of(key or token_hex(), self._suite, config, bad)
         return RoundLog(self._kept)
 
     def pytest_pycollect_makemodule(
@@ -160,8 +166,10 @@ class BisectionSession:
         for finding in self._findings:
             lines += ["", *answer_lines(finding, self._row)]
         if self._kept is not None and self._kept.exists():
-            kept = f"what was measured is kept in {self._kept}: the same command goes on there"
-            lines += ["", kept]
+            later = "the same command goes on there"
+            if not self._again:
+                later = "it is not used again, since no commit of git tells what the code is"
+            lines += ["", f"what was measured is kept in {self._kept}: {later}"]
         for line in lines:
             terminalreporter.write_line(line)
         if self._output is None:
@@ -186,10 +194,12 @@ def _content_of(folder: Path) -> list[tuple[str, str]]:
     return found
 
 
-def log_of(row: Row, suite: Path, config: pytest.Config, bad: Collected) -> Path:
+def log_of(row_key: str, suite: Path, config: pytest.Config, bad: Collected) -> Path:
     """Return the file of this very search: of these versions, benchmarks, and conditions."""
-    conditions = [bad.hardware, bad.software, options_of_the_sides(config)]
-    about = [row.key(), conditions, _content_of(suite)]
+    here = packages_of(sys.executable)  # any of them may be what takes the time
+    packages = [sorted(each.items()) for each in (here.versions, here.elsewhere)]
+    conditions = [bad.hardware, bad.software, packages, options_of_the_sides(config)]
+    about = [row_key, conditions, _content_of(suite)]
     name = hashlib.sha256(msgspec.json.encode(about)).hexdigest()[:12]
     return KEPT / f"bisect-{name}.jsonl"
 

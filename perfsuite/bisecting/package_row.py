@@ -86,9 +86,10 @@ class PackageRow:
         ends = self._at(0), self._at(len(self.together))
         return [f"good: {', '.join(ends[0])}", f"bad:  {', '.join(ends[1])}", *self.left_out]
 
-    def key(self) -> str:
-        packages = (self.together, self.old, self.new, self.alike)
-        return repr((packages, os.fspath(self.suite), tree_as_it_is(self.config.rootpath)))
+    def key(self) -> str | None:
+        tree = tree_as_it_is(self.config.rootpath)
+        about = (self.together, self.old, self.new, self.alike, os.fspath(self.suite), tree)
+        return repr(about) if tree else None
 
     def may_change(self, step: int, imported: Collection[str]) -> bool:  # noqa: ARG002  # whatever it imports
         return True

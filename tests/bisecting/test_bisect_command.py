@@ -54,10 +54,13 @@ def test_an_answer_that_cannot_be_written_is_told_all_the_same(tmp_path: Path) -
     finding = Finding(key="test_a.py::test_a", open="too noisy")
     row = SimpleNamespace(header=lambda: ["good: a"], steps=[], noun="commit")
     said: list[str] = []
-    session: Any = SimpleNamespace(_kept=taken, _row=row, _findings=[finding], _output=taken)
+    session: Any = SimpleNamespace(
+        _kept=taken, _again=False, _row=row, _findings=[finding], _output=taken
+    )
     reporter: Any = SimpleNamespace(section=said.append, write_line=said.append)
     BisectionSession.pytest_terminal_summary(session, reporter)
     assert "  no answer: too noisy" in said
+    assert any(line.endswith("no commit of git tells what the code is") for line in said)
     assert said[-1].startswith("perfsuite: the answer could not be written: ")
 
 

@@ -7,6 +7,7 @@ import sys
 import zipfile
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -191,8 +192,10 @@ def test_an_environment_is_asked_without_the_folder_that_it_is_asked_in(
 
 
 def test_rounds_are_of_the_code_and_the_options_that_they_were_measured_with(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    here = packages_of(sys.executable)
+    monkeypatch.setattr("perfsuite.bisecting.bisection_session.packages_of", lambda _: here)
     git_in(tmp_path, "init", "--quiet")
     code, suite = tmp_path / "net.py", tmp_path / "benchmarks"
     suite.mkdir()
@@ -221,12 +224,16 @@ def test_rounds_are_of_the_code_and_the_options_that_they_were_measured_with(
     seen: list[Path] = []
 
     def log() -> Path:
-        seen.append(log_of(row, suite, config, bad))
+        key = row.key()
+        assert key is not None
+        seen.append(log_of(key, suite, config, bad))
         return seen[-1]
 
+    assert row.key() is None  # before the first commit nobody knows what it is
     for text in ("one", "two"):
         code.write_text(text)
-        log()  # where it is committed in nothing yet, and then changed
+        if text == "two":
+            log()
         git_in(tmp_path, "add", "--all")
         git_in(tmp_path, "commit", "--quiet", "--message", text)
         log()
@@ -239,6 +246,10 @@ def test_rounds_are_of_the_code_and_the_options_that_they_were_measured_with(
     options.perf_workload = "another"
     log()
     options.override_ini = ["pythonpath=src"]
+    log()
+    here = replace(here, versions={**here.versions, "timm": "1.0"})
+    log()
+    here = replace(here, elsewhere={"timm": "another commit of git"})
     log()
     assert len({*seen}) == len(seen)
     options.perf_budget = 2.0  # decides when to stop, and nothing that is measured
