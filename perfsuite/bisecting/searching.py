@@ -1,7 +1,7 @@
 """The search of a row for one benchmark: counts first, which are exact, then a noisy figure."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from perfsuite.bisecting.rounds import BisectionError, Count, Round, Rounds
@@ -121,7 +121,8 @@ class Searcher:
             if at(end).ledger is None:
                 why = at(end).why or f"{short_name(key)} keeps no ledger"
                 raise BisectionError(f"the {self.rounds.told(end)} counts nothing: {why}")
-        steps = self._steps(finding, {*at(0).files, *at(n).files})
+        imported = {*at(0).files, *at(n).files}
+        steps = self._steps(finding, imported)
 
         def read(place: int) -> Ledger | None:
             version = 0 if not place else n if place == len(steps) else steps[place - 1]
@@ -134,7 +135,12 @@ class Searcher:
         if not steps and good is not None and bad is not None and changes(good, bad):
             noun = self.rounds.row.noun
             raise BisectionError(f"counts differ, but no {noun} between touches what is imported")
-        for first, last in counted_changes(read, len(steps)):
+        changed = counted_changes(read, len(steps))
+        # What is imported only in between may have been changed by a step that was left out.
+        while imported and len(more := self._steps(finding, _files(known))) > len(steps):
+            steps = more
+            changed = counted_changes(read, len(steps))
+        for first, last in changed:
             before, after = read(first - 1), read(last)
             assert before is not None
             assert after is not None
@@ -154,16 +160,19 @@ class Searcher:
         n = len(self.rounds.row.steps)
         between = self._ends(key, n, deadline_s)
         finding.figure = name = self._chosen(key, between, finding)
-        steps = self._steps(finding, set(between[0].files))
+        imported = set(between[0].files)
+        steps = self._steps(finding, imported)
         margin = self._margin(name)
         finding.ends = _ratio([each.over_good[name] for each in between])
         if not steps:
             finding.open = f"no {self.rounds.row.noun} between touches what the benchmark imports"
             return
         suspected = {s for first, last, _ in finding.counted for s in range(first, last + 1)}
-        search = ChangeSearch(
-            [_SUSPECTED if step in suspected else 1.0 for step in steps], margin=margin
-        )
+
+        def prior() -> list[float]:
+            return [_SUSPECTED if step in suspected else 1.0 for step in steps]
+
+        search = ChangeSearch(prior(), margin=margin)
         ends = tuple(each.over_good[name] for each in between)
         search.tell(CommitCompared(commit=len(steps), over_good=ends))
         finding.rounds = len(ends)
@@ -172,13 +181,19 @@ class Searcher:
                 finding.notes.append(_SPENT)
                 break
             version = n if place == len(steps) else steps[place - 1]
-            taken = self._compare(key, name, search, place, version, deadline_s=deadline_s)
+            taken, files = self._compare(key, name, search, place, version, deadline_s=deadline_s)
             if isinstance(taken, str):
                 search.skip(place)
                 finding.notes.append(f"skipped {self.rounds.told(version)}: {taken}")
             else:
                 search.tell(taken)
                 finding.rounds += len(taken.over_good)
+            if imported:  # in between there may be more, as under `_count`
+                imported.update(files)
+            if len(more := self._steps(finding, imported)) > len(steps):
+                places = [*(more.index(step) + 1 for step in steps[:-1]), len(more)]
+                steps = more
+                search = search.among(prior(), places)
         finding.answer = search.answer()
         finding.comparisons = len(search.compared)
         finding.levels[0] = (1.0, 1.0, 1.0)
@@ -211,8 +226,11 @@ class Searcher:
         version: int,
         *,
         deadline_s: float,
-    ) -> CommitCompared | str:
-        """Compare a version with both ends until its level is known, or say why it cannot be."""
+    ) -> tuple[CommitCompared | str, Collection[str]]:
+        """Compare a version with both ends until its level is known, or say why it cannot be.
+
+        Also returns the files that it imported.
+        """
         over_good: tuple[float, ...] = ()
         bad_over: tuple[float, ...] = ()
         while True:
@@ -220,12 +238,12 @@ class Searcher:
             found = self.rounds.round(key, version)
             whole = name in found.over_good and (place == search.n or name in found.bad_over)
             if found.why or not whole:
-                return found.why or f"it has no {name}"
+                return found.why or f"it has no {name}", found.files
             over_good += (found.over_good[name],)
             bad_over += (found.bad_over[name],) if place != search.n else ()
             taken = CommitCompared(commit=place, over_good=over_good, bad_over=bad_over)
             if not search.unclear(taken) or time.monotonic() > deadline_s:
-                return taken
+                return taken, found.files
 
     def _chosen(self, key: str, between: Sequence[Round], finding: Finding) -> str:
         """Return the figure to be searched: the one asked for, or the first that differs."""
@@ -258,6 +276,10 @@ def _parts(key: str) -> tuple[str, str, str]:
     file, _, rest = key.partition("::")
     head, _, parameters = rest.partition("[")
     return file, head.rpartition("::")[2], parameters
+
+
+def _files(counts: Mapping[int, Count]) -> set[str]:
+    return {file for each in counts.values() for file in each.files}
 
 
 def _ratio(ratios: Sequence[float]) -> Estimate:
