@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 from nights import NEWEST, NightlyError, NightOutcome, append, leg_of, past_runs
-from red_issue import ANSWERS, answers_of, code, shorten
+from red_issue import ANSWER, ANSWERS, answers_of, code, shorten
 
 from perfsuite.records.commits import WHICH
 from perfsuite.records.files import write_new
@@ -29,6 +29,7 @@ SEARCHED = 0.75
 """Of a bisection's time, what it may search: before, it sets up, and after, it ends a round."""
 CLEANING_UP_S = 60.0
 """That a bisection which ran over is given to end its processes, and to remove its worktrees."""
+OUT_OF_TIME = "out of time"
 
 
 def gate(
@@ -67,32 +68,39 @@ def gate(
 def bisect(run: Run, device: str, folder: Path, budget_s: float) -> None:
     """Run the bisections that red benchmarks told of, each for an equal share of what is left.
 
-    None is begun once the budget is spent, and what still runs then is ended.
+    None is begun once the budget is spent, and what still runs then is ended. Where one left no
+    answer, why is written in its place.
     """
     deadline_s = time.monotonic() + budget_s
     told = [line for each in run.benchmarks.values() for line in each.reasons]
     commands = [shlex.split(line.removeprefix(WHICH)) for line in told if line.startswith(WHICH)]
     for number, command in enumerate(commands):
-        if (left_s := deadline_s - time.monotonic()) <= 0:
-            return
-        share_s = max(1.0, SEARCHED * left_s / (len(commands) - number))
-        options = [f"--perf-device={device}", f"--budget={share_s:.0f}"]
-        options.append(f"--output={folder / str(number)}")
-        run_until([sys.executable, "-m", "perfsuite", *command, *options], deadline_s)
+        home, why = folder / str(number), OUT_OF_TIME
+        if (left_s := deadline_s - time.monotonic()) > 0:
+            share_s = max(1.0, SEARCHED * left_s / (len(commands) - number))
+            options = [f"--perf-device={device}", f"--budget={share_s:.0f}", f"--output={home}"]
+            why = run_until([sys.executable, "-m", "perfsuite", *command, *options], deadline_s)
+        if not (home / ANSWER).exists():
+            line = f"    no answer: {why}: {shlex.join(['perfsuite', *command])}\n"
+            write_new(home / ANSWER, line.encode())
 
 
-def run_until(command: Sequence[str], deadline_s: float) -> None:
-    """Run a command, and end it at a time of `time.monotonic`; first so that it can clean up."""
+def run_until(command: Sequence[str], deadline_s: float) -> str:
+    """Run a command, and end it at a time of `time.monotonic`; first so that it can clean up.
+
+    Returns how it ended.
+    """
     with subprocess.Popen(command) as process:
         try:
-            process.wait(max(0.0, deadline_s - time.monotonic()))
+            return f"ended with {process.wait(max(0.0, deadline_s - time.monotonic()))}"
         except subprocess.TimeoutExpired:
-            print(f"nightly: out of time: {shlex.join(command)}", file=sys.stderr)
+            print(f"nightly: {OUT_OF_TIME}: {shlex.join(command)}", file=sys.stderr)
             process.terminate()
             try:
                 process.wait(CLEANING_UP_S)
             except subprocess.TimeoutExpired:
                 process.kill()
+            return OUT_OF_TIME
 
 
 def _run_suite(device: str, out: Path, suite: Path, history: Path | None) -> int:

@@ -20,7 +20,8 @@ TITLE = "The nightly performance gate is red"
 BODY_BYTES = 64_000
 """GitHub refuses a body of more than 65,536 characters, of which none is less than a byte."""
 ANSWERS = "bisections"
-"""The folder of a leg in which each bisection leaves a folder with ``bisect.md``."""
+"""The folder of a leg in which each bisection leaves a folder with its answer."""
+ANSWER = "bisect.md"
 CUT = "\n\n(cut here: the rest is in the run's artefacts)"
 
 
@@ -85,7 +86,7 @@ def read_leg(folder: Path) -> Leg:
 def answers_of(folder: Path) -> list[str]:
     """Return what bisections of a leg found, a line each."""
     facts = []
-    for path in sorted(folder.glob(f"{ANSWERS}/*/bisect.md")):
+    for path in sorted(folder.glob(f"{ANSWERS}/*/{ANSWER}")):
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         facts += [f"bisected: {code(line)}" for line in lines if line.startswith("    ")]
     return facts

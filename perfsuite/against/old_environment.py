@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +45,12 @@ def changed_packages(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[st
     ]
 
 
-def python_with(requirements: list[str], cache: Path | None = None) -> Path:
+def python_with(
+    requirements: Sequence[str], cache: Path | None = None, *, constraints: Sequence[str] = ()
+) -> Path:
     """Return the interpreter of an environment with these packages, which is made if need be.
+
+    What else they require is taken in the versions of `constraints`, where they name it.
 
     Raises:
         EnvironmentUnavailableError: uv is not there, or could not install them.
@@ -56,13 +60,17 @@ def python_with(requirements: list[str], cache: Path | None = None) -> Path:
         raise EnvironmentUnavailableError(
             f"it takes uv to install {', '.join(requirements)}: pip install uv"
         )
-    name = hashlib.sha256(repr((sys.prefix, sys.version, requirements)).encode()).hexdigest()[:16]
-    folder = (cache or _cache()) / name
+    about = (sys.prefix, sys.version, list(requirements), list(constraints))
+    folder = (cache or _cache()) / hashlib.sha256(repr(about).encode()).hexdigest()[:16]
     python = folder / "bin" / "python"
     if not (folder / _MADE).exists():
         shutil.rmtree(folder, ignore_errors=True)  # an attempt that did not come to its end
         _run(uv, "venv", "--quiet", "--python", sys.executable, str(folder))
-        _run(uv, "pip", "install", "--quiet", "--python", str(python), *requirements)
+        limits = []
+        if constraints:
+            write_new(folder / "constraints.txt", "\n".join(constraints).encode())
+            limits = ["--constraint", str(folder / "constraints.txt")]
+        _run(uv, "pip", "install", "--quiet", "--python", str(python), *limits, *requirements)
         site = sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)})
         ours = sysconfig.get_path("purelib")
         behind = f"import site; site.addsitedir({ours!r})\n"

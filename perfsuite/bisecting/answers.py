@@ -37,7 +37,7 @@ def answer_lines(finding: Finding, row: Row) -> list[str]:
     for first, last, told in finding.kinds:
         lines.append(f"  {told} at {_place(first, last, row, finding.steps)}")
         lines += _inside(first, last, row, finding)
-    if not finding.figure and not finding.counted:
+    if not finding.figure and not finding.counted and not finding.open:
         lines.append("  both ends count the same")
     if finding.answer is not None:
         lines += _of_figure(finding, row)

@@ -2,11 +2,13 @@
 
 import hashlib
 import os
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
+from secrets import token_hex
 
 import msgspec
 import pytest
@@ -16,6 +18,7 @@ from perfsuite.against.messages import Collected
 from perfsuite.against.old_environment import EnvironmentUnavailableError
 from perfsuite.against.placeholders import Placeholder, placeholder_file, placeholders_of
 from perfsuite.bisecting.answers import answer_lines, write_answers
+from perfsuite.bisecting.installed_packages import packages_of
 from perfsuite.bisecting.package_row import PackageRow
 from perfsuite.bisecting.rounds import BisectionError, RoundLog, Rounds
 from perfsuite.bisecting.rows import CommitRow, Row
@@ -77,6 +80,7 @@ class BisectionSession:
         self._findings: list[Finding] = []
         self._unsearched = ""  # why the session fails though no item did
         self._kept: Path | None = None
+        self._again = True  # whether a later search may use what this one measured
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection(self, session: pytest.Session) -> None:
@@ -110,7 +114,9 @@ class BisectionSession:
         self._status = status
 
     def _opened(self, config: pytest.Config, bad: Collected) -> RoundLog:
-        self._kept = log_of(self._row, self._suite, config, bad)
+        key = self._row.key()
+        self._again = key is not None
+        self._kept = log_of(key or token_hex(), self._suite, config, bad)
         return RoundLog(self._kept)
 
     def pytest_pycollect_makemodule(
@@ -140,16 +146,19 @@ class BisectionSession:
 
     def search(self, item: Placeholder) -> None:
         """Search for what changed a benchmark; its item fails where there is no answer."""
+        finding = Finding(key=item.key)
+        self._findings.append(finding)  # whatever comes of it is told
         try:
-            finding = self._searcher.search(item.key)
-            self._findings.append(finding)
-            why_not = finding.open
+            self._searcher.search(finding)
         except (BisectionError, ComparisonError) as error:
-            why_not = str(error)
+            finding.open = str(error)
+        except BaseException:  # such as Ctrl-C, and the signal by which a night ends it
+            finding.open = "it was broken off; run it again to go on from here"
+            raise
         finally:
             self._status.clear()
-        if why_not:
-            pytest.fail(f"no answer: {why_not}", pytrace=False)
+        if finding.open:
+            pytest.fail(f"no answer: {finding.open}", pytrace=False)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -165,16 +174,20 @@ class BisectionSession:
         """Show what was found, and where it was written."""
         if self._unsearched:
             terminalreporter.write_line(f"bisect: {self._unsearched}, so the session fails")
-        if self._kept is None or not self._kept.exists():
+        if not self._findings:
             return
         terminalreporter.section("perfsuite bisect")
         lines = self._row.header()
         for finding in self._findings:
             lines += ["", *answer_lines(finding, self._row)]
-        lines += ["", f"what was measured is kept in {self._kept}: the same command goes on there"]
+        if self._kept is not None and self._kept.exists():
+            later = "the same command goes on there"
+            if not self._again:
+                later = "it is not used again, since no commit of git tells what the code is"
+            lines += ["", f"what was measured is kept in {self._kept}: {later}"]
         for line in lines:
             terminalreporter.write_line(line)
-        if self._output is None or not self._findings:
+        if self._output is None:
             return
         try:
             told = [f"wrote {at}" for at in write_answers(self._findings, self._row, self._output)]
@@ -196,10 +209,12 @@ def _content_of(folder: Path) -> list[tuple[str, str]]:
     return found
 
 
-def log_of(row: Row, suite: Path, config: pytest.Config, bad: Collected) -> Path:
+def log_of(row_key: str, suite: Path, config: pytest.Config, bad: Collected) -> Path:
     """Return the file of this very search: of these versions, benchmarks, and conditions."""
-    conditions = [bad.hardware, bad.software, options_of_the_sides(config)]
-    about = [row.key(), conditions, _content_of(suite)]
+    here = packages_of(sys.executable)  # any of them may be what takes the time
+    packages = [sorted(each.items()) for each in (here.versions, here.elsewhere)]
+    conditions = [bad.hardware, bad.software, packages, options_of_the_sides(config)]
+    about = [row_key, conditions, _content_of(suite)]
     name = hashlib.sha256(msgspec.json.encode(about)).hexdigest()[:12]
     return KEPT / f"bisect-{name}.jsonl"
 

@@ -1,84 +1,103 @@
 """A row of packages: from one environment to another, one package after the other."""
 
 import os
-import re
-import subprocess
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from perfsuite.against.comparison import home_of_a_side, start_side
 from perfsuite.against.controllers import ServerController
 from perfsuite.against.old_environment import EnvironmentUnavailableError, python_with
+from perfsuite.bisecting.installed_packages import InstalledPackages, packages_of
+from perfsuite.bisecting.package_order import package_steps
 from perfsuite.records.git import tree_as_it_is
 
-_LIST = """
-import json
-from importlib.metadata import distributions
-print(json.dumps({each.name: each.version for each in distributions() if each.name}))
-"""
-_PIN = re.compile(r"\s*(\w[\w.-]*)\s*(?:\[[^]]*\])?\s*===?\s*([^\s;,]+)")  # hashes may follow it
 _OURS = "perfsuite"  # is the same in all
+_TOLD = 3
+"""Of the packages of a step, how many are told by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackageRow:
-    """Environments in which one package after the other is changed from its old version to the new.
+    """Environments in which packages change from their old versions to the new, step by step.
 
-    Version i has the first i packages in their new versions, and the others in their old ones; what
-    is the same in both environments is this interpreter's.
+    Version i has the packages of the first i steps in their new versions, and the others in their
+    old ones. What is the same at both ends is the same in all; anything else is this interpreter's.
     """
 
     config: pytest.Config
     suite: Path
     old: Mapping[str, str]  # versions that differ, by package
     new: Mapping[str, str]
-    left_out: Sequence[str]  # packages that only one of both has
+    together: Sequence[tuple[str, ...]]  # the packages of each step
+    alike: Mapping[str, str]  # versions that are the same at both ends
+    lacking: Sequence[str]  # packages of these that this interpreter has otherwise, or not at all
+    left_out: Sequence[str]  # what is not searched and why, a line each
     noun: str = "package"
 
     @classmethod
     def between(cls, config: pytest.Config, suite: Path, good: str, bad: str) -> "PackageRow":
         """Return the row between two environments, each an interpreter or a file of requirements.
 
-        Raises EnvironmentUnavailableError where one cannot be read, or both are the same.
+        Raises EnvironmentUnavailableError where one cannot be read, both are the same, or one is
+        of another Python.
         """
-        old, new = installed(good), installed(bad)
-        changed = sorted(name for name in old.keys() & new.keys() if old[name] != new[name])
-        changed = [name for name in changed if name != _OURS]
+        here = packages_of(sys.executable)
+        # A file does not tell what its packages require; this interpreter's tell it, if roughly.
+        old, new = (
+            replace(each, requires=each.requires or here.requires)
+            for each in (_of_this_python(good, here), _of_this_python(bad, here))
+        )
+        elsewhere = {*old.elsewhere, *new.elsewhere} - {_OURS}
+        both = sorted((old.versions.keys() & new.versions.keys()) - elsewhere - {_OURS})
+        changed = [name for name in both if old.versions[name] != new.versions[name]]
+        left_out = []
+        if alone := (old.versions.keys() ^ new.versions.keys()) - elsewhere - {_OURS}:
+            left_out.append(f"in one of both only, and left out: {', '.join(sorted(alone))}")
+        if elsewhere:
+            names = ", ".join(sorted(elsewhere))
+            left_out.append(f"from no registry, and so as this interpreter has it: {names}")
         if not changed:
             raise EnvironmentUnavailableError(
                 f"{good} and {bad} have no package in different versions: nothing to search"
+                + "".join(f" ({line})" for line in left_out)
             )
+        alike = {name: new.versions[name] for name in both if name not in changed}
         return cls(
             config=config,
             suite=suite,
-            old={name: old[name] for name in changed},
-            new={name: new[name] for name in changed},
-            left_out=sorted(old.keys() ^ new.keys()),
+            old={name: old.versions[name] for name in changed},
+            new={name: new.versions[name] for name in changed},
+            together=package_steps(old, new, changed),
+            alike=alike,
+            lacking=[name for name in alike if here.versions.get(name) != alike[name]],
+            left_out=left_out,
         )
 
     @property
     def steps(self) -> list[str]:
-        return [f"{name} {self.old[name]} -> {self.new[name]}" for name in self.old]
+        return [self._told(names) for names in self.together]
 
     def header(self) -> list[str]:
-        lines = [f"good: {', '.join(self._at(0))}", f"bad:  {', '.join(self._at(len(self.old)))}"]
-        if self.left_out:
-            lines.append(f"in one of both only, and left out: {', '.join(self.left_out)}")
-        return lines
+        ends = self._at(0), self._at(len(self.together))
+        return [f"good: {', '.join(ends[0])}", f"bad:  {', '.join(ends[1])}", *self.left_out]
 
-    def key(self) -> str:
-        return repr((self.steps, os.fspath(self.suite), tree_as_it_is(self.config.rootpath)))
+    def key(self) -> str | None:
+        tree = tree_as_it_is(self.config.rootpath)
+        about = (self.together, self.old, self.new, self.alike, os.fspath(self.suite), tree)
+        return repr(about) if tree else None
 
     def may_change(self, step: int, imported: Collection[str]) -> bool:  # noqa: ARG002  # whatever it imports
         return True
 
     def start(self, version: int, stack: ExitStack) -> ServerController:
-        python = python_with(self._at(version))
+        lacking = [f"{name}=={self.alike[name]}" for name in self.lacking]
+        alike = [f"{name}=={at}" for name, at in self.alike.items()]
+        python = python_with([*self._at(version), *lacking], constraints=alike)
         side = start_side(
             "after",
             str(python),
@@ -101,43 +120,23 @@ class PackageRow:
         """Return the requirements of a version."""
         return [
             f"{name}=={(self.new if at < version else self.old)[name]}"
-            for at, name in enumerate(self.old)
+            for at, names in enumerate(self.together)
+            for name in names
         ]
 
+    def _told(self, names: Sequence[str]) -> str:
+        told = [f"{name} {self.old[name]} -> {self.new[name]}" for name in names]
+        more = len(told) - _TOLD
+        return ", ".join(told[:_TOLD]) + f" and {more} more" * (more > 0)
 
-def installed(environment: str) -> dict[str, str]:
-    """Return the versions in an environment: those of an interpreter, or pinned in a file.
 
-    Raises EnvironmentUnavailableError where it can be neither.
-    """
-    path = Path(environment).expanduser()
-    if not path.is_file():
+def _of_this_python(environment: str, here: InstalledPackages) -> InstalledPackages:
+    """Return what is in an environment, which must be of the Python that others are made with."""
+    found = packages_of(environment)
+    if found.python not in (None, here.python):
+        its, this = (".".join(map(str, each.python or ())) for each in (found, here))
         raise EnvironmentUnavailableError(
-            f"{environment} is neither an interpreter nor a file of requirements (pip freeze)"
+            f"{environment} has Python {its}, and this is {this}: environments between both are"
+            f" made with this one, so name two of one Python, and start perfsuite with it"
         )
-    if os.access(path, os.X_OK):
-        command = [str(path), "-c", _LIST]
-        done = subprocess.run(
-            command, capture_output=True, encoding="utf-8", errors="replace", check=False
-        )
-        said = done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"]
-        try:
-            if done.returncode:
-                raise EnvironmentUnavailableError(f"{environment} lists no packages: {said[-1]}")
-            found = msgspec.json.decode(done.stdout, type=dict[str, str])
-        except msgspec.DecodeError:
-            raise EnvironmentUnavailableError(
-                f"{environment} lists no packages: it is no interpreter of Python, nor a file of"
-                " requirements, which must not be executable"
-            ) from None
-    else:
-        try:
-            text = path.read_text("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise EnvironmentUnavailableError(
-                f"{environment} is no text in UTF-8 ({error}): write it anew with pip freeze"
-            ) from None
-        lines = text.replace("\\\n", " ").splitlines()
-        pins = (_PIN.match(line.partition("#")[0]) for line in lines)
-        found = {pin[1]: pin[2] for pin in pins if pin is not None}
-    return {name.lower().replace("_", "-"): version for name, version in found.items()}
+    return found

@@ -200,7 +200,7 @@ class Rounds:
             version=name,
             over_good=ratios[0],
             bad_over=ratios[1] if len(ratios) > 1 else {},
-            files=files if version == len(self.row.steps) else [],
+            files=files,
         )
 
     def _count(self, key: str, version: int, name: str) -> Count:

@@ -44,8 +44,11 @@ class Row(Protocol):
     def advice(self, step: int, key: str, figure: str) -> str | None:
         """Return what to do next where this step changed a benchmark's figure; None if nothing."""
 
-    def key(self) -> str:
-        """Return what tells this row from others, by what is in each version."""
+    def key(self) -> str | None:
+        """Return what tells this row from others, by what is in each version.
+
+        None where nobody can tell: what was measured of it is then used by no other search.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """The search of a row for one benchmark: counts first, which are exact, then a noisy figure."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from perfsuite.bisecting.loss_kinds import search_kinds
@@ -17,6 +17,9 @@ from perfsuite.records.wording import short_name
 
 _SUSPECTED = 50.0
 """How many times likelier a step is to change a figure where it changes what is counted."""
+_COUNTING = 0.5
+"""Of the budget, what counting may take where there is a figure to be measured after it."""
+_SPENT = "the budget is spent; run it again to go on from here"
 
 
 @dataclass(kw_only=True)
@@ -60,10 +63,14 @@ class Searcher:
     budget_s: float
     show: Callable[[str, int, int], None]
 
-    def search(self, key: str) -> Finding:
-        """Search for what changed a benchmark; raises BisectionError."""
+    def search(self, finding: Finding) -> None:
+        """Search for what changed a finding's benchmark; raises BisectionError.
+
+        What was found by then is in it, whatever ends the search.
+        """
         started_s = time.monotonic()
-        finding = Finding(key=key)
+        key = finding.key
+        finding.steps = [*range(1, len(self.rounds.row.steps) + 1)]
         self.show(f"counting {short_name(key)}", 0, 1)
         own = self.rounds.count(key, len(self.rounds.row.steps))
         counting = key if own.ledger is not None else self._counting(key)
@@ -71,8 +78,9 @@ class Searcher:
         if counts_alone and self.figure is not None:
             raise BisectionError(f"{short_name(key)} only counts: it has no figure {self.figure}")
         if counting is not None:
+            share = 1.0 if counts_alone else _COUNTING
             try:
-                self._count(counting, finding)
+                self._count(counting, finding, started_s + share * self.budget_s)
             except BisectionError as error:
                 if counts_alone:
                     raise
@@ -92,7 +100,6 @@ class Searcher:
                 finding.open = str(error)
         self.rounds.end_between()
         finding.took_s = time.monotonic() - started_s
-        return finding
 
     def _counting(self, key: str) -> str | None:
         """Return the benchmark that counts what this one runs, if it is known which does.
@@ -107,9 +114,11 @@ class Searcher:
         found = beside or alike
         return found[0] if len(found) == 1 else None
 
-    def _count(self, key: str, finding: Finding) -> None:
+    def _count(self, key: str, finding: Finding, deadline_s: float) -> None:
+        """Find where counts change; what there was no time to count is within a range."""
         n = len(self.rounds.row.steps)
         known: dict[int, Count] = {}
+        late: set[int] = set()  # that there was no time to count
 
         def at(version: int) -> Count:
             if version not in known:
@@ -123,21 +132,33 @@ class Searcher:
             if at(end).ledger is None:
                 why = at(end).why or f"{short_name(key)} keeps no ledger"
                 raise BisectionError(f"the {self.rounds.told(end)} counts nothing: {why}")
-        steps = self._steps(finding, {*at(0).files, *at(n).files})
+        imported = {*at(0).files, *at(n).files}
+        steps = self._steps(finding, imported)
 
         def read(place: int) -> Ledger | None:
-            return at(0 if not place else n if place == len(steps) else steps[place - 1]).ledger
+            version = 0 if not place else n if place == len(steps) else steps[place - 1]
+            if version not in known and time.monotonic() > deadline_s:
+                late.add(version)
+                return None
+            return at(version).ledger
 
         good, bad = read(0), at(n).ledger
         if not steps and good is not None and bad is not None and changes(good, bad):
             noun = self.rounds.row.noun
             raise BisectionError(f"counts differ, but no {noun} between touches what is imported")
-        for first, last in counted_changes(read, len(steps)):
+        changed = counted_changes(read, len(steps))
+        # What is imported only in between may have been changed by a step that was left out.
+        while imported and len(more := self._steps(finding, _files(known))) > len(steps):
+            steps = more
+            changed = counted_changes(read, len(steps))
+        for first, last in changed:
             before, after = read(first - 1), read(last)
             assert before is not None
             assert after is not None
             lines = told(changes(before, after))
             finding.counted.append((steps[first - 1], steps[last - 1], lines))
+        if late:
+            finding.notes.append(f"not all is counted: {_SPENT}")
 
     def _steps(self, finding: Finding, imported: set[str]) -> Sequence[int]:
         row = self.rounds.row
@@ -148,33 +169,42 @@ class Searcher:
 
     def _measure(self, key: str, finding: Finding, deadline_s: float) -> None:
         n = len(self.rounds.row.steps)
-        between = self._ends(key, n)
+        between = self._ends(key, n, deadline_s)
         finding.figure = name = self._chosen(key, between, finding)
-        steps = self._steps(finding, set(between[0].files))
+        imported = set(between[0].files)
+        steps = self._steps(finding, imported)
         margin = self._margin(name)
         finding.ends = _ratio([each.over_good[name] for each in between])
         if not steps:
             finding.open = f"no {self.rounds.row.noun} between touches what the benchmark imports"
             return
         suspected = {s for first, last, _ in finding.counted for s in range(first, last + 1)}
-        search = ChangeSearch(
-            [_SUSPECTED if step in suspected else 1.0 for step in steps], margin=margin
-        )
+
+        def prior() -> list[float]:
+            return [_SUSPECTED if step in suspected else 1.0 for step in steps]
+
+        search = ChangeSearch(prior(), margin=margin)
         ends = tuple(each.over_good[name] for each in between)
         search.tell(CommitCompared(commit=len(steps), over_good=ends))
         finding.rounds = len(ends)
         while (place := search.next()) is not None:
             if time.monotonic() > deadline_s:
-                finding.notes.append("the budget is spent; run it again to go on from here")
+                finding.notes.append(_SPENT)
                 break
             version = n if place == len(steps) else steps[place - 1]
-            taken = self._compare(key, name, search, place, version, deadline_s=deadline_s)
+            taken, files = self._compare(key, name, search, place, version, deadline_s=deadline_s)
             if isinstance(taken, str):
                 search.skip(place)
                 finding.notes.append(f"skipped {self.rounds.told(version)}: {taken}")
             else:
                 search.tell(taken)
                 finding.rounds += len(taken.over_good)
+            if imported:  # in between there may be more, as under `_count`
+                imported.update(files)
+            if len(more := self._steps(finding, imported)) > len(steps):
+                places = [*(more.index(step) + 1 for step in steps[:-1]), len(more)]
+                steps = more
+                search = search.among(prior(), places)
         finding.answer = search.answer()
         finding.comparisons = len(search.compared)
         finding.levels[0] = (1.0, 1.0, 1.0)
@@ -185,11 +215,16 @@ class Searcher:
         if not finding.answer.changes and not finding.answer.decided:
             finding.open = "too noisy to say; give it more --budget"
 
-    def _ends(self, key: str, n: int) -> list[Round]:
-        """Compare both ends, from which the noise is learnt."""
-        found: list[Round] = []
-        for index in range(FIRST_ROUNDS):
-            self.show("both ends", index, FIRST_ROUNDS)
+    def _ends(self, key: str, n: int, deadline_s: float) -> list[Round]:
+        """Compare both ends, from which the noise is learnt: fewer rounds would not tell it.
+
+        However late it is, one is taken, so that whoever runs it again comes further.
+        """
+        found = [self.rounds.round(key, n)]
+        while len(found) < FIRST_ROUNDS:
+            if time.monotonic() > deadline_s:
+                raise BisectionError(f"both ends are not compared yet: {_SPENT}")
+            self.show("both ends", len(found), FIRST_ROUNDS)
             found.append(self.rounds.round(key, n))
         return found
 
@@ -202,8 +237,11 @@ class Searcher:
         version: int,
         *,
         deadline_s: float,
-    ) -> CommitCompared | str:
-        """Compare a version with both ends until its level is known, or say why it cannot be."""
+    ) -> tuple[CommitCompared | str, Collection[str]]:
+        """Compare a version with both ends until its level is known, or say why it cannot be.
+
+        Also returns the files that it imported.
+        """
         over_good: tuple[float, ...] = ()
         bad_over: tuple[float, ...] = ()
         while True:
@@ -211,12 +249,12 @@ class Searcher:
             found = self.rounds.round(key, version)
             whole = name in found.over_good and (place == search.n or name in found.bad_over)
             if found.why or not whole:
-                return found.why or f"it has no {name}"
+                return found.why or f"it has no {name}", found.files
             over_good += (found.over_good[name],)
             bad_over += (found.bad_over[name],) if place != search.n else ()
             taken = CommitCompared(commit=place, over_good=over_good, bad_over=bad_over)
             if not search.unclear(taken) or time.monotonic() > deadline_s:
-                return taken
+                return taken, found.files
 
     def _chosen(self, key: str, between: Sequence[Round], finding: Finding) -> str:
         """Return the figure to be searched: the one asked for, or the first that differs."""
@@ -249,6 +287,10 @@ def _parts(key: str) -> tuple[str, str, str]:
     file, _, rest = key.partition("::")
     head, _, parameters = rest.partition("[")
     return file, head.rpartition("::")[2], parameters
+
+
+def _files(counts: Mapping[int, Count]) -> set[str]:
+    return {file for each in counts.values() for file in each.files}
 
 
 def _ratio(ratios: Sequence[float]) -> Estimate:

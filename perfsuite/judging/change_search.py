@@ -9,7 +9,7 @@ need no rule of their own: between two levels lies a third one.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
@@ -116,6 +116,15 @@ class ChangeSearch:
     def skip(self, commit: int) -> None:
         """Note that a commit cannot be compared; it may hold a change all the same."""
         self._untestable.add(commit)
+
+    def among(self, prior: Sequence[float], places: Sequence[int]) -> "ChangeSearch":
+        """Return this search among more commits; `places` has where each of its own lies there."""
+        found = ChangeSearch(prior, margin=self._margin)
+        for commit in self._untestable:
+            found.skip(places[commit - 1])
+        for each in self.compared:
+            found.tell(replace(each, commit=places[each.commit - 1]))
+        return found
 
     def unclear(self, comparison: CommitCompared) -> bool:
         """Tell whether a comparison under way should take more rounds."""

@@ -82,3 +82,13 @@ def test_without_uv_it_is_told_how_to_get_it(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(EnvironmentUnavailableError, match="pip install uv"):
         python_with(["torch==2.14.1"], tmp_path / "cache")
+
+
+def test_what_else_is_required_is_taken_in_the_versions_that_are_given(
+    uv: Path, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    python = python_with(["torch==2.14.1"], cache, constraints=["numpy==2.4", "jinja2==3"])
+    limits = (uv / "log").read_text("utf-8").partition("--constraint ")[2].split()[0]
+    assert Path(limits).read_text("utf-8").splitlines() == ["numpy==2.4", "jinja2==3"]
+    assert python_with(["torch==2.14.1"], cache) != python

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from perfsuite.__main__ import main
+from perfsuite.against.comparison import ComparisonError
 from perfsuite.bisecting.bisection_session import BisectionSession
+from perfsuite.bisecting.rounds import BisectionError
 from perfsuite.bisecting.searching import Finding
 
 FILE = "speed/test_step.py"
@@ -72,12 +74,58 @@ def test_an_answer_that_cannot_be_written_is_told_all_the_same(tmp_path: Path) -
     row = SimpleNamespace(header=lambda: ["good: a"], steps=[], noun="commit")
     said: list[str] = []
     session: Any = SimpleNamespace(
-        _kept=taken, _row=row, _findings=[finding], _output=taken, _unsearched=""
+        _kept=taken,
+        _again=False,
+        _row=row,
+        _findings=[finding],
+        _output=taken,
+        _unsearched="",
     )
     reporter: Any = SimpleNamespace(section=said.append, write_line=said.append)
     BisectionSession.pytest_terminal_summary(session, reporter)
     assert "  no answer: too noisy" in said
+    assert any(line.endswith("no commit of git tells what the code is") for line in said)
     assert said[-1].startswith("perfsuite: the answer could not be written: ")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (BisectionError("the good end failed"), "the good end failed"),
+        (ComparisonError("not two trees"), "not two trees"),
+        (KeyboardInterrupt(), "it was broken off; run it again to go on from here"),
+        (OSError("the disk is full"), "it was broken off; run it again to go on from here"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_search_without_an_answer_is_told_with_what_it_had_found(
+    tmp_path: Path, error: BaseException, told: str
+) -> None:
+    def broken(finding: Finding) -> None:
+        finding.steps, finding.counted = [1, 2], [(2, 2, ["+1 forward: cast (1 -> 2)"])]
+        raise error
+
+    row = SimpleNamespace(header=list, steps=["one", "two"], noun="commit")
+    session: Any = SimpleNamespace(
+        _findings=[],
+        _row=row,
+        _kept=tmp_path / "nothing was measured",
+        _output=tmp_path / "out",
+        _searcher=SimpleNamespace(search=broken),
+        _status=SimpleNamespace(clear=lambda: None),
+    )
+    item: Any = SimpleNamespace(key="test_a.py::test_a")
+    with pytest.raises((pytest.fail.Exception, KeyboardInterrupt, OSError)):
+        BisectionSession.search(session, item)
+    reporter: Any = SimpleNamespace(section=lambda _: None, write_line=lambda _: None)
+    BisectionSession.pytest_terminal_summary(session, reporter)
+    lines = (tmp_path / "out" / "bisect.md").read_text("utf-8").splitlines()
+    assert lines[-4:] == [
+        "    a",
+        "      counts change at two",
+        "        +1 forward: cast (1 -> 2)",
+        f"      no answer: {told}",
+    ]
 
 
 def test_a_file_of_no_suite_is_one_line(

@@ -166,3 +166,14 @@ def test_a_noisy_comparison_counts_for_less() -> None:
     calm, noisy = (posterior(compared(noise), [0.25] * 4, MARGIN) for noise in (0.01, 0.1))
     assert calm.at_commits()[:2].sum() > 0.99
     assert noisy.at_commits()[:2].sum() < calm.at_commits()[:2].sum()
+
+
+def test_a_search_goes_on_among_more_commits_with_what_it_knows() -> None:
+    search = searched(history(3, {2: 0.10}), broken=[1])
+    more = search.among([1.0] * 9, [3, 5, 9])
+    assert [each.commit for each in more.compared] == [
+        {2: 5, 3: 9}[each.commit] for each in search.compared
+    ]
+    (change,) = more.answer().changes
+    assert (change.first, change.last) == (1, 5)
+    assert more.next() not in (None, 3)

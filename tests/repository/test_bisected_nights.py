@@ -9,7 +9,7 @@ from typing import Any
 
 import nightly
 import pytest
-from red_issue import ANSWERS
+from red_issue import ANSWERS, answers_of
 from suites import load
 
 from perfsuite.records.commits import WHICH
@@ -27,19 +27,26 @@ def test_a_red_night_runs_the_bisections_that_it_was_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran: list[list[str]] = []
-    monkeypatch.setattr("nightly.run_until", lambda command, _: ran.append(command))
+
+    def answer(command: list[str], _: float) -> str:
+        ran.append(command)
+        home = Path(command[-1].removeprefix("--output="))
+        home.mkdir(parents=True)
+        (home / "bisect.md").write_text("    0123abc: 2 % slower\n", encoding="utf-8")
+        return "ended with 0"
+
+    monkeypatch.setattr("nightly.run_until", answer)
     monkeypatch.setattr("nightly.time.monotonic", lambda: 7.0)
-    run = red_run(2)
-    nightly.bisect(run, "cuda", tmp_path, 0.0)
-    assert ran == []
-    nightly.bisect(run, "cuda", tmp_path, 600.0)
+    folder = tmp_path / ANSWERS
+    nightly.bisect(red_run(2), "cuda", folder, 600.0)
     assert [command[2:] for command in ran] == [
         [
             *("perfsuite", "bisect", "0123abc", "-k", "test_a[x]"),
-            *("--perf-device=cuda", budget, f"--output={tmp_path / str(number)}"),
+            *("--perf-device=cuda", budget, f"--output={folder / str(number)}"),
         ]
         for number, budget in enumerate(["--budget=225", "--budget=450"])
     ]
+    assert answers_of(tmp_path) == ["bisected: `0123abc: 2 % slower`"] * 2
 
 
 def test_no_bisection_begins_once_the_time_is_spent(
@@ -47,15 +54,21 @@ def test_no_bisection_begins_once_the_time_is_spent(
 ) -> None:
     now, ran = [7.0], []
 
-    def overrun(command: list[str], deadline_s: float) -> None:
+    def overrun(command: list[str], deadline_s: float) -> str:
         ran.append((command, deadline_s))
         now[0] += 400.0
+        return "ended with 4"
 
     monkeypatch.setattr("nightly.run_until", overrun)
     monkeypatch.setattr("nightly.time.monotonic", lambda: now[0])
-    nightly.bisect(red_run(3), "cuda", tmp_path, 600.0)
+    nightly.bisect(red_run(3), "cuda", tmp_path / ANSWERS, 600.0)
     assert [deadline_s for _, deadline_s in ran] == [607.0, 607.0]
     assert [command[-2] for command, _ in ran] == ["--budget=150", "--budget=75"]
+    command = "perfsuite bisect 0123abc -k 'test_a[x]'"
+    assert answers_of(tmp_path) == [
+        f"bisected: `no answer: {why}: {command}`"
+        for why in ("ended with 4", "ended with 4", "out of time")
+    ]
 
 
 @pytest.mark.parametrize("stubborn", [False, True])
@@ -81,7 +94,7 @@ while True:
         return 7.0
 
     monkeypatch.setattr("nightly.time.monotonic", once_ready)
-    nightly.run_until([sys.executable, "-c", program], 7.0)
+    assert nightly.run_until([sys.executable, "-c", program], 7.0) == "out of time"
     assert stubborn or cleaned.exists()
 
 
