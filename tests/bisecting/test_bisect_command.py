@@ -105,9 +105,10 @@ def test_a_search_without_an_answer_is_told_with_what_it_had_found(
         finding.steps, finding.counted = [1, 2], [(2, 2, ["+1 forward: cast (1 -> 2)"])]
         raise error
 
-    row = SimpleNamespace(header=list, steps=["one", "two"], noun="commit")
+    row = SimpleNamespace(header=list, steps=["one", "two"], noun="commit", advice=lambda *_: None)
     session: Any = SimpleNamespace(
         _findings=[],
+        _unsearched="",
         _row=row,
         _kept=tmp_path / "nothing was measured",
         _output=tmp_path / "out",
@@ -153,6 +154,7 @@ def test_only_where_every_benchmark_was_searched_is_the_session_green(
     BisectionSession.pytest_sessionfinish(ours, session)
     assert session.exitstatus == expected
     said: list[str] = []
+    ours._findings = []  # what was found is told besides
     reporter: Any = SimpleNamespace(write_line=said.append)
     BisectionSession.pytest_terminal_summary(ours, reporter)
     told = f"bisect: searched {searched} of {items} benchmarks, so the session fails"

@@ -93,8 +93,9 @@ class FakeRounds:
         )
 
     def count(self, key: str, version: int) -> Count:
-        self.counted[key].append(version)
-        self.now_s += self.takes_s
+        if version not in self.counted[key]:  # or it is known already
+            self.counted[key].append(version)
+            self.now_s += self.takes_s
         if version in self.broken:
             raise BisectionError("the good end failed")
         counts = key in {*self.counts_alone, *self.counts_too} and version not in self.uncounted
