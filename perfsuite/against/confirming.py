@@ -126,7 +126,7 @@ class Confirmer:
 
         most_s = _BUDGETS * self.config.getoption("perf_budget")
         pairs = Pairs(comparison, pot=self.pot, show=self.status.show)
-        return pairs.run(key, judge, most_s=most_s)
+        return pairs.run(key, judge, config=self.baseline.config(key), most_s=most_s)
 
     def _ready(self) -> Comparison | str:
         """Start both sides if that was not done, or return why they cannot be."""

@@ -56,6 +56,7 @@ class Setup(_Message, frozen=True, kw_only=True):
 class Start(_Message, frozen=True, kw_only=True):
     key: str
     index: int  # of the restart
+    config: dict[str, Any] = {}  # what it measures is as it was in that, as in a run's JSON
 
 
 class Wait(_Message, frozen=True, kw_only=True):
