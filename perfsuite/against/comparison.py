@@ -58,6 +58,10 @@ class Comparison:
             return []
         return which_package(self.python, key, self.suite, self.after.ranks)
 
+    def software_changes(self) -> list[str]:
+        """Return what software differs between both sides, a line each."""
+        return software_changes(*(self.collected[side].software for side in ("before", "after")))
+
     def header(self) -> list[str]:
         """Return lines that say what is compared."""
         then, now = self.collected["before"], self.collected["after"]
@@ -71,8 +75,7 @@ class Comparison:
             where = f"; its own {', '.join(names)}" if names else ""
             python = f"; {has.prefix}" if then.prefix != now.prefix else ""
             lines.append(f"{side + ':':<7} {code}{where}{python}")
-        changes = software_changes(then.software, now.software)
-        return [*lines, *(f"  differs: {change}" for change in changes)]
+        return [*lines, *(f"  differs: {change}" for change in self.software_changes())]
 
 
 @contextmanager
