@@ -22,7 +22,7 @@ from perfsuite.against.restart import Restart
 from perfsuite.against.verdicts import verdicts
 from perfsuite.devices.torchrun import seat
 from perfsuite.judging.confirmation import metric_of, settle, suspects, unconfirmed
-from perfsuite.judging.gates import JUDGEABLE, Verdict
+from perfsuite.judging.gates import JUDGEABLE, Outcome, Verdict
 from perfsuite.judging.stopping import Pot
 from perfsuite.judging.thresholds import Thresholds
 from perfsuite.records.baseline import Baseline, compare
@@ -31,6 +31,7 @@ from perfsuite.records.schema import Benchmark, Confirmation
 from perfsuite.session.terminal import StatusLine
 
 _UNAVAILABLE = (ComparisonError, GitError, OSError, SideError)
+_PROMOTE = "promote runs of a commit that has the benchmark, and can run it here"
 _BUDGETS = 4
 """How many budgets a first look may take; figures that take longer stay suspected."""
 
@@ -70,7 +71,9 @@ class Confirmer:
             found = {each.gate.removeprefix("against "): each for each in paired.verdicts}
             for verdict in paired.verdicts:
                 if verdict.gate == "against" or verdict.threshold == JUDGEABLE:
-                    raise ComparisonError(f"{verdict.figure}: {verdict.reason}")
+                    before = verdict.outcome is Outcome.INCONCLUSIVE  # could not run it
+                    remedy = f"; {_PROMOTE}" * before
+                    raise ComparisonError(f"{verdict.figure}: {verdict.reason}{remedy}")
         except ComparisonError as error:
             kept = Confirmation(suspected=suspected, why_not=str(error))
             return unconfirmed(screened, names, f"not confirmed: {error}"), kept, []
@@ -115,6 +118,10 @@ class Confirmer:
 
     def _pairs(self, comparison: Comparison, key: str, names: Sequence[str]) -> Paired:
         """Let both sides take turns, and judge by the margin of the comparison with a baseline."""
+        before = comparison.collected["before"]
+        if key not in before.items:
+            why = before.why_not(key.partition("::")[0]) or "it has no such benchmark"
+            raise ComparisonError(f"the promoted commit: {why}; {_PROMOTE}")
         limits = msgspec.structs.replace(
             self.thresholds.against, margin=self.thresholds.compare.margin
         )
@@ -152,7 +159,9 @@ class Confirmer:
             self.config.add_cleanup(stack.close)
             self.status.show(f"starting {commit[:12]} beside the working tree", 0, 1)
             try:
-                prepared = prepare(self.config, self.suite, ref=commit, python=self._python())
+                prepared = prepare(
+                    self.config, self.suite, ref=commit, python=self._python(), own_suites=True
+                )
                 self._comparison = stack.enter_context(prepared)
             except _UNAVAILABLE as error:
                 self._comparison = f"{error}{self._remedy(error)}"
