@@ -131,10 +131,13 @@ def page(study: LiveNights) -> str:
         " Wilson's, at 95 %.",
         "",
         f"A night is a session of `{BENCHMARK}` with `--benchmark-compare`, in a fresh process."
-        " *Busy*: a loop kept one of the cores busy beside it.",
+        " *Busy*: a loop kept one of the cores busy beside it. *Not green* is what no verdict"
+        " cleared; pytest *failed* where its exit code was not 0, which INCONCLUSIVE alone does not"
+        ' make it on a CPU (`warn = ["compare"]`).',
         "",
-        "| planted | nights | figures | said | suspected | not green | | a night takes | pairs |",
-        "| ---: | --- | ---: | --- | ---: | ---: | --- | --- | ---: |",
+        "| planted | nights | figures | said | suspected | not green | | pytest failed |"
+        " a night takes | pairs |",
+        "| ---: | --- | ---: | --- | ---: | ---: | --- | ---: | --- | ---: |",
     ]
     for planted in (0.0, *SLOWDOWNS):
         for busy in (False, True):
@@ -152,6 +155,7 @@ def page(study: LiveNights) -> str:
                 f"| {planted:.0%} | {len(nights)}{' busy' * busy} | {figures} | {said} |"
                 f" {sum(len(each.suspected) for each in nights)} | {red} |"
                 f" [{wilson.low:.0%}, {wilson.high:.0%}] |"
+                f" {sum(each.code != 0 for each in nights)} |"
                 f" {min(took):.0f} to {max(took):.0f} s, median {median(took):.0f} |"
                 f" {sum(each.restarts for each in nights)} |"
             )

@@ -23,6 +23,13 @@ def test_same(timed):
     timed(mynet.wait)
 
 
+def test_batch(perf, timed):
+    # As `busy_doublings` does, which on a CPU has nothing to look for.
+    doublings = perf.promoted.get("doublings", mynet.DOUBLINGS)
+    perf.configure(doublings=doublings)
+    timed(lambda: mynet.wait(mynet.STEP_S * 2**doublings))
+
+
 def test_slower(timed):
     timed(lambda: mynet.wait(mynet.SLOWER_S))
 
@@ -173,6 +180,7 @@ RARELY_S = 0.001
 FIGURE = 100
 KILLED = False
 PRODUCTS = 4
+DOUBLINGS = 1
 MODES = ["fast", "slow"]
 EARLIER = True
 """
@@ -186,6 +194,7 @@ RARELY_S = 0.101
 FIGURE = 200
 KILLED = True
 PRODUCTS = 16
+DOUBLINGS = 2
 MODES = ["fast"]
 
 

@@ -232,3 +232,20 @@ class Project:
 def saved(path: Path) -> Any:
     """Return what was saved with --benchmark-json."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def night(project: Project, factor: float, *arguments: str) -> Result:
+    """Compare with promoted runs on a night that is slower by a factor, as $NIGHT tells steps."""
+    project.environment["NIGHT"] = str(factor)
+    return project.run("--benchmark-compare", "--perf-budget=20", *arguments)
+
+
+def night_like(path: Path, factor: float) -> Path:
+    """Return a copy of a run from a night that was slower by a factor."""
+    run = saved(path)
+    for benchmark in run["benchmarks"]:
+        for metric in benchmark["extra_info"]["perfsuite"]["metrics"].values():
+            metric["value"] *= factor
+    copy = path.with_name(f"{factor}.json")
+    copy.write_text(json.dumps(run), encoding="utf-8")
+    return copy

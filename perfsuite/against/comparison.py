@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from perfsuite.against.controllers import ServerController
+from perfsuite.against.controllers import ServerController, SideError
 from perfsuite.against.import_paths import Trees, installed_folders, misplaced
 from perfsuite.against.messages import Collected, Setup
 from perfsuite.against.worktree import add_worktree, overlay, remove_worktree
@@ -63,6 +63,10 @@ class Comparison:
             found += which_package(self.python, searched)
         return found
 
+    def software_changes(self) -> list[str]:
+        """Return what software differs between both sides, a line each."""
+        return software_changes(*(self.collected[side].software for side in ("before", "after")))
+
     def header(self) -> list[str]:
         """Return lines that say what is compared."""
         then, now = self.collected["before"], self.collected["after"]
@@ -76,22 +80,45 @@ class Comparison:
             where = f"; its own {', '.join(names)}" if names else ""
             python = f"; {has.prefix}" if then.prefix != now.prefix else ""
             lines.append(f"{side + ':':<7} {code}{where}{python}")
-        changes = software_changes(then.software, now.software)
-        return [*lines, *(f"  differs: {change}" for change in changes)]
+        return [*lines, *(f"  differs: {change}" for change in self.software_changes())]
 
 
 @contextmanager
 def prepare(
-    config: pytest.Config, suite: Path, *, ref: str | None, python: str | None
+    config: pytest.Config,
+    suite: Path,
+    *,
+    ref: str | None,
+    python: str | None,
+    own_suites: bool = False,
 ) -> Iterator[Comparison]:
     """Check the code before out and start both sides; at the end stop them and clean up.
 
     Without `ref` the code before is the working tree's too; `python` is its interpreter, where
-    that is not this one. Raises GitError, SideError where a side does not start or collect, and
-    ComparisonError.
+    that is not this one. With `own_suites` the code before brings its own benchmarks, which are
+    under test as well; without, both sides run the working tree's. Raises GitError, SideError where
+    a side does not start or collect, and ComparisonError.
     """
     with cleaned_up() as stack:
-        yield _prepare(config, suite, ref, python, stack)
+        commit = None if ref is None else resolve(ref, suite)
+        top = config.rootpath.resolve() if commit is None else commit.top
+        home, checkout = home_of_a_side(stack), None
+        if commit is not None:
+            checkout = checked_out(commit, suite, home, stack, own_suite=own_suites)
+        start = partial(
+            start_side,
+            config=config,
+            suite=suite,
+            top=top,
+            checkout=checkout,
+            home=home,
+            own_suites=own_suites,
+        )
+        pythons = {"before": python, "after": None}
+        servers = {side: stack.enter_context(start(side, it)) for side, it in pythons.items()}
+        collected = {side: server.collected() for side, server in servers.items()}
+        refuse_incomparable(collected["before"], collected["after"], one_tree=commit is None)
+        yield Comparison(ref=commit, **servers, collected=collected, suite=suite, python=python)
 
 
 @contextmanager
@@ -132,30 +159,20 @@ def home_of_a_side(stack: ExitStack) -> Path:
     return home
 
 
-def checked_out(ref: Ref, suite: Path, home: Path, stack: ExitStack) -> Path:
-    """Check a commit out into `home`, with the working tree's suite, until the stack is closed."""
+def checked_out(
+    ref: Ref, suite: Path, home: Path, stack: ExitStack, *, own_suite: bool = False
+) -> Path:
+    """Check a commit out into `home`, until the stack is closed.
+
+    It has the working tree's suite, unless it is to keep its own.
+    """
     # The repository registers a worktree under its folder's name, so it must be unique.
     checkout = home / home.name
     stack.callback(remove_worktree, ref.top, checkout)
     add_worktree(ref, checkout)
-    if suite.is_relative_to(ref.top):
+    if suite.is_relative_to(ref.top) and not own_suite:
         overlay(ref.top, checkout, suite.relative_to(ref.top))
     return checkout
-
-
-def _prepare(
-    config: pytest.Config, suite: Path, name: str | None, python: str | None, stack: ExitStack
-) -> Comparison:
-    ref = None if name is None else resolve(name, suite)
-    top = config.rootpath.resolve() if ref is None else ref.top
-    home = home_of_a_side(stack)
-    checkout = None if ref is None else checked_out(ref, suite, home, stack)
-    start = partial(start_side, config=config, suite=suite, top=top, checkout=checkout, home=home)
-    pythons = {"before": python, "after": None}
-    servers = {side: stack.enter_context(start(side, it)) for side, it in pythons.items()}
-    collected = {side: server.collected() for side, server in servers.items()}
-    refuse_incomparable(collected["before"], collected["after"], one_tree=ref is None)
-    return Comparison(ref=ref, **servers, collected=collected, suite=suite, python=python)
 
 
 def start_side(
@@ -168,10 +185,11 @@ def start_side(
     checkout: Path | None,
     home: Path,
     name: str | None = None,
+    own_suites: bool = False,
 ) -> ServerController:
     """Start the server of a side: "before" has the code of the checkout, "after" that of `top`.
 
-    `name` is what it is called where something is wrong with it.
+    `name` is what it is called where something is wrong with it. Raises SideError.
     """
 
     def moved(path: Path) -> Path:
@@ -182,10 +200,16 @@ def start_side(
 
     folder = config.invocation_params.dir.resolve()
     code_before = None if checkout is None else str(checkout)
-    where = (str(top), code_before, os.path.relpath(suite, top))
+    shared = None if own_suites else os.path.relpath(suite, top)
+    where = (str(top), code_before, shared)
     ours = str(Path(__file__).parents[1])
     under_test = Trees(*where, installed_folders()).side_of(ours) is not None
-    paths = [moved(path) for path in sorted({place for place, _ in arguments(config)})]
+    asked = sorted({place for place, _ in arguments(config)})
+    paths = [path for path in map(moved, asked) if path.exists()]
+    if not paths:  # it would collect whatever else there is
+        lacking = ", ".join(os.path.relpath(path, top) for path in asked)
+        remedy = ": promote runs of a commit that has" * own_suites
+        raise SideError(name or side, f"it has no {lacking}{remedy}")
     setup = Setup(
         side=side,
         top=where[0],
@@ -196,7 +220,7 @@ def start_side(
         # Unless perfsuite itself is under test, both sides are timed by this very one.
         perfsuite=None if under_test else ours,
         arguments=[
-            *(str(path) for path in paths if path.exists()),
+            *map(str, paths),
             f"--rootdir={_existing(moved(config.rootpath.resolve()))}",
             f"--basetemp={home / f'{side}-tmp'}",
             # It may lie in the working tree, where $TMPDIR does.

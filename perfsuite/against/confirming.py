@@ -22,7 +22,7 @@ from perfsuite.against.restart import Restart
 from perfsuite.against.verdicts import verdicts
 from perfsuite.devices.torchrun import seat
 from perfsuite.judging.confirmation import metric_of, settle, suspects, unconfirmed
-from perfsuite.judging.gates import JUDGEABLE, Verdict
+from perfsuite.judging.gates import JUDGEABLE, Outcome, Verdict
 from perfsuite.judging.stopping import Pot
 from perfsuite.judging.thresholds import Thresholds
 from perfsuite.records.baseline import Baseline, compare
@@ -30,7 +30,8 @@ from perfsuite.records.git import HASH, GitError, why_shallow
 from perfsuite.records.schema import Benchmark, Confirmation
 from perfsuite.session.terminal import StatusLine
 
-_UNAVAILABLE = (ComparisonError, EnvironmentUnavailableError, GitError, SideError)
+_UNAVAILABLE = (ComparisonError, GitError, OSError, SideError)
+_PROMOTE = "promote runs of a commit that has the benchmark, and can run it here"
 _BUDGETS = 4
 """How many budgets a first look may take; figures that take longer stay suspected."""
 
@@ -47,6 +48,7 @@ class Confirmer:
     status: StatusLine
     pot: Pot
     took_s: float = 0.0  # for all that was confirmed so far
+    no_old_python: str = ""  # why the promoted commit runs with today's interpreter all the same
     _comparison: Comparison | str | None = None  # or why there can be none
 
     def confirm(
@@ -61,12 +63,17 @@ class Confirmer:
         if not names:
             return list(screened), None, []
         suspected = [each for each in screened if metric_of(each) in names]
+        comparison = self._ready()
         try:
-            paired = self._pairs(now.key, names)
+            if isinstance(comparison, str):
+                raise ComparisonError(comparison)
+            paired = self._pairs(comparison, now.key, names)
             found = {each.gate.removeprefix("against "): each for each in paired.verdicts}
             for verdict in paired.verdicts:
                 if verdict.gate == "against" or verdict.threshold == JUDGEABLE:
-                    raise ComparisonError(f"{verdict.figure}: {verdict.reason}")
+                    before = verdict.outcome is Outcome.INCONCLUSIVE  # could not run it
+                    remedy = f"; {_PROMOTE}" * before
+                    raise ComparisonError(f"{verdict.figure}: {verdict.reason}{remedy}")
         except ComparisonError as error:
             kept = Confirmation(suspected=suspected, why_not=str(error))
             return unconfirmed(screened, names, f"not confirmed: {error}"), kept, []
@@ -75,23 +82,25 @@ class Confirmer:
             screened,
             found,
             cost=f"{paired.took_s:.0f} s",
-            today=self._today(now, names, paired.restarts),
+            today=self._today(comparison, now, names, paired.restarts),
             environment=self.thresholds.compare.environment,
             changes=changes,
+            beside=comparison.software_changes() if comparison.python is not None else (),
         )
         kept = Confirmation(suspected=suspected, took_s=paired.took_s, turns=paired.record())
         return settled, kept, paired.reasons
 
     def _today(
-        self, now: Benchmark, names: Sequence[str], restarts: Sequence[Restart]
+        self,
+        comparison: Comparison,
+        now: Benchmark,
+        names: Sequence[str],
+        restarts: Sequence[Restart],
     ) -> dict[str, Verdict]:
         """Return what the baseline says of what the pairs measured of the promoted code.
 
         Nothing where the pairs measure otherwise, as on a CPU, where each has one thread.
         """
-        comparison = self._ready()
-        if isinstance(comparison, str):
-            return {}
         # A session of ranks knows besides how they talk.
         theirs = comparison.collected["after"].software
         if any(self.software.get(name) != version for name, version in theirs.items()):
@@ -107,11 +116,12 @@ class Confirmer:
         found = compare(self.baseline, before, self.thresholds.compare)
         return {metric_of(each): each for each in found if metric_of(each) in names}
 
-    def _pairs(self, key: str, names: Sequence[str]) -> Paired:
+    def _pairs(self, comparison: Comparison, key: str, names: Sequence[str]) -> Paired:
         """Let both sides take turns, and judge by the margin of the comparison with a baseline."""
-        comparison = self._ready()
-        if isinstance(comparison, str):
-            raise ComparisonError(comparison)
+        before = comparison.collected["before"]
+        if key not in before.items:
+            why = before.why_not(key.partition("::")[0]) or "it has no such benchmark"
+            raise ComparisonError(f"the promoted commit: {why}; {_PROMOTE}")
         limits = msgspec.structs.replace(
             self.thresholds.against, margin=self.thresholds.compare.margin
         )
@@ -126,14 +136,21 @@ class Confirmer:
 
         most_s = _BUDGETS * self.config.getoption("perf_budget")
         pairs = Pairs(comparison, pot=self.pot, show=self.status.show)
-        return pairs.run(key, judge, most_s=most_s)
+        return pairs.run(key, judge, config=self.baseline.config(key), most_s=most_s)
 
     def _ready(self) -> Comparison | str:
         """Start both sides if that was not done, or return why they cannot be."""
         if self._comparison is None:
-            commit = self.baseline.runs[-1].commit
+            runs = self.baseline.runs
+            commit = runs[-1].commit
             if not HASH.fullmatch(commit):
                 self._comparison = f"{commit!r} is no commit, so that it cannot be measured again"
+                return self._comparison
+            if any(run.dirty for run in runs):
+                self._comparison = (
+                    f"what was promoted is {commit[:12]} with uncommitted changes, so that it"
+                    " cannot be measured again; commit them, and promote runs of that commit"
+                )
                 return self._comparison
             if (nodes := seat().nodes) > 1:
                 self._comparison = f"it takes the ranks of one machine, and there are {nodes}"
@@ -142,9 +159,11 @@ class Confirmer:
             self.config.add_cleanup(stack.close)
             self.status.show(f"starting {commit[:12]} beside the working tree", 0, 1)
             try:
-                prepared = prepare(self.config, self.suite, ref=commit, python=self._python())
+                prepared = prepare(
+                    self.config, self.suite, ref=commit, python=self._python(), own_suites=True
+                )
                 self._comparison = stack.enter_context(prepared)
-            except (*_UNAVAILABLE, OSError) as error:
+            except _UNAVAILABLE as error:
                 self._comparison = f"{error}{self._remedy(error)}"
         return self._comparison
 
@@ -153,9 +172,13 @@ class Confirmer:
         wanted: str | None = self.config.getoption("perf_confirm_python")
         if wanted != "auto":
             return wanted
-        changed = changed_packages(self.baseline.runs[-1].software, self.software)
-        self.status.show(f"installing {', '.join(changed)}", 0, 1)
-        return str(python_with(changed)) if changed else None
+        try:
+            changed = changed_packages(self.baseline.runs[-1].software, self.software)
+            self.status.show(f"installing {', '.join(changed)}", 0, 1)
+            return str(python_with(changed)) if changed else None
+        except (EnvironmentUnavailableError, OSError) as error:
+            self.no_old_python = f"the promoted commit ran with today's interpreter: {error}"
+            return None
 
     def _remedy(self, error: Exception) -> str:
         if not isinstance(error, GitError) or why_shallow(self.suite):  # which it tells by itself
@@ -170,5 +193,6 @@ class Confirmer:
             return [f"what was suspected could not be confirmed: {self._comparison}"]
         return [
             f"confirming what was suspected took {self.took_s:.0f} s",
+            *([self.no_old_python] if self.no_old_python else ()),
             *self._comparison.header(),
         ]

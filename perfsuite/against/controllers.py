@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from perfsuite.against import messages
 from perfsuite.against.messages import Answer, Line, LineClosedError, MessageError, Request
@@ -139,11 +139,16 @@ class ServerController(_Controller):
         """Return what the side has, once all of it is imported."""
         return self._ask(None, messages.Collected)
 
-    def start(self, key: str, index: int, report: Progress) -> "WorkerController":
-        """Have a worker forked for restart `index` of a benchmark; it waits to be told to go."""
+    def start(
+        self, key: str, index: int, report: Progress, *, config: Mapping[str, Any] | None = None
+    ) -> "WorkerController":
+        """Have a worker forked for restart `index` of a benchmark; it waits to be told to go.
+
+        What it would look for by itself, such as a batch, it takes from `config`, if it is there.
+        """
         ours, theirs = socket.socketpair()
         try:
-            request = messages.Start(key=key, index=index)
+            request = messages.Start(key=key, index=index, config=dict(config or {}))
             pid = self._ask(request, messages.Started, share=theirs.fileno()).pid
         except SideError:
             ours.close()

@@ -18,16 +18,18 @@ from typing import Any
 class Trees:
     """The working tree `top`, and the checkout beside it; None where both sides share the tree.
 
-    `suite` is relative to either, `installed` are folders of installed packages, such as `.venv`.
+    `suite` is that of the working tree on both sides, relative to either; None where each side has
+    its own, which then is code under test as well. `installed` are folders of installed packages,
+    such as `.venv`.
     """
 
     def __init__(
-        self, top: str, checkout: str | None, suite: str, installed: Sequence[str] = ()
+        self, top: str, checkout: str | None, suite: str | None, installed: Sequence[str] = ()
     ) -> None:
         self.top = Path(top)
         self.checkout = None if checkout is None else Path(checkout)
         self._trees = [self.top] if self.checkout is None else [self.top, self.checkout]
-        self._suites = [tree / suite for tree in self._trees]
+        self._suites = [] if suite is None else [tree / suite for tree in self._trees]
         folders = [Path(os.path.realpath(folder)) for folder in installed]
         # One that holds the tree itself, such as /usr, says nothing of what is in the tree.
         self._installed = [each for each in folders if each.is_relative_to(self.top)]
@@ -35,7 +37,7 @@ class Trees:
         self._files: set[str] = set()  # of modules in a tree, relative to it
 
     def side_of(self, path: str) -> str | None:
-        """Return "before" or "after" by whose code it is; None for others, and for the suite."""
+        """Return "before" or "after" by whose code it is; None for others, and a shared suite."""
         real = Path(os.path.realpath(path))
         return None if any(map(real.is_relative_to, self._suites)) else self._tree(real)
 
@@ -88,9 +90,11 @@ class Trees:
         return [real.relative_to(tree).as_posix()]
 
     def _side_of_module(self, name: str, file: object) -> str | None:
-        # A conftest.py or a plugin is no code under test. Some modules that have no file make
-        # one up: torch.ops has "_ops.py".
-        if name.rpartition(".")[2] == "conftest" or "__" in name:
+        # Where the suite is no code under test, its conftest.py is none, wherever that lies.
+        if self._suites and name.rpartition(".")[2] == "conftest":
+            return None
+        # Nor is a plugin. Some modules that have no file make one up: torch.ops has "_ops.py".
+        if "__" in name:
             return None
         if not isinstance(file, str) or not os.path.isabs(file):  # noqa: PTH117
             return None

@@ -45,7 +45,7 @@ class Setup(_Message, frozen=True, kw_only=True):
     side: str  # "before" or "after"
     top: str  # the working tree
     checkout: str | None  # the tree of the code before; None if both sides run the working tree
-    suite: str  # the benchmarks, relative to either tree
+    suite: str | None  # the benchmarks of both sides, relative to either tree; None: each its own
     suite_folder: str  # the benchmarks of this side
     working_folder_first: bool  # in sys.path, as under `python -m pytest`
     perfsuite: str | None  # the folder of both sides' perfsuite; None if each uses its own
@@ -56,6 +56,7 @@ class Setup(_Message, frozen=True, kw_only=True):
 class Start(_Message, frozen=True, kw_only=True):
     key: str
     index: int  # of the restart
+    config: dict[str, Any] = {}  # what it measures is as it was in that, as in a run's JSON
 
 
 class Wait(_Message, frozen=True, kw_only=True):

@@ -1,7 +1,7 @@
 """Benchmarks in pairs of processes: restarts of both sides, until the verdict is clear."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -46,8 +46,18 @@ class Pairs:
         self._pot = pot
         self._show = show
 
-    def run(self, key: str, judge: Judge, *, most_s: float | None = None) -> Paired:
+    def run(
+        self,
+        key: str,
+        judge: Judge,
+        *,
+        config: Mapping[str, Any] | None = None,
+        most_s: float | None = None,
+    ) -> Paired:
         """Run a benchmark until no verdict of `judge` is INCONCLUSIVE, or the budget is spent.
+
+        What a process would look for by itself, such as a batch that keeps the device busy, is as
+        in `config`; without one, as the code before finds it first.
 
         Raises ComparisonError where both sides cannot be compared, or where the first look would
         take longer than `most_s`.
@@ -55,7 +65,7 @@ class Pairs:
         paired = Paired()
         started_s = time.monotonic()
         try:
-            paired.verdicts = self._sample(key, judge, paired.restarts, most_s)
+            paired.verdicts = self._sample(key, judge, paired.restarts, config, most_s)
         except SideError as error:
             paired.verdicts = (self._could_not_run(key, error),)
         red = red_by_code(paired.verdicts)
@@ -68,7 +78,12 @@ class Pairs:
         return paired
 
     def _sample(
-        self, key: str, judge: Judge, restarts: list[Restart], most_s: float | None
+        self,
+        key: str,
+        judge: Judge,
+        restarts: list[Restart],
+        config: Mapping[str, Any] | None,
+        most_s: float | None,
     ) -> tuple[Verdict, ...]:
         for side in ("after", "before"):
             collected = self._collected[side]
@@ -78,7 +93,8 @@ class Pairs:
 
         def observe(index: int) -> Restart:
             if index == len(restarts):
-                restarts.append(run_restart(self._comparison, key, index, self._show))
+                kept_to = _config(restarts[0]) if restarts else config
+                restarts.append(self._alike(key, index, kept_to))
                 if restarts[index].duets.keys() != restarts[0].duets.keys():
                     raise ComparisonError("what it times differs from one restart to the next")
             return restarts[index]
@@ -102,10 +118,25 @@ class Pairs:
         self._pot.took(time.monotonic() - started_s)
         return judge(restarts)
 
+    def _alike(self, key: str, index: int, config: Mapping[str, Any] | None) -> Restart:
+        """Run a restart in which what each side would look for by itself is the same on both."""
+        run = partial(run_restart, self._comparison, key, index, self._show)
+        found = run(config=config)
+        if config is None and found.after.get("config", {}) != _config(found):
+            found = run(config=_config(found))
+        return found
+
     def _explain(self, key: str, restarts: Sequence[Restart]) -> tuple[list[str], dict[str, Any]]:
         """Return what else differs, a line each, and where the time goes, by a further restart."""
         try:
-            both = run_restart(self._comparison, key, len(restarts), self._show, explain=True)
+            both = run_restart(
+                self._comparison,
+                key,
+                len(restarts),
+                self._show,
+                config=_config(restarts[0]),
+                explain=True,
+            )
         except SideError as error:
             return [f"no reasons: {error}"], {}
         ref, sides = self._comparison.ref, self._collected
@@ -129,3 +160,8 @@ class Pairs:
             return could_not_run("after", why)
         beside = " beside the code before; alone it can" * (error.side == "after")
         return could_not_run("before", f"{error.side}: {error.reason}{beside}")
+
+
+def _config(restart: Restart) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = restart.before.get("config", {})
+    return found

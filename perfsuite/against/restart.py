@@ -74,13 +74,19 @@ def _known(figures: dict[str, Any]) -> dict[str, Any]:
 
 
 def run_restart(
-    comparison: Sides, key: str, index: int, show: Show, *, explain: bool = False
+    comparison: Sides,
+    key: str,
+    index: int,
+    show: Show,
+    *,
+    config: Mapping[str, Any] | None = None,
+    explain: bool = False,
 ) -> Restart:
     """Run a benchmark in a fresh process of each side; only one of them works at a time.
 
-    `index` decides who starts and who goes first; `explain` lets both profile what they have
-    timed. Raises SideError, and ComparisonError where they do not run two trees' code, or time
-    different things.
+    `index` decides who starts and who goes first; both measure as `config` says, where it does;
+    `explain` lets both profile what they have timed. Raises SideError, and ComparisonError where
+    they do not run two trees' code, or time different things.
     """
     sides = {"A": comparison.before, "B": comparison.after}
     order = starting_order(index)
@@ -89,7 +95,7 @@ def run_restart(
         workers = {}
         for letter in order:
             side = sides[letter]
-            worker = side.start(key, index, partial(show, f"{side.side}:"))
+            worker = side.start(key, index, partial(show, f"{side.side}:"), config=config)
             workers[letter] = stack.enter_context(worker)
         while True:
             go_s = time.monotonic()

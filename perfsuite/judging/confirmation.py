@@ -63,6 +63,7 @@ def settle(
     today: Mapping[str, Verdict],
     environment: Literal["fail", "warn"],
     changes: Sequence[str],
+    beside: Sequence[str] = (),
 ) -> list[Verdict]:
     """Return the verdicts that count: those of pairs of processes, where there are any.
 
@@ -74,6 +75,8 @@ def settle(
             stored ones; it tells a slow machine from one process that happened to be slow.
         environment: what becomes of a figure that is worse although its code is not.
         changes: what else is known to differ from when the baseline was promoted, a line each.
+        beside: what software the pairs' own two sides differ in, a line each, where the promoted
+            code had its old environment: then what is worse is so by both together.
     """
     settled = []
     for verdict in screened:
@@ -82,7 +85,12 @@ def settle(
         if found is None:
             settled.append(verdict)
             continue
-        reason = f"suspected at {verdict.figure}; measured again, {cost}: {found.reason}"
+        # What disturbed the screen may be what keeps the pairs from telling.
+        unclear = found.outcome is Outcome.INCONCLUSIVE and verdict.reason
+        why = f" ({verdict.reason})" if unclear else ""
+        reason = f"suspected at {verdict.figure}{why}; measured again, {cost}: {found.reason}"
+        if found.outcome is Outcome.FAIL and beside:
+            reason += f"; the code and its environment together ({'; '.join(beside)})"
         settled.append(replace(found, gate=verdict.gate, reason=reason))
         # All of the screen's interval is worse than the margin, and the code is not the reason.
         now = today.get(name, verdict)

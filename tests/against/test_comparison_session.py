@@ -53,6 +53,7 @@ def result(project: Project) -> Result:
     ("name", "parts"),
     [
         ("same step_s", ["SAME"]),
+        ("batch step_s", ["SAME", "(400 ms -> 400 ms)"]),
         ("slower step_s", ["SLOWER", "4.000x [4.000, 4.000] (200 ms -> 800 ms)"]),
         ("stalling step_s", ["SLOWER", "(200 ms -> "]),
         ("in_stretches step_s", ["SLOWER", "2.000x [2.000, 2.000] (1 ms -> 2 ms)"]),

@@ -3,13 +3,11 @@
 Time passes in its steps only where they say so, and $NIGHT says how slow a night is.
 """
 
-import json
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from projects import Project, Result, saved
+from projects import Project, Result, night, night_like, saved
 
 from perfsuite.against.confirming import Confirmer
 from perfsuite.records.promotion import promote
@@ -59,22 +57,6 @@ def test_changed(timed):
 
 BEFORE = MYNET + "\n\ndef changed():\n    wait()\n"
 AFTER = MYNET + "\n\ndef changed():\n    wait(0.24)\n"
-
-
-def night(project: Project, factor: float, *arguments: str) -> Result:
-    project.environment["NIGHT"] = str(factor)
-    return project.run("--benchmark-compare", "--perf-budget=20", *arguments)
-
-
-def night_like(path: Path, factor: float) -> Path:
-    """Return a copy of a run from a night that was slower by a factor."""
-    run = saved(path)
-    for benchmark in run["benchmarks"]:
-        for metric in benchmark["extra_info"]["perfsuite"]["metrics"].values():
-            metric["value"] *= factor
-    copy = path.with_name(f"{factor}.json")
-    copy.write_text(json.dumps(run), encoding="utf-8")
-    return copy
 
 
 @pytest.fixture(scope="module")
@@ -142,14 +124,39 @@ def test_a_change_of_the_environment_is_told_as_such(project: Project) -> None:
     table.lacks("SLOWER")
 
 
+def confirmer_of(**promoted: Any) -> Confirmer:
+    names = ("config", "suite", "software", "thresholds", "status", "pot")
+    given: dict[str, Any] = dict.fromkeys(names)
+    run = SimpleNamespace(**{"commit": "0123456789" * 4, "dirty": False} | promoted)
+    baseline: Any = SimpleNamespace(runs=[run])
+    return Confirmer(baseline=baseline, **given)
+
+
 def test_ranks_of_several_machines_confirm_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"RANK": "0", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
-    names = ("config", "suite", "software", "thresholds", "status", "pot")
-    given: dict[str, Any] = dict.fromkeys(names)
-    baseline: Any = SimpleNamespace(runs=[SimpleNamespace(commit="0" * 40)])
-    confirmer = Confirmer(baseline=baseline, **given)
-    assert confirmer._ready() == "it takes the ranks of one machine, and there are 2"
+    assert confirmer_of()._ready() == "it takes the ranks of one machine, and there are 2"
+
+
+def test_what_was_promoted_with_uncommitted_changes_is_in_no_commit() -> None:
+    why = confirmer_of(dirty=True)._ready()
+    assert why == (
+        "what was promoted is 012345678901 with uncommitted changes, so that it cannot be"
+        " measured again; commit them, and promote runs of that commit"
+    )
+
+
+def test_an_environment_that_cannot_be_made_anew_is_told_and_today_s_is_taken() -> None:
+    confirmer = confirmer_of(software={"python": "3.10.1"})
+    options: Any = SimpleNamespace(getoption=lambda _: "auto")
+    comparison: Any = SimpleNamespace(header=lambda: ["what is compared"])
+    confirmer.config, confirmer.software = options, {"python": "3.11.7"}
+    assert confirmer._python() is None
+    confirmer._comparison = comparison
+    took, why, compared = confirmer.summary()
+    assert took == "confirming what was suspected took 0 s"
+    assert why.startswith("the promoted commit ran with today's interpreter: it was promoted with")
+    assert compared == "what is compared"
 
 
 def test_nothing_is_left_behind(project: Project) -> None:

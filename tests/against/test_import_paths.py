@@ -48,6 +48,14 @@ def test_a_file_is_of_one_side_or_of_neither(
     assert trees.side_of(str(tmp_path / path)) == side
 
 
+def test_a_suite_of_its_own_is_code_of_its_side(tmp_path: Path) -> None:
+    trees = Trees(str(tmp_path / "tree"), str(tmp_path / "checkout"), None)
+    for tree, side in (("tree", "after"), ("checkout", "before")):
+        file = str(tmp_path / tree / "benchmarks" / "conftest.py")
+        assert trees.side_of(file) == side
+        assert trees._side_of_module("conftest", file) == side
+
+
 def test_a_prefix_that_holds_the_tree_installs_nothing_in_it(tmp_path: Path) -> None:
     trees = Trees(str(tmp_path / "src" / "app"), None, "benchmarks", [str(tmp_path)])
     assert trees.side_of(str(tmp_path / "src" / "app" / "mynet.py")) == "after"

@@ -101,6 +101,35 @@ def test_pairs_that_cannot_tell_leave_it_inconclusive() -> None:
         [RED], {"step_s": unclear}, cost="9 s", today={}, environment="fail", changes=[]
     )
     assert found.outcome is Outcome.INCONCLUSIVE
+    assert found.reason == "suspected at 1.20x; measured again, 9 s: 8 restarts"
+
+
+def test_what_disturbed_the_screen_is_told_where_the_pairs_cannot_tell_either() -> None:
+    disturbed = replace(UNCLEAR, reason="contaminated: other processes used 50% of the cores")
+    unclear = replace(SAME, outcome=Outcome.INCONCLUSIVE, word="", reason="too noisy")
+    (found,) = settle(
+        [disturbed], {"step_s": unclear}, cost="9 s", today={}, environment="fail", changes=[]
+    )
+    assert found.reason == (
+        "suspected at 1.06x (contaminated: other processes used 50% of the cores);"
+        " measured again, 9 s: too noisy"
+    )
+
+
+def test_in_the_old_environment_it_is_not_told_that_the_code_alone_is_the_reason() -> None:
+    (found,) = settle(
+        [RED],
+        {"step_s": SLOWER},
+        cost="43 s",
+        today={},
+        environment="warn",
+        changes=[],
+        beside=["torch 2.14.1 -> 2.15.0"],
+    )
+    assert found.outcome is Outcome.FAIL
+    assert found.reason.endswith(
+        "8 restarts; the code and its environment together (torch 2.14.1 -> 2.15.0)"
+    )
 
 
 def test_a_suspicion_that_could_not_be_looked_into_stands_with_the_reason() -> None:

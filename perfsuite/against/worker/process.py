@@ -5,7 +5,7 @@ import random
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -33,12 +33,19 @@ Loaded = Callable[[], dict[str, list[str]]]  # `import_paths.Trees.loaded`
 
 
 class Worker:
-    """The plugin that runs one benchmark in a fork, and gives it its `Bench`."""
+    """The plugin that runs one benchmark in a fork, and gives it its `Bench`.
 
-    def __init__(self, line: WorkerLine, suite: Path, loaded: Loaded) -> None:
+    Args:
+        config: what the benchmark is to keep to, as in a run's JSON; see `Bench.promoted`.
+    """
+
+    def __init__(
+        self, line: WorkerLine, suite: Path, loaded: Loaded, config: Mapping[str, Any]
+    ) -> None:
         self._line = line
         self._suite = suite
         self._loaded = loaded
+        self._config = config
         self._record: dict[str, Any] = {}
         self._failure: str | None = None
 
@@ -117,6 +124,7 @@ class Worker:
             workload=workload,
             thresholds=load_thresholds(self._suite / FILE_NAME, where.hardware.key),
             turns=RemoteTurns(self._line, one_tree=item.get_closest_marker("one_tree") is not None),
+            promoted=self._config,
         )
         yield bench
         self._record = msgspec.to_builtins(record_of_ranks(ranks(), bench.record()), enc_hook=repr)

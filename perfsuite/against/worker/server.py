@@ -126,7 +126,7 @@ class Server:
 
         def work(start: Start, theirs: int, at: Seat, rendezvous: Rendezvous | None) -> NoReturn:
             self._line.close()
-            worker = Worker(WorkerLine(theirs, at), self._suite, self._loaded)
+            worker = Worker(WorkerLine(theirs, at), self._suite, self._loaded, start.config)
             worker.run(ours[start.key], start.index, rendezvous)
 
         serve_restarts(self._line, self._ranks, work)
