@@ -84,6 +84,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="accept runs of a tree with uncommitted changes, or without version control",
     )
+    promoting.add_argument(
+        "--allow-busy",
+        action="store_true",
+        help="accept runs beside which others used the cores, on a machine that is never quiet",
+    )
     accepting = commands.add_parser(
         "accept", help="make what a step is counted to do its ledger, which the next runs must keep"
     )
@@ -174,7 +179,8 @@ def _init(given: argparse.Namespace) -> int:
 
 
 def _promote(given: argparse.Namespace) -> int:
-    written = promote(given.runs, given.suite, replace=given.replace, allow_dirty=given.allow_dirty)
+    allowed = {"allow_dirty": given.allow_dirty, "allow_busy": given.allow_busy}
+    written = promote(given.runs, given.suite, replace=given.replace, **allowed)
     for path in written:
         print(f"promoted {path}")
     return 0

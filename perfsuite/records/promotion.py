@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from perfsuite.judging.contamination import contamination
 from perfsuite.judging.thresholds import FILE_NAME
 from perfsuite.records.baseline import BaselineError, baseline_folder
 from perfsuite.records.chain import CHAIN_FILE, Promotion, encode_chain, read_chain, with_runs
@@ -15,12 +16,18 @@ from perfsuite.records.schema import Run, RunError, read_run
 
 
 def promote(
-    paths: Sequence[Path], suite: Path, *, replace: bool = False, allow_dirty: bool = False
+    paths: Sequence[Path],
+    suite: Path,
+    *,
+    replace: bool = False,
+    allow_dirty: bool = False,
+    allow_busy: bool = False,
 ) -> list[Path]:
     """Make runs the baseline of their hardware, all or none; return the files in the baseline.
 
     `replace` removes all promoted runs that are not among these; `allow_dirty` accepts runs of a
-    tree with uncommitted changes, or without version control. Raises BaselineError where a run
+    tree with uncommitted changes, or without version control, `allow_busy` those beside which
+    others used the cores, on a machine that is never quiet. Raises BaselineError where a run
     must not become a baseline, RunError where a file is not a valid run.
     """
     if not (suite / FILE_NAME).is_file() and not any(suite.glob("test_*.py")):
@@ -30,14 +37,8 @@ def promote(
         )
     runs = [read_run(path) for path in paths]
     for run in runs:
-        if faults := run.faults():
-            more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-            raise BaselineError(f"{run.path}: refused: {faults[0]}{more}")
-        if not allow_dirty and (run.dirty or not HASH.fullmatch(run.commit)):
-            state = "had uncommitted changes" if run.dirty else f"is of commit {run.commit!r}"
-            raise BaselineError(
-                f"{run.path}: refused: its tree {state}; commit and run again, or --allow-dirty"
-            )
+        if why := _refused(run, allow_dirty=allow_dirty, allow_busy=allow_busy):
+            raise BaselineError(f"{run.path}: refused: {why}")
     replaced: list[Path] = []
     chains: dict[Path, bytes] = {}
     for hardware in sorted({run.hardware for run in runs}):
@@ -76,6 +77,23 @@ def promote(
     for path in replaced:
         path.unlink(missing_ok=True)
     return list(targets)
+
+
+def _refused(run: Run, *, allow_dirty: bool, allow_busy: bool) -> str | None:
+    """Return why a run must not become a baseline, None if it may."""
+    if faults := run.faults():
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        return f"{faults[0]}{more}"
+    if not allow_dirty and (run.dirty or not HASH.fullmatch(run.commit)):
+        state = "had uncommitted changes" if run.dirty else f"is of commit {run.commit!r}"
+        return f"its tree {state}; commit and run again, or --allow-dirty"
+    for each in () if allow_busy else run.benchmarks.values():
+        if busy := contamination(each.state, {}, promoted=()).disturbed:
+            return (
+                f"{each.key} was measured beside other work: {'; '.join(busy)}; run it again on a"
+                " quiet machine, or --allow-busy, if it is always like this"
+            )
+    return None
 
 
 def _refuse_other_batches(runs: Sequence[Run]) -> None:

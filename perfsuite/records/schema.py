@@ -8,7 +8,6 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
 
-from perfsuite.judging.contamination import contamination
 from perfsuite.judging.gates import Outcome, Verdict
 from perfsuite.judging.hardware import current_key
 from perfsuite.judging.thresholds import SIMULATED_KEY
@@ -172,12 +171,6 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
             for benchmark in self.benchmarks.values()
             for verdict in benchmark.verdicts
             if verdict.outcome is Outcome.FAIL
-        ]
-        faults += [
-            f"{benchmark.key} was measured beside other work: {'; '.join(busy)}: run it again on a"
-            " quiet machine"
-            for benchmark in self.benchmarks.values()
-            if (busy := contamination(benchmark.state, {}, promoted=()).disturbed)
         ]
         faults += [
             f"{benchmark.key} was contaminated: {'; '.join(benchmark.contamination)}: run it again"

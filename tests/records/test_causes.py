@@ -60,6 +60,7 @@ def test_a_regression_against_the_baseline_names_operator_and_commits(
     monkeypatch.setattr("perfsuite.measuring.bench.profile", profile_by_calls)
     suite.write("test_steps.py", PROFILED)
     suite.commit()
+    suite.write("test_steps.py", PROFILED + "# uncommitted, so that it cannot be measured again\n")
     suite.baseline()
     suite.git("commit", "--quiet", "--allow-empty", "--message=Make it slower")
     monkeypatch.setenv("PRODUCTS", "8")

@@ -106,7 +106,7 @@ def test_promoting_again_changes_nothing(suite: Suite, make: Callable[..., Path]
         (
             lambda path: edit(path, OTHERS_CPU, 0.5),
             BaselineError,
-            "test_a was measured beside other work: other processes used 50% of the cores: run it",
+            "test_a was measured beside other work: other processes used 50% of the cores; run it",
         ),
         (
             lambda path: edit(path, ["commit_info", "id"], OTHER),
@@ -135,6 +135,16 @@ def test_one_that_is_refused_keeps_all_out(
     with pytest.raises(error, match=reason):
         suite.promote(*runs, allow_dirty=False)
     assert not (suite.folder / "baselines").exists()
+
+
+def test_a_machine_that_is_never_quiet_may_have_a_baseline(
+    suite: Suite, make: Callable[..., Path]
+) -> None:
+    run = make("run.json")
+    edit(run, OTHERS_CPU, 0.5)
+    with pytest.raises(BaselineError, match="or --allow-busy, if it is always like this"):
+        suite.promote(run)
+    assert suite.promote(run, allow_busy=True) == promoted(suite)
 
 
 @pytest.mark.parametrize(

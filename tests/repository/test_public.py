@@ -126,7 +126,7 @@ def test_options_of_pytest(pytestconfig: pytest.Config) -> None:
     ("command", "options"),
     [
         ("init", {"DIR"}),
-        ("promote", {"RUN.json", "--suite", "--replace", "--allow-dirty"}),
+        ("promote", {"RUN.json", "--suite", "--replace", "--allow-dirty", "--allow-busy"}),
         ("history", {"DIR", "--hardware", "--output", "--max-age"}),
         ("accept", {"RUN.json", "--suite"}),
         ("advise", {"DIR", "--suite", "--hardware", "--budget", "--margin", "--write"}),
