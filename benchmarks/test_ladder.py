@@ -44,7 +44,7 @@ def test_ladder(perf: Bench, tmp_path: Path) -> None:
         "images on the device": {"feed": None},
         "channels_last": {"channels_last": True},
         "fused Adam": {"fused": None},  # as the workload makes it
-        "cudnn.benchmark": {"cudnn_benchmark": True},
+        "cudnn.benchmark, set late": {"cudnn_benchmark": True},
         "CUDA graph": {"graph": True},
         "torch.compile": {"compile": True},
         "batch x2": {"doublings": 1},

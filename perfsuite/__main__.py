@@ -146,7 +146,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     advising.add_argument(
         "--write", action="store_true", help="put the margins into thresholds.toml"
     )
-    stepping = commands.add_parser("advise-step", help="try levers on the training step in turns")
+    stepping = commands.add_parser(
+        "advise-step",
+        help="try levers on the training step in turns; what is given after DIR goes to pytest",
+    )
     _add_folder(stepping, "benchmarks", "folder of the benchmarks")
     add_bisecting(commands)
     reporting = commands.add_parser(
@@ -161,7 +164,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
         argcomplete.autocomplete(parser)
     given, further = parser.parse_known_args(arguments)
-    if further and given.command != "bisect":
+    if further and given.command not in ("advise-step", "bisect"):
         parser.error(f"unrecognized arguments: {' '.join(further)}")
     given.further = further
     return given
@@ -264,11 +267,14 @@ def _advise(given: argparse.Namespace) -> int:
 
 
 def _advise_step(given: argparse.Namespace) -> int:
+    if not given.folder.is_dir():
+        raise RunError(f"{given.folder}: no folder of benchmarks; name it before pytest's options")
     file = given.folder / "test_step_advice.py"
     if not file.is_file():
         line = "from perfsuite.benchmarks.step_advice import test_step_advice"
         raise RunError(f"{file}: there is no such file; write `{line}` into it")
-    return min(subprocess.call([sys.executable, "-m", "pytest", str(file), "-q"]), 1)
+    command = [sys.executable, "-m", "pytest", str(file), "-q", *given.further]
+    return min(subprocess.call(command), 1)
 
 
 def _report(given: argparse.Namespace) -> int:

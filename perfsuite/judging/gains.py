@@ -6,12 +6,19 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 from perfsuite.judging.estimates import Estimate
-from perfsuite.judging.gates import Verdict, at_most
+from perfsuite.judging.gates import Verdict, at_most, missing
 from perfsuite.judging.interleaving import Duet
 
-FASTER, SLOWER, SAME, LEFT_OUT = "faster", "slower", "no change", "left out"
+FASTER, SLOWER, SAME = "faster", "slower", "no change"
+UNRESOLVED, LEFT_OUT = "cannot be told", "left out"
+NO_MEMORY = "not enough memory"
 LEAST = 0.01
 """Of a change that is worth a lever, as a share."""
+MOST_UNCHANGED = 0.03
+"""How far from 1 an interval may reach that is no change, as a share."""
+MOST_APART = 0.1
+"""By how much weights may move farther than by the plain step, or less far, as a share. Where to is
+not compared: of rounding alone Adam makes whole steps."""
 
 
 def gain_of(turns: Duet, *, confidence: float, times: float = 1.0) -> Estimate:
@@ -27,10 +34,16 @@ def gain_of(turns: Duet, *, confidence: float, times: float = 1.0) -> Estimate:
 
 
 def word_of(gain: Estimate) -> str:
-    """Return what a gain is: a change is LEAST or more, its interval on one side of 1."""
+    """Return what a gain is: a change is LEAST or more, its interval on one side of 1.
+
+    It is none where the interval lies within MOST_UNCHANGED of 1, and else cannot be told.
+    """
     if gain.low > 1 and gain.value >= 1 + LEAST:
         return FASTER
-    return SLOWER if gain.high < 1 and gain.value <= 1 - LEAST else SAME
+    if gain.high < 1 and gain.value <= 1 - LEAST:
+        return SLOWER
+    most = 1 + MOST_UNCHANGED
+    return SAME if 1 / most <= gain.low and gain.high <= most else UNRESOLVED
 
 
 def told_gain(gain: Estimate) -> str:
@@ -76,6 +89,11 @@ class LeverTried:
             return LEFT_OUT
         return "" if self.gain is None else word_of(self.gain)
 
+    @property
+    def surely_gained(self) -> float:
+        """How many times faster it is, 1 where that is not sure."""
+        return self.gain.value if self.gain is not None and self.word == FASTER else 1.0
+
     def __str__(self) -> str:
         if self.left_out or self.samples_per_s is None:
             return f"{self.name}: {LEFT_OUT}: {self.left_out}"
@@ -89,6 +107,15 @@ class LeverTried:
         return "\n    ".join([f"{self.name}: {', '.join(told)}", *self.slower_by])
 
 
+def all_without_memory(tried: Sequence[LeverTried]) -> list[Verdict]:
+    """Return a FAIL where no lever has a gain, and one of them for want of memory."""
+    without = [each for each in tried if each.left_out.startswith(NO_MEMORY)]
+    if not without or any(each.gain is not None for each in tried):
+        return []
+    remedy = "each takes turns with another step, and both need room; take a smaller batch"
+    return [missing("levers", f"{without[0].name}: {without[0].left_out}", remedy)]
+
+
 def losses_alike(
     gate: str, losses: Sequence[float], plain: Sequence[float], margin: float
 ) -> Verdict:
@@ -98,7 +125,18 @@ def losses_alike(
     Single losses after the first are not compared: of rounding alone Adam makes whole steps.
     """
     found, wanted = ((each[0], fmean(each)) for each in (losses, plain))
-    apart = [abs(one / other - 1) for one, other in zip(found, wanted, strict=True)]
+    apart = [_apart(one, other) for one, other in zip(found, wanted, strict=True)]
     # A NaN would hide behind any number that comes before it.
     worst = max(apart, key=lambda each: (math.isnan(each), each))
     return at_most(gate, Estimate.exact(worst), margin, unit="")
+
+
+def weights_alike(gate: str, moved: float, plain: float) -> Verdict:
+    """Judge how far some steps moved weights, which has to be as far as without the lever."""
+    return at_most(gate, Estimate.exact(_apart(moved, plain)), MOST_APART, unit="")
+
+
+def _apart(one: float, other: float) -> float:
+    if one == other:
+        return 0.0
+    return abs(one - other) / abs(other) if other else math.inf

@@ -37,8 +37,9 @@ from perfsuite.training.batches import TrainingError, endless
 from perfsuite.training.workload import Workload
 
 Step = Callable[..., Any]
-Steps = int | tuple[int, int]
+Steps = int | tuple[int, int] | None
 Judge = Callable[[Duet], Verdict]
+Clear = Callable[[Duet], bool] | None
 STRETCH_STEPS = 50
 """Of a stretch of `Bench.sustain`; fewer where they would take longer than `Turns.stretch_s`."""
 
@@ -192,11 +193,13 @@ class Bench:
         )
         self.show(f"{self.workload.name} in {told}")
 
-    def duet(self, first: Arm, second: Arm, judge: Judge, *, steps: Steps | None = None) -> Duet:
+    def duet(
+        self, first: Arm, second: Arm, judge: Judge, *, steps: Steps = None, clear: Clear = None
+    ) -> Duet:
         """Time two warm arms in ABBA turns; keep the blocks and the last verdict of `judge`.
 
-        Sampling ends once it is not INCONCLUSIVE, or the budget is spent. The second arm's
-        times go into pytest-benchmark's statistics. `steps` are those in a block, or of each arm.
+        Sampling ends once that is not INCONCLUSIVE, or `clear`, or the budget is spent. The second
+        arm's times go to pytest-benchmark. `steps` are those in a block, or of each arm.
         """
         steps = self.workload.block_steps if steps is None else steps
         first_steps, steps = steps if isinstance(steps, tuple) else (steps, steps)
@@ -204,7 +207,7 @@ class Bench:
             f"{first.label} and {second.label}",
             self._turn(first, first_steps),
             self._turn(second, steps),
-            clear=lambda so_far: judge(so_far).outcome is not Outcome.INCONCLUSIVE,
+            clear=clear or (lambda so_far: judge(so_far).outcome is not Outcome.INCONCLUSIVE),
         )
         self.configure(block_steps=steps)
         self._weights.look_at(first, second)
@@ -263,7 +266,6 @@ class Bench:
         one, other = (self.warm(self.plain(step, batches)) for step in (first, second))
         if one.label == other.label:
             other.label += " (second)"
-
         confidence = self.thresholds.amp_speedup.confidence
 
         def judge(turns: Duet) -> Verdict:

@@ -1,28 +1,37 @@
 """Levers tried in turns: one more on each rung of a ladder, or each by itself, for advice."""
 
-import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from statistics import median
 from typing import Any
 
-from torch import nn
-
 from perfsuite.devices.precision import Precision
-from perfsuite.judging.gains import SLOWER, LeverTried, gain_of, losses_alike, told_gain
+from perfsuite.judging.estimates import Estimate
+from perfsuite.judging.gains import (
+    SLOWER,
+    UNRESOLVED,
+    LeverTried,
+    all_without_memory,
+    gain_of,
+    losses_alike,
+    told_gain,
+    weights_alike,
+    word_of,
+)
 from perfsuite.judging.gates import Verdict, not_gated
 from perfsuite.judging.interleaving import Duet
 from perfsuite.measuring.bench import Bench
 from perfsuite.measuring.ceiling_search import SHARE, ceilings_of, with_share
+from perfsuite.measuring.few_steps import FewSteps, models_of, take_few_steps
 from perfsuite.measuring.kernels import loads_of
+from perfsuite.measuring.leaving_out import leaving_out, time_limit
 from perfsuite.measuring.memory import activation_bytes, peak_memory
 from perfsuite.measuring.profiling import profile
 from perfsuite.measuring.timing import time_block, warm_up
 from perfsuite.records.operators import Profile, explain, products_s
-from perfsuite.training.arm import Arm, NotShownError
-from perfsuite.training.levers import Levers
+from perfsuite.training.arm import Arm
+from perfsuite.training.levers import LeverError, Levers
 
 STEP_S = 0.6
 """A batch is halved until a step takes no longer, so that a ladder takes minutes."""
@@ -57,72 +66,82 @@ class Recipe(Levers):
 
 
 class _Rung:
-    """A recipe that is made ready, and what is known of it."""
+    """A recipe, and what is known of it.
 
-    def __init__(self, perf: Bench, name: str, recipe: Recipe, samples: int) -> None:
+    It is made ready last, once no other training of it is needed: beside the one below there is
+    room for one.
+    """
+
+    arm: Arm
+    steps: int  # in a block
+    memory_bytes: int | None = None
+
+    def __init__(self, perf: Bench, name: str, recipe: Recipe, samples: int, own: int) -> None:
         self.perf, self.name, self.recipe = perf, name, recipe
         self.samples = samples << recipe.doublings
-        self.arm = self._fresh(recipe)
-        self.arm.label = name
+        self.flops = None if perf.flops is None else perf.flops * self.samples / own
 
     def _fresh(self, recipe: Recipe) -> Arm:
         perf = self.perf
         arm = perf.workload.arm(recipe.precision, perf.device, levers=recipe).resized(self.samples)
+        if (found := arm.samples(*arm.take(1))) != self.samples:
+            raise LeverError(
+                f"a batch has {found} samples, and was to have {self.samples}: the first dimension"
+                " of its tensors is not that of samples"
+            )
         if recipe.feed is not None:
             arm = arm.fed_by(recipe.feed(self.samples))
         return replace(arm, step=_reading(arm.step)) if recipe.reads_loss else arm
 
-    def warm(self) -> None:
+    @cached_property
+    def few_steps(self) -> FewSteps:
+        """What some steps do."""
+        return take_few_steps(self._fresh(self.recipe.step_alone), CHECKED_STEPS)
+
+    def measure_memory(self) -> None:
+        """Find out what a step takes, where that is counted, or else where a model is shown."""
+        alone, device = self.recipe.step_alone, self.perf.machine.device
+        if (peak := peak_memory(lambda: self._fresh(alone), device, steps=4)) is not None:
+            self.memory_bytes = peak.allocated_bytes
+            return
+        arm = self._fresh(alone)
+        if models_of(arm) and not self.recipe.compile:  # whose kept tensors no hook sees
+            self.memory_bytes = activation_bytes(arm, arm.take(1)[0])
+
+    def make_ready(self) -> None:
         """Warm it up, and find out how many steps a block has."""
         perf = self.perf
         perf.progress(f"warming up {self.name}")(0, 1)
+        self.arm = self._fresh(self.recipe)
+        self.arm.label = self.name
         (first,) = warm_up(self.arm, perf.clock, steps=1, max_blocks=1).blocks
         self.steps = max(1, min(perf.workload.block_steps, round(BLOCK_S / first.wall_s)))
         warm_up(self.arm, perf.clock, steps=self.steps)
 
     @cached_property
-    def losses(self) -> list[float]:
-        """Losses of some steps without dropout, whose masks depend on shapes and precision."""
-        arm = self._fresh(self.recipe.step_alone)
-        for module in (module for model in _models(arm) for module in model.modules()):
-            if isinstance(module, nn.modules.dropout._DropoutNd):
-                module.p = 0.0
-        return [float(arm.step(batch)) for batch in arm.take(CHECKED_STEPS)]
-
-    @cached_property
     def profile(self) -> Profile:
-        """Where its time goes."""
+        """Where the time goes of its step as it is written: a graph's kernels are no operator's."""
         self.perf.progress(f"profiling {self.name}")(0, 1)
-        return profile(self.arm, self.perf.machine.device, repeats=_PROFILES)
-
-    def memory_bytes(self) -> int | None:
-        """Return what a step takes; None where no model is shown."""
-        alone, device = self.recipe.step_alone, self.perf.machine.device
-        if (peak := peak_memory(lambda: self._fresh(alone), device, steps=4)) is not None:
-            return peak.allocated_bytes
-        arm = self._fresh(alone)
-        if not _models(arm) or self.recipe.compile:  # whose kept tensors no hook sees
-            return None
-        return activation_bytes(arm, arm.take(1)[0])
+        return profile(self.arm.as_written(), self.perf.machine.device, repeats=_PROFILES)
 
     def tell(self, found: LeverTried, blocks: Iterable[Any]) -> None:
         """Say what its blocks show."""
         perf, used = self.perf, list(blocks)
+        loads = loads_of([(self.arm, used)], perf.machine.device)
         found.samples = self.samples
         found.step_s = median(block.step_s for block in used)
         found.samples_per_s = self.samples / found.step_s
-        found.memory_bytes = self.memory_bytes()
-        for load in loads_of([(self.arm, used)], perf.machine.device):
+        found.memory_bytes = self.memory_bytes
+        for load in loads:
             found.bound = "host" if load.host_bound else "" if load.host_bound is None else "device"
         found.share_of_ceiling = self.share_of_ceiling(found.step_s)
 
     def share_of_ceiling(self, seconds: float) -> float | None:
         """Return its share, were all FLOPs of a step done in so many seconds."""
         perf, precision = self.perf, self.recipe.precision
-        if perf.flops is None:
+        if self.flops is None:
             return None
-        flops = perf.flops * self.samples / own_samples(perf, precision)
-        rates = {"TFLOP/s": flops / seconds / 1e12}
+        rates = {"TFLOP/s": self.flops / seconds / 1e12}
         rates, wrong = with_share(rates, precision, perf.machine.device)
         perf.gate(*wrong)
         return rates.get(SHARE)
@@ -162,59 +181,94 @@ def try_levers(
     """Try levers, each in turns with the recipe before it, or all with the first one.
 
     A lever changes fields of the recipe. With `climb` it stays pulled for all that follow, unless
-    it made the step slower and is not called `always`. Each has to leave the losses as they are;
-    those of another batch are told, since Adam makes whole steps of what is rounded otherwise.
+    it made the step slower and is not called `always`. Each has to leave losses and weights as they
+    are; those of another batch are told, since Adam makes whole steps of what is rounded otherwise.
+    One for which there is not enough memory is left out, which is red where none is tried.
     """
-    margin = perf.thresholds.convergence.margin
-    confidence = perf.thresholds.amp_speedup.confidence
-    perf.fresh(first.precision)  # which tells what is trained, and counts its FLOPs
-    below = _Rung(perf, foot, first, samples)
-    below.warm()
+    device = perf.machine.device
+    arm = perf.fresh(first.precision)  # which tells what is trained, and counts its FLOPs
+    own = arm.samples(*arm.take(1))
+    del arm
+    perf.keep("ceilings", asdict(ceilings_of(device)))  # while there is room for their operands
+    below = _Rung(perf, foot, first, samples, own)
+    below.measure_memory()
+    below.make_ready()
     found = [LeverTried(name=foot)]
     for name, change in levers.items():
-        tried = LeverTried(name=name, against=below.name)
-        found.append(tried)
-        try:
-            with time_limit(READY_S):
-                rung = _Rung(perf, name, replace(below.recipe, **change), samples)
-                rung.warm()
-        except _NOT_READY as error:
-            tried.left_out = str(error).partition("\n")[0] or type(error).__name__
-            continue
-        times = rung.samples / below.samples
-
-        def judge(turns: Duet) -> Verdict:
-            gain = gain_of(turns, confidence=confidence, times=times)  # noqa: B023  # called at once
-            return not_gated(name, told_gain(gain), f"beside {below.name}")  # noqa: B023  # likewise
-
-        turns = perf.duet(below.arm, rung.arm, judge, steps=max(below.steps, rung.steps))
-        gain = gain_of(turns, confidence=confidence, times=times)
-        if gain.unknown:
-            tried.left_out = gain.unknown
-            continue
-        tried.gain = gain
-        if found[0].step_s is None:
-            below.tell(found[0], turns.blocks_of("A"))
-        rung.tell(tried, turns.blocks_of("B"))
-        if rung.recipe.step_alone != below.recipe.step_alone:
-            alike = losses_alike(f"{name} losses", rung.losses, below.losses, margin)
-            tried.loss_apart = alike.figure
-            if times != 1:
-                alike = not_gated(
-                    alike.gate, alike.figure, "a batch of another size is rounded anew"
-                )
-            perf.gate(alike)
-        if tried.word == SLOWER and perf.turns.explains:
-            tried.slower_by = explain(below.profile, rung.profile, ratio=times / gain.value)
-        if climb and (tried.word != SLOWER or name == always):
+        rung = _Rung(perf, name, replace(below.recipe, **change), samples, own)
+        device.free_cache()  # of those that are no more, as the last one may be
+        found.append(LeverTried(name=name, against=below.name))
+        _try(rung, below, found[-1], foot=found[0])
+        if climb and found[-1].gain is not None and (found[-1].word != SLOWER or name == always):
             below = rung
     if found[0].step_s is None:  # every lever was left out
         below.tell(found[0], perf.time(below.arm, steps=below.steps))
-    perf.keep("ceilings", asdict(ceilings_of(perf.machine.device)))
+    perf.gate(*all_without_memory(found))
     perf.show("\n".join(map(str, found)))
     if climb and perf.turns.explains:
         _tell_top(below)
     return found
+
+
+def _try(rung: _Rung, below: _Rung, tried: LeverTried, *, foot: LeverTried) -> None:
+    """Try a rung in turns with the one below, and say what came of it, or why it is left out."""
+    perf, device = rung.perf, rung.perf.machine.device
+    times, confidence = rung.samples / below.samples, perf.thresholds.amp_speedup.confidence
+
+    def gain(turns: Duet) -> Estimate:
+        return gain_of(turns, confidence=confidence, times=times)
+
+    def judge(turns: Duet) -> Verdict:
+        return not_gated(rung.name, told_gain(gain(turns)), f"beside {below.name}")
+
+    with leaving_out(tried, device, *_NOT_READY):
+        with time_limit(READY_S):
+            if rung.recipe.step_alone != below.recipe.step_alone:
+                tried.loss_apart = _judge_steps(rung, below)
+            rung.measure_memory()
+        with time_limit(READY_S):
+            rung.make_ready()
+    if tried.left_out:
+        return
+    with leaving_out(tried, device):
+        turns = perf.duet(
+            below.arm,
+            rung.arm,
+            judge,
+            steps=max(below.steps, rung.steps),
+            clear=lambda turns: word_of(gain(turns)) != UNRESOLVED,
+        )
+        found = gain(turns)
+        if found.unknown:
+            tried.left_out = found.unknown
+            return
+        if foot.step_s is None:
+            below.tell(foot, turns.blocks_of("A"))
+        if word_of(found) == SLOWER and perf.turns.explains:
+            tried.slower_by = explain(below.profile, rung.profile, ratio=times / found.value)
+        rung.tell(tried, turns.blocks_of("B"))
+        tried.gain = found
+
+
+def _judge_steps(rung: _Rung, below: _Rung) -> str:
+    """Judge some steps, which have to do what those of the rung below do; tell losses' figure."""
+    perf, found, plain = rung.perf, rung.few_steps, below.few_steps
+    losses = losses_alike(
+        f"{rung.name} losses", found.losses, plain.losses, perf.thresholds.convergence.margin
+    )
+    alike = [losses]
+    if found.moved is not None and plain.moved is not None:
+        alike.append(weights_alike(f"{rung.name} weights", found.moved, plain.moved))
+    if rung.samples != below.samples:
+        why = "a batch of another size is rounded anew"
+    elif plain.draws:
+        why = "the step draws random numbers outside of dropout layers, and may draw others"
+    elif rung.recipe.precision.scales_gradients != below.recipe.precision.scales_gradients:
+        why = "a gradient scaler skips steps until its scale fits"
+    else:
+        why = ""
+    perf.gate(*(not_gated(each.gate, each.figure, why) if why else each for each in alike))
+    return losses.figure
 
 
 def _tell_top(top: _Rung) -> None:
@@ -222,7 +276,8 @@ def _tell_top(top: _Rung) -> None:
     perf, profile = top.perf, top.profile
     perf.notes.operators = profile
     in_products_s = products_s(profile)
-    told = f"{top.name}: {in_products_s / profile.total_s:.0%} of its step in products"
+    written = ", as it is written," * (top.arm.written is not None)
+    told = f"{top.name}: {in_products_s / profile.total_s:.0%} of its step{written} in products"
     if in_products_s and (share := top.share_of_ceiling(in_products_s)) is not None:
         told += f", at {share:.1%} of the ceiling"
     perf.show(told)
@@ -235,30 +290,3 @@ def _reading(step: Callable[[Any], Any]) -> Callable[[Any], Any]:
         return loss
 
     return reading
-
-
-def _models(arm: Arm) -> list[nn.Module]:
-    try:
-        return arm.models
-    except NotShownError:
-        return []
-
-
-@contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError in what takes longer, where the system can interrupt it."""
-
-    def stop(*_: object) -> None:
-        raise TimeoutError(f"it was not ready after {seconds:.0f} s")
-
-    if not hasattr(signal, "setitimer"):
-        yield
-        return
-    before = signal.signal(signal.SIGALRM, stop)
-    others = signal.setitimer(signal.ITIMER_REAL, seconds)  # such as that of a test's time limit
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0.0)
-        signal.signal(signal.SIGALRM, before)
-        signal.setitimer(signal.ITIMER_REAL, *others)

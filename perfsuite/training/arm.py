@@ -97,11 +97,29 @@ class Arm:
     def fed_by(self, batches: Iterable[Any]) -> "Arm":
         """Return an arm of the same state that is timed fetching its batches from these, in epochs.
 
-        The batches that it is handed are left unused.
+        The batches that it is handed are left unused. As they are asked for after steps, those of
+        its own are thrown away that workers have ready by then, and a step is taken: they may have
+        had all the time that other arms took.
         """
-        feed = endless(batches)
+        feed, ready, stepped = endless(batches), _prefetched(batches), False
+
+        def step(_: Any) -> Any:
+            nonlocal stepped
+            stepped = True
+            return self.step(moved(next(feed), self.device))
+
+        def unused() -> Iterator[Any]:
+            nonlocal stepped
+            for batch in self.batches:
+                if stepped and ready:
+                    for _ in range(ready):
+                        next(feed)
+                    step(batch)  # by the end of which workers that are fast enough are ahead again
+                stepped = False
+                yield batch
+
         label = f"{self.label}, fed by a loader"
-        return replace(self, step=lambda _: self.step(moved(next(feed), self.device)), label=label)
+        return replace(self, step=step, batches=unused(), label=label)
 
     def enlarged(self, doublings: int) -> "Arm":
         """Return an arm of the same state whose batches have so often twice as many samples."""
@@ -183,6 +201,12 @@ class Arm:
         if not found:
             raise NotShownError(f"add the {name} to `state` of perfsuite.Training")
         return found
+
+
+def _prefetched(batches: Any) -> int:
+    """Return how many batches the workers of a DataLoader may have ready."""
+    each = getattr(batches, "prefetch_factor", None) or 0  # None without workers
+    return int(getattr(batches, "num_workers", 0) * each)
 
 
 def _how_shapes_differ(first: Shapes, other: Shapes) -> str:

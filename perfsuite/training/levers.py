@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from perfsuite.devices.choice import device_of
 from perfsuite.devices.device import HOST
@@ -33,9 +33,10 @@ class Levers:
     Attributes:
         channels_last: weights and batches of images lie with their channels last.
         fused: optimizers take their steps in one kernel, or are kept from it; None: as made.
-        compile: models are compiled by `torch.compile`.
+        compile: models are compiled by `torch.compile`, for each size of a batch anew.
         graph: the step is captured as a graph, and launched at once.
-        cudnn_benchmark: cuDNN tries its kernels on the first batch, and takes the fastest.
+        cudnn_benchmark: cuDNN tries its kernels on the first batch, and takes the fastest; but not
+            where this process has chosen some for batches of that shape before, which it keeps.
         doublings: how often the batch is doubled.
     """
 
@@ -72,7 +73,7 @@ class Levers:
             if device.charged is not None:
                 raise LeverError(f"{device.kind}: what is compiled would take no time there")
             for model in models:
-                model.compile()
+                model.compile(dynamic=False)  # or a batch of another size would be a slower one
 
     def on(self, batches: Iterator[Any]) -> Iterator[Any]:
         """Return batches as the levers want them, except for their size."""
@@ -119,12 +120,17 @@ def prefetching(batches: Any, place: torch.device) -> DataLoader[Any]:
     """Return a DataLoader that has batches ready, in pinned memory where there is a device.
 
     Raises:
-        LeverError: it is no DataLoader, or has its own workers already.
+        LeverError: it is no DataLoader, has its own workers already, or reads a stream.
     """
     if not isinstance(batches, DataLoader):
         raise LeverError(f"batches come from a {type(batches).__name__}, not from a DataLoader")
     if batches.num_workers:
         raise LeverError(f"the loader has {batches.num_workers} workers already")
+    if isinstance(batches.dataset, IterableDataset):
+        raise LeverError(
+            "the loader's data set is an IterableDataset, which each worker would read whole unless"
+            " it shares itself out: set num_workers of the loader by hand"
+        )
     order: dict[str, Any] = (
         {"batch_size": None, "sampler": batches.sampler}
         if batches.batch_sampler is None

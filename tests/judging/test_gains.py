@@ -5,7 +5,15 @@ import math
 import pytest
 
 from perfsuite.judging.estimates import Estimate
-from perfsuite.judging.gains import LeverTried, losses_alike, told_gain, word_of
+from perfsuite.judging.gains import (
+    NO_MEMORY,
+    LeverTried,
+    all_without_memory,
+    losses_alike,
+    told_gain,
+    weights_alike,
+    word_of,
+)
 from perfsuite.judging.gates import Outcome
 
 
@@ -22,6 +30,9 @@ def gain(value: float, low: float, high: float) -> Estimate:
         (gain(1.003, 1.002, 1.004), "no change", "no change: 1.00x [1.00, 1.00]"),
         (gain(0.995, 0.99, 0.999), "no change", "no change: 0.99x [0.99, 1.00]"),
         (gain(1.0, 1.0, 1.0), "no change", "no change: 1.00x [1.00, 1.00]"),
+        (gain(1.0, 0.89, 2.59), "cannot be told", "cannot be told: 1.00x [0.89, 2.59]"),
+        (gain(1.0, 0.96, 1.0), "cannot be told", "cannot be told: 1.00x [0.96, 1.00]"),
+        (gain(1.005, 1.001, 1.1), "cannot be told", "cannot be told: 1.00x [1.00, 1.10]"),
     ],
     ids=lambda each: each if isinstance(each, str) else "",
 )
@@ -67,3 +78,38 @@ def test_first_and_mean_loss_have_to_be_those_of_the_plain_step(
     losses: list[float], outcome: Outcome
 ) -> None:
     assert losses_alike("lever", losses, [2.0, 1.0], 0.03).outcome is outcome
+
+
+@pytest.mark.parametrize(
+    ("losses", "outcome"), [([0.0, 0.0], Outcome.PASS), ([0.0, 1e-9], Outcome.FAIL)]
+)
+def test_a_loss_of_zero_has_to_stay_one(losses: list[float], outcome: Outcome) -> None:
+    assert losses_alike("lever", losses, [0.0, 0.0], 0.03).outcome is outcome
+
+
+@pytest.mark.parametrize(
+    ("moved", "outcome"),
+    [(1.05, Outcome.PASS), (0.0, Outcome.FAIL), (2.0, Outcome.FAIL), (math.nan, Outcome.FAIL)],
+)
+def test_weights_have_to_move_as_far_as_by_the_plain_step(moved: float, outcome: Outcome) -> None:
+    assert weights_alike("lever", moved, 1.0).outcome is outcome
+
+
+def test_only_what_is_surely_faster_has_gained() -> None:
+    tried = [
+        LeverTried(name="foot"),
+        LeverTried(name="faster", gain=gain(1.2, 1.1, 1.3)),
+        LeverTried(name="unresolved", gain=gain(1.5, 0.9, 2.5)),
+        LeverTried(name="left out", left_out="none there"),
+    ]
+    assert [each.surely_gained for each in tried] == [1.0, 1.2, 1.0, 1.0]
+
+
+def test_that_no_lever_had_room_is_red() -> None:
+    foot, without = LeverTried(name="foot"), LeverTried(name="a", left_out=f"{NO_MEMORY}: full")
+    (verdict,) = all_without_memory([foot, without, LeverTried(name="b", left_out="no graphs")])
+    assert verdict.outcome is Outcome.FAIL
+    assert verdict.figure == f"a: {NO_MEMORY}: full"
+    tried = LeverTried(name="b", gain=gain(1.0, 1.0, 1.0))
+    for found in ([foot], [foot, LeverTried(name="b", left_out="none")], [foot, without, tried]):
+        assert all_without_memory(found) == []

@@ -12,6 +12,7 @@ import torch
 from perfsuite.benchmarks import step_advice
 from perfsuite.devices.cpu import Cpu
 from perfsuite.devices.precision import Precision
+from perfsuite.judging.estimates import Estimate
 from perfsuite.judging.gains import LeverTried
 from perfsuite.judging.top_rung import Convolution
 from perfsuite.measuring.climbing import Recipe
@@ -37,14 +38,17 @@ def ladder_file() -> ModuleType:
 class Asked:
     """Stands for `try_levers`, and keeps what it was asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, fastest: str = "") -> None:
+        self.fastest = fastest
         self.calls: list[tuple[Recipe, dict[str, dict[str, Any]], dict[str, Any]]] = []
 
     def __call__(
         self, _: Any, first: Recipe, levers: dict[str, dict[str, Any]], **about: Any
     ) -> list[LeverTried]:
         self.calls.append((first, levers, about))
-        return [LeverTried(name=about["foot"], samples_per_s=7.0)]
+        gains = {self.fastest: Estimate.exact(2.0)}
+        tried = [LeverTried(name=name, gain=gains.get(name)) for name in levers]
+        return [LeverTried(name=about["foot"], samples_per_s=7.0), *tried]
 
 
 def bench() -> Any:
@@ -86,16 +90,37 @@ def test_each_rung_of_the_ladder_changes_one_thing(
     assert [each["operator"] for each in perf.kept["convolutions"]] == ["convolution"]
 
 
-def test_the_advice_tries_each_lever_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked, perf = Asked(), bench()
+@pytest.mark.parametrize(
+    ("fastest", "recipe"),
+    [
+        ("as it is in fp32", Recipe(precision=Precision.fp32)),
+        ("mixed precision", Recipe(precision=Precision.bf16)),
+        (
+            "mixed precision, channels_last",
+            Recipe(precision=Precision.bf16, channels_last=True),
+        ),
+    ],
+)
+def test_the_advice_tries_precision_first_and_the_rest_beside_the_fastest(
+    monkeypatch: pytest.MonkeyPatch, fastest: str, recipe: Recipe
+) -> None:
+    asked, perf = Asked(fastest), bench()
     monkeypatch.setattr(step_advice, "try_levers", asked)
     step_advice.test_step_advice(perf)
-    ((recipe, levers, about),) = asked.calls
-    assert recipe == Recipe(precision=Precision.fp32)
-    assert (about["samples"], about["climb"]) == (16, False)
-    assert {name for change in levers.values() for name in change} == LEVERS
+    (plain, first, about), (base, others, beside) = asked.calls
+    assert (plain, base) == (Recipe(precision=Precision.fp32), recipe)
+    assert (about["samples"], about["climb"]) == (beside["samples"], beside["climb"])
+    assert (beside["samples"], beside["climb"]) == (16, False)
+    assert (about["foot"], beside["foot"]) == ("as it is in fp32", fastest)
+    assert first["mixed precision, channels_last"] == {
+        "precision": Precision.bf16,
+        "channels_last": True,
+    }
+    changed = {name for change in (*first.values(), *others.values()) for name in change}
+    assert changed == LEVERS | {"precision"}
     assert perf.kept["shown"].startswith("loader that prefetches: left out: batches come from a")
-    assert [each["name"] for each in perf.kept["levers"]] == ["as it is"]
+    told = [each["name"] for each in perf.kept["levers"]]
+    assert told == ["as it is in fp32", *first, *others]
 
 
 def test_the_advice_tries_a_loader_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,9 +136,10 @@ def test_the_advice_tries_a_loader_of_ones_own(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(step_advice, "try_levers", asked)
     monkeypatch.setattr(step_advice, "own_samples", lambda *_: 2)
     step_advice.test_step_advice(perf)
-    first, levers, about = asked.calls[1]
-    assert (about["foot"], list(levers)) == ("fed by its loader", ["loader that prefetches"])
+    first, levers, about = asked.calls[2]
+    foot = "as it is in fp32, fed by its loader"
+    assert (about["foot"], list(levers)) == (foot, ["loader that prefetches"])
     assert first.feed is not None
     assert first.feed(2) is loader
     assert levers["loader that prefetches"]["feed"](2).num_workers == 2
-    assert len(perf.kept["levers"]) == 2
+    assert [each["name"] for each in perf.kept["levers"]][-2:] == [foot, "loader that prefetches"]

@@ -60,5 +60,11 @@ def test_the_advice_ends_as_its_session_does(
 
     monkeypatch.setattr("subprocess.call", call)
     (tmp_path / "test_step_advice.py").write_text(text, encoding="utf-8")
-    assert main(["advise-step", str(tmp_path)]) == code
-    assert asked[0][1:] == ["-m", "pytest", str(tmp_path / "test_step_advice.py"), "-q"]
+    options = ["--perf-device", "cpu"]
+    assert main(["advise-step", str(tmp_path), *options]) == code
+    assert asked[0][1:] == ["-m", "pytest", str(tmp_path / "test_step_advice.py"), "-q", *options]
+
+
+def test_a_folder_that_is_none_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["advise-step", "nowhere"]) == 1
+    assert capsys.readouterr().err.startswith("perfsuite: nowhere: no folder of benchmarks; name")

@@ -62,6 +62,20 @@ def test_an_arm_that_is_fed_fetches_for_itself() -> None:
     assert [float(fed.step(batch)) for batch in fed.take(3)] == [1.0, 2.0, 1.0]
 
 
+class Ahead(list[torch.Tensor]):
+    """Stands for a DataLoader whose workers have two batches ready each."""
+
+    num_workers, prefetch_factor = 2, 2
+
+
+def test_what_workers_had_ready_before_a_block_is_not_timed() -> None:
+    loader = Ahead(torch.tensor([float(at)]) for at in range(100))
+    fed = arm_with(batches=repeat(torch.zeros(1))).fed_by(loader)
+    blocks = [[float(fed.step(batch)) for batch in fed.take(3)] for _ in range(2)]
+    # Four that were ready, and one of a step that is not timed.
+    assert blocks == [[0.0, 1.0, 2.0], [8.0, 9.0, 10.0]]
+
+
 def test_models_optimizers_and_scaler_are_found_in_the_state() -> None:
     model, scaler = nn.Linear(2, 1), torch.amp.GradScaler("cpu")
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

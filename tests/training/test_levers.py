@@ -1,12 +1,13 @@
 """Each lever leaves a step what it is: the same losses as those of the plain step."""
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from perfsuite.devices.cards import CARDS
 from perfsuite.devices.choice import choose_device
@@ -78,13 +79,34 @@ def test_compiled_models_leave_the_losses_as_they_are(monkeypatch: pytest.Monkey
     plain, compiled = losses(Levers()), list[str]()
     compile_it = nn.Module.compile
 
-    def quickly(module: nn.Module) -> None:  # inductor takes half a minute
+    def quickly(module: nn.Module, **how: Any) -> None:  # inductor takes half a minute
         compiled.append(type(module).__name__)
-        compile_it(module, backend="aot_eager")
+        compile_it(module, backend="aot_eager", **how)
 
     monkeypatch.setattr(nn.Module, "compile", quickly)
     assert losses(Levers(compile=True)) == pytest.approx(plain, rel=TOLERANCE)
     assert compiled == ["Sequential"]
+
+
+def test_a_model_is_compiled_anew_for_a_batch_of_another_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes: list[Any] = []
+    compile_it = nn.Module.compile
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Any]) -> Any:
+        sizes.extend(size for each in inputs for size in getattr(each, "shape", [each]))
+        return graph.forward
+
+    def quickly(module: nn.Module, **how: Any) -> None:
+        compile_it(module, backend=backend, **how)
+
+    monkeypatch.setattr(nn.Module, "compile", quickly)
+    torch.compiler.reset()
+    for doublings in (0, 1):
+        losses(Levers(compile=True, doublings=doublings))
+    assert {4, 8} <= {*sizes}
+    assert {type(size) for size in sizes} == {int}
 
 
 def test_a_captured_step_leaves_the_losses_as_they_are() -> None:
@@ -165,6 +187,19 @@ def test_a_lever_that_is_pulled_already_says_so() -> None:
     for levers in (Levers(fused=True), Levers(channels_last=True)):
         with pytest.raises(LeverError, match="already"):
             workload.arm(Precision.fp32, CPU, levers=levers)
+
+
+class Stream(IterableDataset[int]):
+    """Numbers that have no length."""
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(10))
+
+
+@pytest.mark.parametrize("batch_size", [4, None])
+def test_a_loader_of_a_stream_is_left_as_it_is(batch_size: int | None) -> None:
+    with pytest.raises(LeverError, match="the loader's data set is an IterableDataset"):
+        prefetching(DataLoader(Stream(), batch_size=batch_size), CPU)
 
 
 def test_a_loader_that_prefetches_gives_the_same_batches() -> None:
