@@ -92,8 +92,8 @@ class Bench:
             self._identified = True
             arm = self.workload.arm(precision, self.device, seed)
             self.configure(workload=self.workload.name, data=self.workload.data)
-            self.configure(**(found := identity_of(arm)))
-            self.flops, self._unknown = arm.flops, found.get("flops_unknown", ())
+            self.configure(**identity_of(arm))
+            self.flops = arm.flops
         return self._weights.watched(self.workload.arm(precision, self.device, seed))
 
     def arm(self, precision: Precision, *, seed: int = 0, doublings: int = 0) -> Arm:
@@ -188,9 +188,7 @@ class Bench:
     def throughput(self, arm: Arm, step_s: float) -> None:
         """Keep and show what a step time means in samples, tokens and FLOPs a second."""
         device = self.machine.device if self.turns.explains else None
-        told = note_throughput(
-            self.notes, arm, step_s, flops=self.flops, unknown=self._unknown, device=device
-        )
+        told = note_throughput(self.notes, arm, step_s, flops=self.flops, device=device)
         self.show(f"{self.workload.name} in {told}")
 
     def duet(

@@ -1,7 +1,7 @@
 """The ceilings of a device: its fastest product, convolution, copy and launch, in seconds."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from weakref import WeakKeyDictionary
 
@@ -198,14 +198,12 @@ def note_throughput(
     step_s: float,
     *,
     flops: float | None,
-    unknown: Sequence[str] = (),
     device: Device | None,
 ) -> str:
     """Note what a step time means in samples, tokens and FLOPs a second; return it in a line.
 
     That is of all ranks together, each of which has samples of its own. With the share of the
-    ceiling of `device`, which is one rank's, unless that is None; `unknown` are the operators for
-    which there is none.
+    ceiling of `device`, which is one rank's, unless that is None.
     """
     rates = throughput_of(arm, step_s, flops=flops)
     if device is not None and flops is not None:
@@ -218,7 +216,7 @@ def note_throughput(
     told = [f"{value:,.4g} {unit}" for unit, value in rates.items() if unit != SHARE]
     of_all = f" of {together} ranks together" if ranks().many else ""
     share = f", {rates[SHARE]:.1%} of this device's ceiling" if SHARE in rates else ""
-    if unknown:
+    if unknown := notes.config.get("flops_unknown"):
         share = (
             f"; no share of a ceiling, since nobody knows the FLOPs of {', '.join(unknown)}: give"
             " `flops` to perfsuite.Training"

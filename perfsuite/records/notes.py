@@ -25,14 +25,14 @@ class Notes:
         self.pages: list[str] = []  # shown at the end of the session
         self.operators: Profile | None = None  # None until it was profiled
         self._markers = list(markers)
-        self._config: dict[str, Any] = {}
+        self.config: dict[str, Any] = {}
         self._metrics: dict[str, Metric] = {}
         self._arms: dict[str, Any] = {}
         self._raw: dict[str, Any] = {}
 
     def configure(self, **settings: Any) -> None:
         """Note settings without which two figures must not be compared."""
-        self._config.update(settings)
+        self.config.update(settings)
 
     def keep(self, name: str, raw: Any) -> None:
         """Keep raw figures for the run's JSON."""
@@ -87,7 +87,7 @@ class Notes:
         return Benchmark(
             key=self.key,
             # As it will be read from a baseline, where a tuple is a list.
-            config=msgspec.json.decode(encode(self._config)),
+            config=msgspec.json.decode(encode(self.config)),
             metrics=self._metrics,
             verdicts=self.verdicts,
             markers=self._markers,
