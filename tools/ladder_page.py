@@ -68,10 +68,11 @@ def how_high(benchmark: Benchmark) -> list[str]:
     told = []
     if (share := top.share_of_ceiling) is not None:
         told.append(f"{share:.1%} of the ceiling in the whole step")
-    if profile is not None and (taken_s := products_s(profile)):
-        part = f"{taken_s / profile.total_s:.0%} of its time in products"
-        if share is not None and top.step_s is not None and top.step_s * share <= taken_s:
-            part += f", at {top.step_s * share / taken_s:.1%} of the ceiling"
+    if profile is not None and (part_of_it := products_s(profile) / profile.total_s):
+        part = f"{part_of_it:.0%} of its time in products"
+        # Both by the profile, whose step may take another time than the one that was timed.
+        if share is not None and share <= part_of_it:
+            part += f", at {share / part_of_it:.1%} of the ceiling"
         told.append(part)
     amp = tried[1] if len(tried) > 1 else top
     if top is not amp and top.samples_per_s is not None and amp.samples_per_s is not None:
