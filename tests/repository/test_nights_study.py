@@ -29,14 +29,16 @@ def test_simulated_nights_are_silent_and_find_what_is_planted(
     assert set(clean.said["perfsuite"]) <= {"PASS", "ENVIRONMENT"}
     assert ("ENVIRONMENT" in clean.said["perfsuite"]) is (kind == "software")
     assert set(slower.said["perfsuite"]) <= {"FAIL", "INCONCLUSIVE"}
+    assert slower.said["perfsuite, more budget"] == {"FAIL": 40}
     assert much_slower.said["perfsuite"] == {"FAIL": 40}
     assert max(each.most_pairs for each in (clean, slower, much_slower)) <= clean.room
 
 
 def test_a_confirmation_ends_with_its_budget() -> None:
-    said, pairs = nights_study.confirm(np.random.default_rng(1), 0.04, 0.05)
-    assert (said, pairs) == ("INCONCLUSIVE", nights_study.ROOM)
-    assert pairs * nights_page.PAIR_S == USUAL_BUDGET_S
+    room = nights_study.ROOM
+    said, usual, pairs = nights_study.confirm(np.random.default_rng(1), 0.04, 0.05)
+    assert (said, usual, pairs) == ("INCONCLUSIVE", "INCONCLUSIVE", nights_study.MORE * room)
+    assert room * nights_page.PAIR_S == USUAL_BUDGET_S
 
 
 @pytest.mark.parametrize("path", sorted(DOCS.glob("nights-*.json")), ids=lambda path: path.stem)
