@@ -14,7 +14,7 @@ def leaving_out(tried: LeverTried, device: Device, *why: type[Exception]) -> Ite
     try:
         yield
     except Exception as error:
-        if any(map(device.ran_out, _with_causes(error))):
+        if any(map(device.ran_out, _with_causes(error))):  # whatever has been made of it
             tried.left_out = f"{NO_MEMORY}: {_said(error)}"
         elif isinstance(error, why):
             tried.left_out = _said(error)
@@ -24,8 +24,9 @@ def leaving_out(tried: LeverTried, device: Device, *why: type[Exception]) -> Ite
 
 def _said(error: BaseException) -> str:
     # Of what a compiler has wrapped, the first line would say only that it has.
-    inner = getattr(error, "inner_exception", None)
-    if inner is not None:
+    late = next((each for each in _with_causes(error) if isinstance(each, TimeoutError)), None)
+    inner = late or getattr(error, "inner_exception", None)
+    if inner is not None and inner is not error:
         return _said(inner)
     return str(error).partition("\n")[0] or type(error).__name__
 
@@ -33,7 +34,7 @@ def _said(error: BaseException) -> str:
 def _with_causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
-        error = getattr(error, "inner_exception", None) or error.__cause__
+        error = getattr(error, "inner_exception", None) or error.__cause__ or error.__context__
 
 
 @contextmanager

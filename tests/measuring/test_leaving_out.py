@@ -64,6 +64,13 @@ def test_an_error_that_was_caused_by_missing_memory_tells_of_that() -> None:
     assert tried.left_out == "not enough memory: it cannot be captured"
 
 
+def test_what_a_time_limit_interrupted_tells_of_that() -> None:
+    tried = LeverTried(name="torch.compile")
+    with leaving_out(tried, Cpu(), RuntimeError):
+        throw(RuntimeError("RuntimeError when making fake tensor call"), TimeoutError("too late"))
+    assert tried.left_out == "too late"
+
+
 def test_what_is_no_reason_is_an_error() -> None:
     tried = LeverTried(name="lever")
     with pytest.raises(ValueError, match="wrong"), leaving_out(tried, Cpu()):
