@@ -7,6 +7,7 @@ section for each machine of which there is one. Without a run it is written agai
 import sys
 from pathlib import Path
 
+from perfsuite.judging.gains import MOST_APART, MOST_UNCHANGED
 from perfsuite.judging.top_rung import rungs_kept
 from perfsuite.measuring.climbing import CHECKED_STEPS, READY_S, STEP_S
 from perfsuite.records.operators import Profile, products_s
@@ -24,12 +25,14 @@ HEAD = f"""# The ladder
 How near is the tutorial's step to what a machine can do? The ladder begins with the tutorial's own
 loop, as its text has it: a DataLoader with ToTensor, a copy of each batch, plain Adam, the loss
 read in each step. Each rung pulls one lever more. Neighbours take turns, so that what slows the
-machine slows both. Each rung has to leave the first loss and the mean loss of {CHECKED_STEPS} steps
-as they are, without dropout and within the margin of `[convergence]`; those of a batch of another
-size are only told. A lever that makes the step
-slower is told, with the operators that did it, and is taken off again; only mixed precision stays,
-since it is what the ladder is about. What is not ready after {READY_S:.0f} s, as a compiler may not
-be, is left out, and says so.
+machine slows both, until the gain is clear or the budget is spent: *no change* lies within
+{MOST_UNCHANGED:.0%} of 1 for sure. Each rung has to leave the first loss and the mean loss of
+{CHECKED_STEPS} steps as they are, without dropout and within the margin of `[convergence]`, and to
+move the weights as far, within {MOST_APART:.0%}; those of a batch of another size are only told. A
+lever that makes the step slower is told, with the operators that did it, and is taken off again;
+only mixed precision stays, since it is what the ladder is about. What is not ready after
+{READY_S:.0f} s, as a compiler may not be, or finds no memory, is left out, and says so.
+`cudnn.benchmark` is set late: cuDNN has chosen its algorithms by then, and keeps them.
 
 The share of ceiling is [measured in the same run](method.md#ceilings). A batch is halved until a
 step takes no longer than {STEP_S:g} s. Memory is the device's peak, or on a CPU what the forward
@@ -39,7 +42,8 @@ fp32 is IEEE arithmetic here. PyTorch's own default takes TF32 in convolutions o
 Ampere, so that the text's own loop is faster there than the first rung, and mixed precision gains
 less over it than is told here.
 
-`perfsuite advise-step` tries the same levers on *your* training, each beside the step as it is:
+`perfsuite advise-step` tries the same levers on *your* training, precision and memory format first,
+and the others each beside the fastest of those:
 [which levers help](own-training.md#which-levers-help).
 """
 EMPTY = "\nNo run of it is kept yet.\n"
