@@ -60,6 +60,7 @@ class LeverTried:
 
     Attributes:
         against: the name of what it took turns with.
+        precision: of its step.
         samples: in a batch.
         gain: in samples a second.
         memory_bytes: of a step: the device's peak, or else what backward keeps.
@@ -71,6 +72,7 @@ class LeverTried:
 
     name: str
     against: str = ""
+    precision: str = ""
     samples: int = 0
     step_s: float | None = None
     samples_per_s: float | None = None

@@ -128,7 +128,7 @@ class _Rung:
         """Say what its blocks show."""
         perf, used = self.perf, list(blocks)
         loads = loads_of([(self.arm, used)], perf.machine.device)
-        found.samples = self.samples
+        found.precision, found.samples = str(self.recipe.precision), self.samples
         found.step_s = median(block.step_s for block in used)
         found.samples_per_s = self.samples / found.step_s
         found.memory_bytes = self.memory_bytes

@@ -1,7 +1,7 @@
 """The largest convolutions at the top of a ladder, each by itself: which share of the ceiling."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -9,12 +9,19 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from perfsuite.devices.device import Device
-from perfsuite.devices.precision import backend_flags
-from perfsuite.judging.ceilings import highest_rate
+from perfsuite.devices.precision import Precision, backend_flags
+from perfsuite.judging.ceilings import CeilingError, highest_rate
 from perfsuite.judging.gains import LeverTried
 from perfsuite.judging.top_rung import Convolution, rungs_kept
 from perfsuite.measuring.bench import Bench
-from perfsuite.measuring.ceiling_search import BUDGET_S, SHARE, Repeated, with_share
+from perfsuite.measuring.ceiling_search import (
+    BUDGET_S,
+    SHARE,
+    Repeated,
+    ceilings_of,
+    raise_ceiling,
+    with_share,
+)
 from perfsuite.measuring.climbing import Recipe
 from perfsuite.measuring.model_flops import flops_of, name_of
 from perfsuite.measuring.tracing import tensors_in, uncompiled
@@ -58,7 +65,8 @@ def largest_convolutions(
 ) -> list[Convolution]:
     """Time the largest convolutions of a ladder's top rung, after `try_levers` climbed it.
 
-    They are given what the step gave them: shapes, dtypes and memory format.
+    They are given what the step gave them: shapes, dtypes and memory format. One that is faster
+    than the ceiling is the ceiling from then on, for the rungs in `tried` as well.
     """
     recipe = first
     for each in rungs_kept(tried)[1:]:
@@ -69,21 +77,46 @@ def largest_convolutions(
     (batch,) = arm.take(1)
     with uncompiled(), _Largest() as largest:
         arm.step(batch)
-    found = []
+    rates = {}
     for name, call in sorted(largest.calls.items()):
         with backend_flags(recipe.precision, benchmark=recipe.cudnn_benchmark), torch.no_grad():
-            flop_per_s = _alone(call, device)
-        rates, wrong = with_share({"TFLOP/s": flop_per_s / 1e12}, recipe.precision, device)
+            rates[name] = _alone(call, device)
+    if rates:
+        _raise_ceiling(perf, recipe.precision, max(rates.values()), tried)
+    found = []
+    for name, flop_per_s in rates.items():
+        told, wrong = with_share({"TFLOP/s": flop_per_s / 1e12}, recipe.precision, device)
         perf.gate(*wrong)
         found.append(
             Convolution(
                 operator=name,
-                shapes=call.shapes,
+                shapes=largest.calls[name].shapes,
                 flop_per_s=flop_per_s,
-                share_of_ceiling=rates.get(SHARE),
+                share_of_ceiling=told.get(SHARE),
             )
         )
     return found
+
+
+def _raise_ceiling(
+    perf: Bench, precision: Precision, flop_per_s: float, tried: Sequence[LeverTried]
+) -> None:
+    """Let a convolution raise the ceiling that it is above, and hold all rungs against that."""
+    device = perf.machine.device
+    try:
+        rose = raise_ceiling(device, precision, flop_per_s)
+    except CeilingError:  # which is told with the shares
+        return
+    if rose == 1:
+        return
+    for each in tried:
+        if each.precision == str(precision) and each.share_of_ceiling is not None:
+            each.share_of_ceiling /= rose
+    perf.keep("ceilings", asdict(ceilings_of(device)))
+    perf.show(
+        f"the largest convolution does {flop_per_s / 1e12:.4g} TFLOP/s by itself, {rose:.2f} times"
+        f" the ceiling in {precision} so far: shares of it above are as many times less"
+    )
 
 
 def _alone(call: _TimedCall, device: Device) -> float:

@@ -12,6 +12,7 @@ from perfsuite.devices.cards import Card
 from perfsuite.devices.choice import choose_device
 from perfsuite.devices.precision import Precision
 from perfsuite.devices.simulated import Simulated
+from perfsuite.judging.ceilings import Ceilings
 from perfsuite.judging.estimates import Estimate
 from perfsuite.judging.gains import LeverTried
 from perfsuite.judging.thresholds import load_thresholds
@@ -85,6 +86,25 @@ def test_the_largest_are_those_of_the_top_rung(perf: Bench) -> None:
         assert each.share_of_ceiling == pytest.approx(each.flop_per_s / RATES["bf16"])
         assert 0.1 < each.flop_per_s / RATES["bf16"] <= 1
     assert not perf.notes.verdicts
+
+
+def test_one_above_the_ceiling_is_the_ceiling_for_all_rungs_of_its_precision(perf: Bench) -> None:
+    low = Ceilings(products={"fp32": 1e9, "bf16": 1e7})
+    ceiling_search._found[perf.machine.device] = low
+    tried = [
+        LeverTried(name="foot", samples_per_s=1.0, precision="fp32", share_of_ceiling=0.5),
+        rung("mixed precision", 1.5),
+    ]
+    tried[1].precision, tried[1].share_of_ceiling = "bf16", 0.5
+    forward, backward = largest_convolutions.largest_convolutions(
+        perf, Recipe(precision=FP32), LEVERS, tried, samples=SAMPLES
+    )
+    highest = max(forward.flop_per_s, backward.flop_per_s)
+    assert max(forward.share_of_ceiling or 0, backward.share_of_ceiling or 0) == 1
+    assert tried[1].share_of_ceiling == pytest.approx(0.5 * 1e7 / highest)
+    assert tried[0].share_of_ceiling == 0.5
+    assert not perf.notes.verdicts
+    assert "times the ceiling in bf16 so far" in perf.notes.pages[-1]
 
 
 def test_a_step_without_convolutions_has_none(perf: Bench) -> None:
