@@ -77,21 +77,21 @@ def largest_convolutions(
     (batch,) = arm.take(1)
     with uncompiled(), _Largest() as largest:
         arm.step(batch)
-    rates = {}
+    rates = {}  # in TFLOP/s
     for name, call in sorted(largest.calls.items()):
         with backend_flags(recipe.precision, benchmark=recipe.cudnn_benchmark), torch.no_grad():
-            rates[name] = _alone(call, device)
+            rates[name] = _alone(call, device) / 1e12
     if rates:
         _raise_ceiling(perf, recipe.precision, max(rates.values()), tried)
     found = []
-    for name, flop_per_s in rates.items():
-        told, wrong = with_share({"TFLOP/s": flop_per_s / 1e12}, recipe.precision, device)
+    for name, tflop_per_s in rates.items():
+        told, wrong = with_share({"TFLOP/s": tflop_per_s}, recipe.precision, device)
         perf.gate(*wrong)
         found.append(
             Convolution(
                 operator=name,
                 shapes=largest.calls[name].shapes,
-                flop_per_s=flop_per_s,
+                flop_per_s=tflop_per_s * 1e12,
                 share_of_ceiling=told.get(SHARE),
             )
         )
@@ -99,12 +99,13 @@ def largest_convolutions(
 
 
 def _raise_ceiling(
-    perf: Bench, precision: Precision, flop_per_s: float, tried: Sequence[LeverTried]
+    perf: Bench, precision: Precision, tflop_per_s: float, tried: Sequence[LeverTried]
 ) -> None:
     """Let a convolution raise the ceiling that it is above, and hold all rungs against that."""
     device = perf.machine.device
     try:
-        rose = raise_ceiling(device, precision, flop_per_s)
+        # In the very digits in which its share is asked for: the last one may make it 100 % and more.
+        rose = raise_ceiling(device, precision, tflop_per_s * 1e12)
     except CeilingError:  # which is told with the shares
         return
     if rose == 1:
@@ -114,7 +115,7 @@ def _raise_ceiling(
             each.share_of_ceiling /= rose
     perf.keep("ceilings", asdict(ceilings_of(device)))
     perf.show(
-        f"the largest convolution does {flop_per_s / 1e12:.4g} TFLOP/s by itself, {rose:.2f} times"
+        f"the largest convolution does {tflop_per_s:.4g} TFLOP/s by itself, {rose:.2f} times"
         f" the ceiling in {precision} so far: shares of it above are as many times less"
     )
 

@@ -88,7 +88,11 @@ def test_the_largest_are_those_of_the_top_rung(perf: Bench) -> None:
     assert not perf.notes.verdicts
 
 
-def test_one_above_the_ceiling_is_the_ceiling_for_all_rungs_of_its_precision(perf: Bench) -> None:
+@pytest.mark.parametrize("rate", [529789032299.346, 533741665888.8628, 1e9 / 3])
+def test_one_above_the_ceiling_is_the_ceiling_for_all_rungs_of_its_precision(
+    perf: Bench, monkeypatch: pytest.MonkeyPatch, rate: float
+) -> None:
+    monkeypatch.setattr(largest_convolutions, "_alone", lambda *_: rate)
     low = Ceilings(products={"fp32": 1e9, "bf16": 1e7})
     ceiling_search._found[perf.machine.device] = low
     tried = [
@@ -99,9 +103,8 @@ def test_one_above_the_ceiling_is_the_ceiling_for_all_rungs_of_its_precision(per
     forward, backward = largest_convolutions.largest_convolutions(
         perf, Recipe(precision=FP32), LEVERS, tried, samples=SAMPLES
     )
-    highest = max(forward.flop_per_s, backward.flop_per_s)
-    assert max(forward.share_of_ceiling or 0, backward.share_of_ceiling or 0) == 1
-    assert tried[1].share_of_ceiling == pytest.approx(0.5 * 1e7 / highest)
+    assert forward.share_of_ceiling == backward.share_of_ceiling == 1
+    assert tried[1].share_of_ceiling == pytest.approx(0.5 * 1e7 / rate)
     assert tried[0].share_of_ceiling == 0.5
     assert not perf.notes.verdicts
     assert "times the ceiling in bf16 so far" in perf.notes.pages[-1]
