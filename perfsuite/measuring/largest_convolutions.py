@@ -104,7 +104,7 @@ def _raise_ceiling(
     """Let a convolution raise the ceiling that it is above, and hold all rungs against that."""
     device = perf.machine.device
     try:
-        # In the very digits in which its share is asked for: the last one may make it 100 % and more.
+        # In the digits in which its share is asked for, or the last one may make it more than all.
         rose = raise_ceiling(device, precision, tflop_per_s * 1e12)
     except CeilingError:  # which is told with the shares
         return
