@@ -131,8 +131,9 @@ def sgd_canary(make: Make, precision: Precision, batch: Any) -> Found:
     Adam does not care by what factor its gradients are wrong; SGD does. The learning rate is
     one at which the first step would take 3 % off fp32's loss if the loss were linear, or a
     quarter or a sixteenth of it where fp32 does not learn so, or not steadily: where its loss
-    rises on its way the last bits decide where a run goes. Dropout is off, since its masks on a GPU differ by dtype. Where fp32 does
-    not even learn like itself from perturbed weights, nothing is judged.
+    rises on its way the last bits decide where a run goes. Dropout is off, since its masks on a
+    GPU differ by dtype. Where fp32 does not even learn like itself from perturbed weights,
+    nothing is judged.
     """
     rate = _canary_rate(make, batch)
     if not math.isfinite(rate):
