@@ -21,7 +21,7 @@ from perfsuite.against.pairs import Paired, Pairs
 from perfsuite.against.restart import Restart
 from perfsuite.against.verdicts import verdicts
 from perfsuite.devices.torchrun import seat
-from perfsuite.judging.confirmation import metric_of, settle, suspects, unconfirmed
+from perfsuite.judging.confirmation import ENVIRONMENT, metric_of, settle, suspects, unconfirmed
 from perfsuite.judging.gates import JUDGEABLE, Outcome, Verdict
 from perfsuite.judging.stopping import Pot
 from perfsuite.judging.thresholds import Thresholds
@@ -48,8 +48,9 @@ class Confirmer:
     status: StatusLine
     pot: Pot
     took_s: float = 0.0  # for all that was confirmed so far
-    no_old_python: str = ""  # why the promoted commit runs with today's interpreter all the same
+    _no_old_python: str = ""  # why the promoted commit runs with today's interpreter all the same
     _comparison: Comparison | str | None = None  # or why there can be none
+    _moved: bool = False  # whether the environment made a figure worse
 
     def confirm(
         self, now: Benchmark, screened: Sequence[Verdict], changes: Sequence[str]
@@ -88,6 +89,7 @@ class Confirmer:
             beside=comparison.software_changes() if comparison.python is not None else (),
         )
         kept = Confirmation(suspected=suspected, took_s=paired.took_s, turns=paired.record())
+        self._moved |= any(each.word == ENVIRONMENT for each in settled)
         return settled, kept, paired.reasons
 
     def _today(
@@ -141,31 +143,32 @@ class Confirmer:
     def _ready(self) -> Comparison | str:
         """Start both sides if that was not done, or return why they cannot be."""
         if self._comparison is None:
-            runs = self.baseline.runs
-            commit = runs[-1].commit
-            if not HASH.fullmatch(commit):
-                self._comparison = f"{commit!r} is no commit, so that it cannot be measured again"
-                return self._comparison
-            if any(run.dirty for run in runs):
-                self._comparison = (
-                    f"what was promoted is {commit[:12]} with uncommitted changes, so that it"
-                    " cannot be measured again; commit them, and promote runs of that commit"
-                )
-                return self._comparison
-            if (nodes := seat().nodes) > 1:
-                self._comparison = f"it takes the ranks of one machine, and there are {nodes}"
-                return self._comparison
-            stack = ExitStack()
-            self.config.add_cleanup(stack.close)
-            self.status.show(f"starting {commit[:12]} beside the working tree", 0, 1)
-            try:
-                prepared = prepare(
-                    self.config, self.suite, ref=commit, python=self._python(), own_suites=True
-                )
-                self._comparison = stack.enter_context(prepared)
-            except _UNAVAILABLE as error:
-                self._comparison = f"{error}{self._remedy(error)}"
+            self._comparison = self._why_not() or self._started()
         return self._comparison
+
+    def _why_not(self) -> str | None:
+        commit = self.baseline.runs[-1].commit
+        if not HASH.fullmatch(commit):
+            return f"{commit!r} is no commit, so that it cannot be measured again"
+        if any(run.dirty for run in self.baseline.runs):
+            return (
+                f"what was promoted is {commit[:12]} with uncommitted changes, so that it"
+                " cannot be measured again; commit them, and promote runs of that commit"
+            )
+        if (nodes := seat().nodes) > 1:
+            return f"it takes the ranks of one machine, and there are {nodes}"
+        return None
+
+    def _started(self) -> Comparison | str:
+        stack, commit = ExitStack(), self.baseline.runs[-1].commit
+        self.config.add_cleanup(stack.close)
+        self.status.show(f"starting {commit[:12]} beside the working tree", 0, 1)
+        try:
+            return stack.enter_context(
+                prepare(self.config, self.suite, ref=commit, python=self._python(), own_suites=True)
+            )
+        except _UNAVAILABLE as error:
+            return f"{error}{self._remedy(error)}"
 
     def _python(self) -> str | None:
         """Return the interpreter for the promoted commit, None if it is this one."""
@@ -177,7 +180,7 @@ class Confirmer:
             self.status.show(f"installing {', '.join(changed)}", 0, 1)
             return str(python_with(changed)) if changed else None
         except (EnvironmentUnavailableError, OSError) as error:
-            self.no_old_python = f"the promoted commit ran with today's interpreter: {error}"
+            self._no_old_python = f"the promoted commit ran with today's interpreter: {error}"
             return None
 
     def _remedy(self, error: Exception) -> str:
@@ -193,6 +196,15 @@ class Confirmer:
             return [f"what was suspected could not be confirmed: {self._comparison}"]
         return [
             f"confirming what was suspected took {self.took_s:.0f} s",
-            *([self.no_old_python] if self.no_old_python else ()),
+            *([self._no_old_python] if self._no_old_python else ()),
             *self._comparison.header(),
+            *(self._which_package() if self._moved and self._comparison.python is None else ()),
         ]
+
+    def _which_package(self) -> list[str]:
+        try:
+            changed = changed_packages(self.baseline.runs[-1].software, self.software)
+        except EnvironmentUnavailableError:  # another Python is no package
+            return []
+        again = f"measures with {', '.join(changed)} again, and tells how to search on"
+        return [f"which package: --perf-confirm-python auto {again}"] * bool(changed)

@@ -10,7 +10,7 @@ import msgspec
 
 from perfsuite.against.comparison import Comparison, ComparisonError
 from perfsuite.against.controllers import SideError
-from perfsuite.against.restart import Restart, Show, run_alone, run_restart
+from perfsuite.against.restart import Restart, Show, config_of, run_alike, run_alone, run_restart
 from perfsuite.against.verdicts import could_not_run, counts_of, is_counted, stalls_of
 from perfsuite.judging.confirmation import red_by_code, searchable
 from perfsuite.judging.gates import Outcome, Verdict
@@ -93,8 +93,8 @@ class Pairs:
 
         def observe(index: int) -> Restart:
             if index == len(restarts):
-                kept_to = _config(restarts[0]) if restarts else config
-                restarts.append(self._alike(key, index, kept_to))
+                kept_to = config_of(restarts[0]) if restarts else config
+                restarts.append(run_alike(self._comparison, key, index, self._show, config=kept_to))
                 if restarts[index].duets.keys() != restarts[0].duets.keys():
                     raise ComparisonError("what it times differs from one restart to the next")
             return restarts[index]
@@ -118,14 +118,6 @@ class Pairs:
         self._pot.took(time.monotonic() - started_s)
         return judge(restarts)
 
-    def _alike(self, key: str, index: int, config: Mapping[str, Any] | None) -> Restart:
-        """Run a restart in which what each side would look for by itself is the same on both."""
-        run = partial(run_restart, self._comparison, key, index, self._show)
-        found = run(config=config)
-        if config is None and found.after.get("config", {}) != _config(found):
-            found = run(config=_config(found))
-        return found
-
     def _explain(self, key: str, restarts: Sequence[Restart]) -> tuple[list[str], dict[str, Any]]:
         """Return what else differs, a line each, and where the time goes, by a further restart."""
         try:
@@ -134,7 +126,7 @@ class Pairs:
                 key,
                 len(restarts),
                 self._show,
-                config=_config(restarts[0]),
+                config=config_of(restarts[0]),
                 explain=True,
             )
         except SideError as error:
@@ -160,8 +152,3 @@ class Pairs:
             return could_not_run("after", why)
         beside = " beside the code before; alone it can" * (error.side == "after")
         return could_not_run("before", f"{error.side}: {error.reason}{beside}")
-
-
-def _config(restart: Restart) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = restart.before.get("config", {})
-    return found

@@ -127,6 +127,26 @@ def run_restart(
     )
 
 
+def run_alike(
+    comparison: Sides, key: str, index: int, show: Show, *, config: Mapping[str, Any] | None
+) -> Restart:
+    """Run a restart in which what each side would look for by itself is the same on both.
+
+    That is as `config` says, or as A finds it without one. Raises what `run_restart` raises.
+    """
+    run = partial(run_restart, comparison, key, index, show)
+    found = run(config=config)
+    if config is None and found.after.get("config", {}) != config_of(found):
+        found = run(config=config_of(found))
+    return found
+
+
+def config_of(restart: Restart) -> Mapping[str, Any]:
+    """Return the config by which A measured."""
+    found: Mapping[str, Any] = restart.before.get("config", {})
+    return found
+
+
 def run_alone(server: ServerController, key: str, show: Show) -> str | None:
     """Run a benchmark on one side, a block of whatever it times; return why it could not."""
     try:

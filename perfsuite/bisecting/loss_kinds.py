@@ -3,12 +3,13 @@
 From a finite loss to one that is not, and from or to 0, there is no ratio that could be searched.
 """
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from operator import ne
 
-from perfsuite.bisecting.rounds import WITH_RATIO, BisectionError, Count, Rounds
+from perfsuite.bisecting.compared_figures import WITH_RATIO
+from perfsuite.bisecting.count_reader import SPENT, CountReader
+from perfsuite.bisecting.rounds import BisectionError, Rounds
 from perfsuite.judging.count_search import exact_changes
 from perfsuite.records.wording import short_name
 
@@ -56,7 +57,7 @@ def search_kinds(rounds: Rounds, key: str, asked: str | None, deadline_s: float)
         return found
     found.figure, *others = changed
     found.notes += [f"{name} becomes another kind of number, too: --figure" for name in others]
-    _find(rounds, key, found, {0: good, n: bad}, deadline_s)
+    _find(CountReader(rounds=rounds, key=key, deadline_s=deadline_s, notes=found.notes), found)
     if not found.steps:
         raise BisectionError(
             f"{short_name(key)}: {found.figure} goes {' -> '.join(ends[found.figure])}, but no"
@@ -65,36 +66,15 @@ def search_kinds(rounds: Rounds, key: str, asked: str | None, deadline_s: float)
     return found
 
 
-def _find(
-    rounds: Rounds, key: str, found: KindsFound, known: dict[int, Count], deadline_s: float
-) -> None:
-    """Find where the figure changes; `known` has what both ends were counted to do."""
-    row, late = rounds.row, False
-    n = len(row.steps)
-
+def _find(reader: CountReader, found: KindsFound) -> None:
     def read(place: int) -> str | None:
-        nonlocal late
-        version = 0 if not place else n if place == len(found.steps) else found.steps[place - 1]
-        if version not in known:
-            if time.monotonic() > deadline_s:
-                late = True
-                return None
-            known[version] = rounds.count(key, version)
-            if why := known[version].why:
-                found.notes.append(f"skipped {rounds.told(version)}: {why}")
-        return known[version].kinds.get(found.figure)
+        count = reader.at(found.steps, place)
+        return None if count is None else count.kinds.get(found.figure)
 
-    while True:
-        imported = {file for each in known.values() for file in each.files}
-        every = range(1, n + 1)
-        steps = [step for step in every if not imported or row.may_change(step, imported)]
-        if len(steps) == len(found.steps):
-            break
-        # A step may change what is imported only in between, too.
-        found.steps = steps
+    for found.steps in reader.rows():
         found.changes = [
-            (steps[first - 1], steps[last - 1], f"{read(first - 1)} -> {read(last)}")
-            for first, last in exact_changes(read, len(steps), ne)
+            (found.steps[first - 1], found.steps[last - 1], f"{read(first - 1)} -> {read(last)}")
+            for first, last in exact_changes(read, len(found.steps), ne)
         ]
-    if late:
-        found.notes.append("the budget is spent; run it again to go on from here")
+    if reader.late:
+        found.notes.append(SPENT)

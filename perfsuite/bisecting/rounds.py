@@ -4,15 +4,13 @@ A search decides by what was measured alone, so that one that was broken off, an
 in the file, comes to where it was.
 """
 
-import math
 import os
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import msgspec
@@ -21,13 +19,13 @@ from perfsuite.against.comparison import ComparisonError
 from perfsuite.against.controllers import ServerController, SideError
 from perfsuite.against.messages import Collected, Ready
 from perfsuite.against.old_environment import EnvironmentUnavailableError
-from perfsuite.against.restart import Record, Restart, Show, run_restart
+from perfsuite.against.restart import Restart, Show, config_of, run_alike
+from perfsuite.bisecting.compared_figures import figures_of, kinds_of_losses
 from perfsuite.bisecting.rows import Row
 from perfsuite.judging.counts import Ledger
 from perfsuite.records.git import GitError
 from perfsuite.records.ledgers import ledger_in
 
-WITH_RATIO = "positive"
 _CANNOT_RUN = (SideError, GitError, EnvironmentUnavailableError)
 
 
@@ -43,6 +41,7 @@ class Round(msgspec.Struct, frozen=True, kw_only=True, tag="round"):
         version: what its step is, in a line.
         over_good: this version's figures over those of the good end.
         bad_over: the bad end's figures over this version's; empty where this is the bad end.
+        config: to what all keep, as the good end found it.
         files: that were imported from a tree.
         why: why it could not be compared; nothing if it was.
     """
@@ -51,6 +50,7 @@ class Round(msgspec.Struct, frozen=True, kw_only=True, tag="round"):
     version: str
     over_good: dict[str, float] = {}
     bad_over: dict[str, float] = {}
+    config: dict[str, Any] = {}
     files: list[str] = []
     why: str = ""
 
@@ -137,6 +137,7 @@ class Rounds:
         self._between: tuple[int, ServerController, ExitStack] | None = None
         self._taken: dict[tuple[str, int], int] = defaultdict(int)
         self._counts: dict[tuple[str, int], Count] = {}
+        self._configs: dict[str, Mapping[str, Any]] = {}  # by benchmark
         self._ends: dict[int, ServerController] = {}
         self.collected: dict[int, Collected] = {}
         for end in (0, len(row.steps)):
@@ -162,6 +163,8 @@ class Rounds:
             known = self._measure(key, version, name, index)
             self._log.add(known)
         assert isinstance(known, Round)
+        if known.config:
+            self._configs.setdefault(key, known.config)
         return known
 
     def count(self, key: str, version: int) -> Count:
@@ -180,12 +183,14 @@ class Rounds:
     def _measure(self, key: str, version: int, name: str, index: int) -> Round:
         good, bad = self._ends[0], self._ends[len(self.row.steps)]
         found: list[Restart] = []
+        config = self._configs.get(key)
         try:
             one = self._server(version)
             pairs = [(good, one), (one, bad)] if one is not bad else [(good, bad)]
             for before, after in pairs:
                 pair: Any = _PairOfVersions(row=self.row, before=before, after=after)
-                found.append(run_restart(pair, key, index, self._show))
+                found.append(run_alike(pair, key, index, self._show, config=config))
+                config = config_of(found[0]) if config is None else config
         except ComparisonError as error:
             if version in self._ends:
                 raise BisectionError(f"both ends cannot be compared: {error}") from None
@@ -200,6 +205,7 @@ class Rounds:
             version=name,
             over_good=ratios[0],
             bad_over=ratios[1] if len(ratios) > 1 else {},
+            config=dict(config or {}),
             files=files,
         )
 
@@ -219,7 +225,7 @@ class Rounds:
             key=key,
             version=name,
             ledger=ledger_in(raw),
-            kinds={name: kind_of(loss) for name, loss in _mean_losses(done.record).items()},
+            kinds=kinds_of_losses(done.record),
             measures=timed or bool(done.record.get("metrics") or raw.get("pairs")),
             files=list(done.loaded.get("files", ())),
         )
@@ -252,43 +258,3 @@ class Rounds:
         for end, server in self._ends.items():
             if isinstance(error, SideError) and error.side == server.side:
                 raise BisectionError(f"the {self.told(end)} failed: {error}") from None
-
-
-def figures_of(restart: Restart) -> dict[str, float]:
-    """Return how many times A's figures B's are, those that are positive: times, bytes, losses."""
-    found = {name: duet.point("B", over="A") for name, duet in restart.duets.items()}
-    sides = restart.before, restart.after
-    then, now = ({**_metrics(side), **_mean_losses(side)} for side in sides)
-    for name in then:  # in their order, by which the first is chosen
-        if name in now and name not in found:
-            found |= _ratio(name, then[name], now[name])
-    return found
-
-
-def _metrics(side: Record) -> dict[str, float]:
-    return {name: metric["value"] for name, metric in side["metrics"].items()}
-
-
-def _mean_losses(side: Record) -> dict[str, float]:
-    """Return the mean loss of all that a benchmark trained, by figure; NaN if one is not finite."""
-    pairs = side.get("raw", {}).get("pairs", ())
-    return {
-        f"{run} mean_loss": fmean(
-            math.nan if loss is None else loss for each in pairs for loss in each[run]["losses"]
-        )
-        for run in (("reference", "candidate") if pairs else ())
-    }
-
-
-def kind_of(loss: float) -> str:
-    """Return what kind of number a loss is, between which there is no ratio."""
-    if not math.isfinite(loss):
-        return "not finite"
-    return WITH_RATIO if loss > 0 else "negative" if loss < 0 else "0"
-
-
-def _ratio(name: str, before: float | None, after: float | None) -> dict[str, float]:
-    if before is None or after is None or not (before > 0 and after > 0):
-        return {}
-    ratio = after / before
-    return {name: ratio} if math.isfinite(ratio) else {}

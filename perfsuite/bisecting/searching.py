@@ -1,11 +1,12 @@
 """The search of a row for one benchmark: counts first, which are exact, then a noisy figure."""
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
+from perfsuite.bisecting.count_reader import SPENT, CountReader, steps_that_touch, version_at
 from perfsuite.bisecting.loss_kinds import search_kinds
-from perfsuite.bisecting.rounds import BisectionError, Count, Round, Rounds
+from perfsuite.bisecting.rounds import BisectionError, Round, Rounds
 from perfsuite.judging.change_posterior import CommitCompared
 from perfsuite.judging.change_search import FIRST_ROUNDS, ChangeSearch, SearchAnswer
 from perfsuite.judging.count_search import counted_changes
@@ -19,7 +20,6 @@ _SUSPECTED = 50.0
 """How many times likelier a step is to change a figure where it changes what is counted."""
 _COUNTING = 0.5
 """Of the budget, what counting may take where there is a figure to be measured after it."""
-_SPENT = "the budget is spent; run it again to go on from here"
 
 
 @dataclass(kw_only=True)
@@ -116,63 +116,48 @@ class Searcher:
 
     def _count(self, key: str, finding: Finding, deadline_s: float) -> None:
         """Find where counts change; what there was no time to count is within a range."""
-        n = len(self.rounds.row.steps)
-        known: dict[int, Count] = {}
-        late: set[int] = set()  # that there was no time to count
-
-        def at(version: int) -> Count:
-            if version not in known:
-                self.show(f"counting {short_name(key)}", len(known), n)
-                known[version] = self.rounds.count(key, version)
-                if why := known[version].why:
-                    finding.notes.append(f"skipped {self.rounds.told(version)}: {why}")
-            return known[version]
-
-        for end in (0, n):
-            if at(end).ledger is None:
-                why = at(end).why or f"{short_name(key)} keeps no ledger"
+        reader = CountReader(
+            rounds=self.rounds,
+            key=key,
+            deadline_s=deadline_s,
+            notes=finding.notes,
+            show=self.show,
+        )
+        row = self.rounds.row
+        ends: list[Ledger] = []
+        for end in (0, len(row.steps)):
+            count = reader.count(end)
+            if count.ledger is None:
+                why = count.why or f"{short_name(key)} keeps no ledger"
                 raise BisectionError(f"the {self.rounds.told(end)} counts nothing: {why}")
-        imported = {*at(0).files, *at(n).files}
-        steps = self._steps(finding, imported)
+            ends.append(count.ledger)
 
         def read(place: int) -> Ledger | None:
-            version = 0 if not place else n if place == len(steps) else steps[place - 1]
-            if version not in known and time.monotonic() > deadline_s:
-                late.add(version)
-                return None
-            return at(version).ledger
+            count = reader.at(finding.steps, place)
+            return None if count is None else count.ledger
 
-        good, bad = read(0), at(n).ledger
-        if not steps and good is not None and bad is not None and changes(good, bad):
-            noun = self.rounds.row.noun
-            raise BisectionError(f"counts differ, but no {noun} between touches what is imported")
-        changed = counted_changes(read, len(steps))
-        # What is imported only in between may have been changed by a step that was left out.
-        while imported and len(more := self._steps(finding, _files(known))) > len(steps):
-            steps = more
-            changed = counted_changes(read, len(steps))
-        for first, last in changed:
-            before, after = read(first - 1), read(last)
-            assert before is not None
-            assert after is not None
-            lines = told(changes(before, after))
-            finding.counted.append((steps[first - 1], steps[last - 1], lines))
-        if late:
-            finding.notes.append(f"not all is counted: {_SPENT}")
-
-    def _steps(self, finding: Finding, imported: set[str]) -> Sequence[int]:
-        row = self.rounds.row
-        every = range(1, len(row.steps) + 1)
-        # An older perfsuite on both sides does not tell what was imported: nothing is left out.
-        finding.steps = [step for step in every if not imported or row.may_change(step, imported)]
-        return finding.steps
+        finding.steps = ()
+        for finding.steps in reader.rows():
+            finding.counted = []
+            for first, last in counted_changes(read, len(finding.steps)):
+                before, after = read(first - 1), read(last)
+                assert before is not None
+                assert after is not None
+                lines = told(changes(before, after))
+                finding.counted.append((finding.steps[first - 1], finding.steps[last - 1], lines))
+        if not finding.steps and changes(*ends):
+            raise BisectionError(
+                f"counts differ, but no {row.noun} between touches what is imported"
+            )
+        if reader.late:
+            finding.notes.append(f"not all is counted: {SPENT}")
 
     def _measure(self, key: str, finding: Finding, deadline_s: float) -> None:
         n = len(self.rounds.row.steps)
         between = self._ends(key, n, deadline_s)
         finding.figure = name = self._chosen(key, between, finding)
         imported = set(between[0].files)
-        steps = self._steps(finding, imported)
+        finding.steps = steps = steps_that_touch(self.rounds.row, imported)
         margin = self._margin(name)
         finding.ends = _ratio([each.over_good[name] for each in between])
         if not steps:
@@ -189,9 +174,9 @@ class Searcher:
         finding.rounds = len(ends)
         while (place := search.next()) is not None:
             if time.monotonic() > deadline_s:
-                finding.notes.append(_SPENT)
+                finding.notes.append(SPENT)
                 break
-            version = n if place == len(steps) else steps[place - 1]
+            version = version_at(self.rounds.row, steps, place)
             taken, files = self._compare(key, name, search, place, version, deadline_s=deadline_s)
             if isinstance(taken, str):
                 search.skip(place)
@@ -201,15 +186,15 @@ class Searcher:
                 finding.rounds += len(taken.over_good)
             if imported:  # in between there may be more, as under `_count`
                 imported.update(files)
-            if len(more := self._steps(finding, imported)) > len(steps):
+            if len(more := steps_that_touch(self.rounds.row, imported)) > len(steps):
                 places = [*(more.index(step) + 1 for step in steps[:-1]), len(more)]
-                steps = more
+                finding.steps = steps = more
                 search = search.among(prior(), places)
         finding.answer = search.answer()
         finding.comparisons = len(search.compared)
         finding.levels[0] = (1.0, 1.0, 1.0)
         for place, level in search.levels().items():
-            version = n if place == len(steps) else steps[place - 1]
+            version = version_at(self.rounds.row, steps, place)
             finding.levels[version] = (level.value, level.low, level.high)
             finding.ends = level  # at last that of the bad end, known by now from all comparisons
         if not finding.answer.changes and not finding.answer.decided:
@@ -223,7 +208,7 @@ class Searcher:
         found = [self.rounds.round(key, n)]
         while len(found) < FIRST_ROUNDS:
             if time.monotonic() > deadline_s:
-                raise BisectionError(f"both ends are not compared yet: {_SPENT}")
+                raise BisectionError(f"both ends are not compared yet: {SPENT}")
             self.show("both ends", len(found), FIRST_ROUNDS)
             found.append(self.rounds.round(key, n))
         return found
@@ -287,10 +272,6 @@ def _parts(key: str) -> tuple[str, str, str]:
     file, _, rest = key.partition("::")
     head, _, parameters = rest.partition("[")
     return file, head.rpartition("::")[2], parameters
-
-
-def _files(counts: Mapping[int, Count]) -> set[str]:
-    return {file for each in counts.values() for file in each.files}
 
 
 def _ratio(ratios: Sequence[float]) -> Estimate:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 if TYPE_CHECKING:
-    from types import FrameType
+    from types import CodeType, FrameType
 
 OF_TORCH = str(Path(torch.__file__).parent)
 _ENGINE = str(Path(torch.autograd.__file__).parent)
@@ -69,9 +69,13 @@ def attention_calls() -> bool:
 def _caller() -> "FrameType | None":
     """Return the frame that called the operator."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename in _BETWEEN:
+    while frame is not None and _lies_between(frame.f_code):
         frame = frame.f_back
     return frame
+
+
+def _lies_between(code: "CodeType") -> bool:
+    return code.co_filename in _BETWEEN or code.co_name == "__torch_dispatch__"
 
 
 def shortened(file: str) -> str:

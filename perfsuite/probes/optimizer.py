@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -32,7 +33,8 @@ from perfsuite.training.step import StepCounter, applied_steps
 STEPS = 3
 _CANARY_STEPS = 20
 _CANARY_FALL = 0.03
-_CANARY_PARTS = (1, 1 / 4, 1 / 4)  # of the learning rate, as long as fp32 does not learn
+_CANARY_RISE = 0.1  # in one step, as a share of the whole fall; at higher rates runs go astray
+_CANARY_PARTS = (1, 1 / 4, 1 / 4)  # of the learning rate, as long as fp32 does not learn steadily
 
 
 @probe(
@@ -128,22 +130,28 @@ def sgd_canary(make: Make, precision: Precision, batch: Any) -> Found:
 
     Adam does not care by what factor its gradients are wrong; SGD does. The learning rate is
     one at which the first step would take 3 % off fp32's loss if the loss were linear, or a
-    quarter or a sixteenth of it where fp32 does not learn so: at more the last bits decide
-    where a run goes. Dropout is off, since its masks on a GPU differ by dtype. Where fp32 does
-    not even learn like itself from perturbed weights, nothing is judged.
+    quarter or a sixteenth of it where fp32 does not learn so, or not steadily: where its loss
+    rises on its way the last bits decide where a run goes. Dropout is off, since its masks on a
+    GPU differ by dtype. Where fp32 does not even learn like itself from perturbed weights,
+    nothing is judged.
     """
     rate = _canary_rate(make, batch)
     if not math.isfinite(rate):
         return _no_canary("SGD was given no gradient, or no finite one")
+    unsteady = None
     for part in _CANARY_PARTS:  # where the loss is far from linear, less will do
         rate *= part
         reference = _canary_losses(make(Precision.fp32), rate, batch)
         first, last = reference[0], statistics.fmean(reference[-5:])
-        learns = first - last > 0.02 * abs(first)  # not where either is NaN
-        if learns:
-            break
-    if not learns:
+        rise = max(after - before for before, after in pairwise(reference))
         went = f"fp32's loss went from {first:.4g} to {last:.4g}"
+        if first - last > 0.02 * abs(first):  # not where either is NaN
+            if rise <= _CANARY_RISE * (first - last):
+                break
+            unsteady = f"{went}, and rose by {rise:.4g} in one step on its way"
+    else:
+        if unsteady is not None:
+            raise NotShownError(f"{unsteady}: this step is too sensitive to be judged so")
         if (many := len(make(Precision.fp32).optimizers)) > 1:  # as of adversaries
             raise NotShownError(f"{went}: the loss of {many} optimizers need not fall")
         return _no_canary(went)

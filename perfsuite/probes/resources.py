@@ -14,6 +14,7 @@ from perfsuite.devices.choice import device_of
 from perfsuite.devices.device import HOST, HostWaitError
 from perfsuite.devices.precision import Precision
 from perfsuite.devices.ranks import ranks
+from perfsuite.measuring.sites import line_of_source
 from perfsuite.probes.probe import Found, Make, probe, told_by_all
 from perfsuite.training.arm import Arm, NotShownError
 from perfsuite.training.batches import named_tensors
@@ -34,6 +35,7 @@ class HostReads(TorchDispatchMode):
     def __init__(self, device: torch.device, *, apart_from: Iterable[Tensor] = ()) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch's
         self.count = 0
+        self.first = ""  # by which file and line one was fetched
         self._device = device.type
         self._free = {tensor.data_ptr() for tensor in apart_from}
 
@@ -43,6 +45,8 @@ class HostReads(TorchDispatchMode):
         if func is torch.ops.aten._local_scalar_dense.default:
             (tensor,) = args
             counts = tensor.device.type == self._device and tensor.data_ptr() not in self._free
+            if counts and not self.count:
+                self.first, _, _ = (line_of_source() or "the backward pass").partition(": ")
             self.count += counts
         return func(*args, **(kwargs or {}))
 
@@ -70,7 +74,8 @@ def host_waits(make: Make, precision: Precision, batch: Any) -> Found:
             HostReads(arm.device, apart_from=counters) as reads,
         ):
             arm.step(batch)
-        waits = f"{reads.count} fetched" if reads.count else ""
+        first = ", the first" * (reads.count > 1)
+        waits = f"{reads.count} fetched{first} by {reads.first}" if reads.count else ""
     except HostWaitError as error:
         waits = str(error)
     return Found(

@@ -159,5 +159,28 @@ def test_an_environment_that_cannot_be_made_anew_is_told_and_today_s_is_taken() 
     assert compared == "what is compared"
 
 
+@pytest.mark.parametrize(
+    ("then", "python", "moved", "told"),
+    [
+        ({"torch": "2.14.1"}, None, True, True),
+        ({"torch": "2.14.1"}, None, False, False),
+        ({"torch": "2.14.1"}, "/old/python", True, False),
+        ({"torch": "2.15.0"}, None, True, False),
+        ({"torch": "2.14.1", "python": "3.10.1"}, None, True, False),
+    ],
+    ids=["upgraded", "as fast", "the old one ran", "nothing changed", "another Python"],
+)
+def test_what_an_upgrade_made_slower_is_told_how_to_be_searched(
+    then: dict[str, str], python: str | None, *, moved: bool, told: bool
+) -> None:
+    confirmer = confirmer_of(software={"python": "3.11.7"} | then)
+    confirmer.software = {"python": "3.11.7", "torch": "2.15.0"}
+    comparison: Any = SimpleNamespace(python=python, header=list)
+    confirmer._comparison, confirmer._moved = comparison, moved
+    again = "measures with torch==2.14.1 again, and tells how to search on"
+    expected = [f"which package: --perf-confirm-python auto {again}"] * told
+    assert confirmer.summary()[1:] == expected
+
+
 def test_nothing_is_left_behind(project: Project) -> None:
     assert project.left_behind() == []

@@ -115,6 +115,39 @@ def test_gradients_off_by_a_factor_turn_the_canary_red(factor: float, batch: env
     assert red(optimizer.sgd_canary(made, Precision.bf16, batch), "times as fast as fp32")
 
 
+# Losses of twenty steps: one falls all the way, one passes a ridge, beyond which runs differ.
+STEADY = [1.0 - 0.01 * step for step in range(20)]
+ASTRAY = {Precision.fp32: [1.0, 1.4, *[0.9] * 18], Precision.bf16: [1.0, 1.4, *[0.2] * 18]}
+
+
+@pytest.mark.usefixtures("narrow_head")
+@pytest.mark.parametrize(
+    ("steady_from", "found", "outcome"),
+    [
+        (1 / 4, "learns 1.000 times as fast as fp32", Outcome.PASS),
+        (1 / 16, "learns 1.000 times as fast as fp32", Outcome.PASS),
+        (0, "and rose by 0.4 in one step on its way: this step is too", Outcome.NOT_GATED),
+    ],
+)
+def test_the_canary_sings_at_a_rate_at_which_the_loss_falls_steadily(
+    steady_from: float,
+    found: str,
+    outcome: Outcome,
+    batch: env.Batch,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A tiny vision transformer in bf16 once learnt 8.7 times as fast, beyond such a ridge."""
+
+    def losses(arm: Any, rate: float, _: Any) -> list[float]:
+        return STEADY if rate <= steady_from else ASTRAY[arm.precision]
+
+    monkeypatch.setattr(optimizer, "_canary_rate", lambda *_: 1.0)
+    monkeypatch.setattr(optimizer, "_canary_losses", losses)
+    verdict = optimizer.sgd_canary(env.factory(TrainStep, CPU), Precision.bf16, batch)
+    assert found in f"{verdict.figure} {verdict.reason}"
+    assert verdict.outcome is outcome
+
+
 class Wrapped(TrainStep):
     """Calls the optimizer's step as it was when this was made, as libraries do that wrap it."""
 

@@ -37,7 +37,23 @@ def test_every_way_to_fetch_a_value_counts(
             return loss
 
     verdict = resources.host_waits(env.factory(Reads, CPU), Precision.bf16, batch)
-    assert red(verdict, "waits for the device: 1 fetched")
+    at = Reads.__call__.__code__.co_firstlineno + 2
+    assert red(verdict, f"waits for the device: 1 fetched by test_resources.py:{at}")
+
+
+def test_of_several_reads_the_first_is_named(batch: env.Batch) -> None:
+    class Reads(TrainStep):
+        def __call__(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+            handle = next(self.model.parameters()).register_hook(
+                lambda grad: grad * float(grad[0, 0, 0, 0])
+            )
+            loss = super().__call__(batch)
+            handle.remove()
+            return loss * float(loss)
+
+    verdict = resources.host_waits(env.factory(Reads, CPU), Precision.bf16, batch)
+    at = Reads.__call__.__code__.co_firstlineno + 2
+    assert red(verdict, f": 2 fetched, the first by test_resources.py:{at}")
 
 
 class WithEvents(Cpu):
