@@ -180,7 +180,7 @@ class Project:
         """Wait for a session's end and return how it ended."""
         with session:
             try:
-                out, _ = session.communicate(timeout=300)
+                out, _ = session.communicate(timeout=900)
             except subprocess.TimeoutExpired:
                 session.kill()
                 pytest.fail(f"it does not end:\n{session.communicate()[0]}")
@@ -237,7 +237,7 @@ def saved(path: Path) -> Any:
 def night(project: Project, factor: float, *arguments: str) -> Result:
     """Compare with promoted runs on a night that is slower by a factor, as $NIGHT tells steps."""
     project.environment["NIGHT"] = str(factor)
-    return project.run("--benchmark-compare", "--perf-budget=20", *arguments)
+    return project.run("--benchmark-compare", "--perf-budget=600", *arguments)
 
 
 def night_like(path: Path, factor: float) -> Path:

@@ -48,7 +48,7 @@ from perfsuite.training.parallel import Parallel, is_sharded, local_of
 from perfsuite.training.snapshot import difference, states_of
 from perfsuite.training.step import TrainStep
 
-GIVE_UP_S = 100
+GIVE_UP_S = 600
 """After which no rank goes on, whatever it waits for."""
 
 

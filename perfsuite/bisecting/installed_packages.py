@@ -44,9 +44,12 @@ class InstalledPackages:
     requires: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
+_About = tuple[str, list[str], str | None]  # version, what it requires, and where it is from
+
+
 class _Listed(msgspec.Struct):
     python: tuple[int, int]
-    packages: dict[str, tuple[str, list[str], str | None]]
+    packages: dict[str, _About]
 
 
 def packages_of(environment: str) -> InstalledPackages:
@@ -92,7 +95,9 @@ def _of_interpreter(environment: str, path: Path) -> InstalledPackages:
             f"{environment} lists no packages: it is no interpreter of Python, nor a file of"
             " requirements, which must not be executable"
         ) from None
-    packages = {canonicalize_name(name): about for name, about in listed.packages.items()}
+    packages: dict[str, _About] = {}
+    for name, about in listed.packages.items():
+        packages.setdefault(canonicalize_name(name), about)  # what is imported is listed first
     return InstalledPackages(
         python=listed.python,
         versions={name: version for name, (version, _, _) in packages.items()},

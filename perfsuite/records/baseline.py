@@ -185,19 +185,21 @@ def load_baseline(suite: Path, hardware: str) -> Baseline:
 def with_nights(baseline: Baseline, folder: Path) -> Baseline:
     """Return the baseline with what past runs below a folder teach about how figures spread.
 
-    Those are taken that were held against its very runs; what cannot be read is left out.
+    Those are taken that were held against its very runs, once where a run lies there in several
+    copies; what cannot be read is left out.
     """
     started = [run.started for run in baseline.runs]
-    nights = []
+    nights: dict[str, Run] = {}
     for path in sorted(folder.rglob("*.json")):
         try:
             head, _ = read_as(path, Head)
             if head.perfsuite.baseline == started:
-                nights.append(read_run(path))
+                run = read_run(path)
+                nights[run.started] = run
         except RunError:
             continue
-    nights.sort(key=lambda run: run.started)
-    return dataclasses.replace(baseline, nights=tuple(nights[-_MOST_NIGHTS:]))
+    latest = [nights[started] for started in sorted(nights)[-_MOST_NIGHTS:]]
+    return dataclasses.replace(baseline, nights=tuple(latest))
 
 
 def sampled(runs: Iterable[Run]) -> Iterator[tuple[Figure, Benchmark, Metric]]:

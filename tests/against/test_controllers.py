@@ -116,8 +116,8 @@ def test_a_worker_that_hangs_is_ended_and_the_server_goes_on(
 ) -> None:
     server = serve()
     server.collected()
-    monkeypatch.setattr(controllers, "_TIMEOUT_S", 0.2)
     with server.start("hung", 0, quiet) as worker:
+        monkeypatch.setattr(controllers, "_TIMEOUT_S", 0.2)
         with pytest.raises(SideError, match=r"gave no answer for 0\.2 s"):
             worker.go()
         assert psutil.pid_exists(worker.pid)
@@ -246,8 +246,8 @@ def test_a_rank_that_hangs_ends_with_all_the_others(
 ) -> None:
     server = serve(ranks=3)
     server.collected()
-    monkeypatch.setattr(controllers, "_TIMEOUT_S", 0.2)
     with server.start("hangs waits", 0, quiet) as worker:
+        monkeypatch.setattr(controllers, "_TIMEOUT_S", 0.2)
         with pytest.raises(SideError, match=r"gave no answer for 0\.2 s"):
             worker.go()
         monkeypatch.undo()

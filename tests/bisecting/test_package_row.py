@@ -155,6 +155,12 @@ def test_what_both_have_in_common_is_in_all_environments(
     assert made == [(["kernels==1", "common==7"], pins), (["kernels==2", "common==7"], pins)]
 
 
+def test_of_two_spellings_the_one_that_is_imported_counts(tmp_path: Path) -> None:
+    """An environment with other versions lies in front of today's, which may be spelt anew."""
+    old = interpreter(tmp_path / "old", Jinja2=["2.0", []], jinja2=["3.0", []])
+    assert packages_of(old).versions == {"jinja2": "2.0"}
+
+
 def test_another_python_is_refused(tmp_path: Path) -> None:
     old = interpreter(tmp_path / "old", (3, 8), torch=["1", []])
     new = interpreter(tmp_path / "new", torch=["2", []])

@@ -2,6 +2,7 @@
 
 import math
 import random
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -193,6 +194,10 @@ def test_nights_that_passed_against_these_runs_teach_how_a_figure_spreads(tmp_pa
     run_file(tmp_path / "20.json", started, step_s=2.0, outcome=Outcome.FAIL)
     run_file(tmp_path / "21.json", ["2025-01-01"], step_s=2.0, outcome=Outcome.PASS)
     (tmp_path / "22.json").write_text("{", encoding="utf-8")
+    # A run that was saved twice is one night: between its copies nothing would scatter.
+    (tmp_path / "report").mkdir()
+    for day in range(10, 15):
+        shutil.copy(tmp_path / f"{day}.json", tmp_path / "report")
 
     taught = with_nights(ours, tmp_path)
     assert len(taught.nights) == 6
