@@ -23,10 +23,10 @@ _HOW = """Judge mixed-precision training: is it faster, does it still learn, did
   perfsuite init                               write benchmarks/, and say there what is trained
   pytest benchmarks                            time and judge it
   pytest benchmarks --perf-against main        compare it with another commit, both in turns
-  pytest benchmarks --benchmark-json=run.json  keep a run, for
-  perfsuite bisect v1.2                        find the commits since that changed a figure
-  perfsuite promote run.json                   a baseline, with which
-  pytest benchmarks --benchmark-compare        compares"""
+  perfsuite bisect v1.2                        find the commits since v1.2 that changed a figure
+  pytest benchmarks --benchmark-json=run.json  keep the run in a file
+  perfsuite promote run.json                   make that run the baseline
+  pytest benchmarks --benchmark-compare        compare with the baseline"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -90,7 +90,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="accept runs beside which others used the cores, on a machine that is never quiet",
     )
     accepting = commands.add_parser(
-        "accept", help="make what a step is counted to do its ledger, which the next runs must keep"
+        "accept", help="accept the present counts of a step: later runs fail where theirs differ"
     )
     accepting.add_argument(
         "runs",

@@ -18,7 +18,9 @@ _NAMES = {Precision.fp16: "16-mixed", Precision.bf16: "bf16-mixed"}
 _LEFT_OUT = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
 # What Lightning does on its own account, in the words of the probes that would blame it.
 _AUTOMATIC = {"gradients are held in the forward pass": "Lightning clears them after it"}
-_MANUAL = {"autocast is on in it": "Lightning keeps it on during manual optimization"}
+_MANUAL = {
+    "autocast is on during the backward pass": "Lightning keeps it on during manual optimization"
+}
 
 
 class _Given(_DataFetcher):

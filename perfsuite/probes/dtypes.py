@@ -63,7 +63,9 @@ def layer_dtypes(make: Make, precision: Precision, batch: Any) -> Found:
     wanted = f"layers that compute in {dtype_name(expected)}, on float32 parameters"
     calls = layer_calls(arm, batch, layers_of(arm, _COMPUTES), lambda _, output: output.dtype)
     wrong = [
-        f"{name} computed in {dtype_name(dtype)}" for name, dtype in calls if dtype is not expected
+        f"layer {name} computed in {dtype_name(dtype)}"
+        for name, dtype in calls
+        if dtype is not expected
     ] + [
         f"{name} is {dtype_name(parameter.dtype)}"
         for name, parameter in arm.named_parameters().items()
@@ -192,7 +194,7 @@ def autocast_in_backward(make: Make, precision: Precision, batch: Any) -> Found:
     seen: list[bool] = []
     with on_backward(arm, lambda _: seen.append(torch.is_autocast_enabled(arm.device.type))):
         arm.step(batch)
-    figure = f"autocast is {'on' if any(seen) else 'off'} in it"
+    figure = f"autocast is {'on' if any(seen) else 'off'} during the backward pass"
     return Found(
         figure if seen else "there was no backward pass", good=bool(seen) and not any(seen)
     )

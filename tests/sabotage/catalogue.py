@@ -23,7 +23,7 @@ ROWS: tuple[CatalogueRow, ...] = (
         "the backward pass runs under autocast",
         steps.BackwardUnderAutocast,
         Precision.bf16,
-        {"probe autocast_in_backward": "autocast is on in it"},
+        {"probe autocast_in_backward": "autocast is on during the backward pass"},
     ),
     probe_row(
         3,
@@ -244,7 +244,7 @@ ROWS: tuple[CatalogueRow, ...] = (
         "the backward pass of a compiled model runs under autocast",
         graphs.CompiledBackwardUnderAutocast,
         Precision.bf16,
-        {"probe autocast_in_backward": "autocast is on in it"},
+        {"probe autocast_in_backward": "autocast is on during the backward pass"},
         twin=graphs.Compiled,
     ),
     CatalogueRow(
