@@ -18,6 +18,7 @@ import pytest
 from perfsuite.against.controllers import ServerController, SideError
 from perfsuite.against.import_paths import Trees, installed_folders, misplaced
 from perfsuite.against.messages import Collected, Setup
+from perfsuite.against.own_suites import installed_instead
 from perfsuite.against.worktree import add_worktree, overlay, remove_worktree
 from perfsuite.devices.choice import environment_of
 from perfsuite.judging.hardware import current_key
@@ -45,7 +46,9 @@ class Comparison:
 
     def misplaced(self, then: Mapping[str, list[str]], now: Mapping[str, list[str]]) -> str | None:
         """Return why two workers did not run two trees' code; None where there is only one."""
-        return None if self.ref is None else misplaced(then, now)
+        if self.ref is None:
+            return None
+        return misplaced(then, now) or installed_instead(now, self.ref.top, self.suite)
 
     def which(self, key: str, figure: str) -> list[str]:
         """Return the commands that find what changed a benchmark's figure, if any can.

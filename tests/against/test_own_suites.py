@@ -3,12 +3,14 @@
 All there is stands in conftest.py, where time passes only as its steps say.
 """
 
+import shutil
+from pathlib import Path
+
 import pytest
-from projects import Project, Result, night, night_like
+from projects import Project, Result, git_in, night, night_like
 
+from perfsuite.against.own_suites import installed_instead
 from perfsuite.records.promotion import promote
-
-pytestmark = pytest.mark.slow
 
 CONFTEST = """
 import os
@@ -64,6 +66,12 @@ def test_slowed(timed, slowed_s):
 
 def test_batch(timed, doublings):
     timed(0.1 * 2**doublings)
+
+
+def test_deep(timed):
+    import deepnet
+
+    timed(deepnet.STEP_S)
 """
 
 NEW = "def test_new(timed):\n    timed(0.2)\n"
@@ -75,6 +83,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = Project(tmp_path_factory.mktemp("own"))
     project.write("benchmarks/conftest.py", CONFTEST)
     project.write("benchmarks/test_speed.py", BENCHMARKS)
+    # Deeper in the tree than one would look for it, and installed as a copy.
+    deepnet = project.write("libs/net/deepnet/__init__.py", "STEP_S = 0.2\n")
+    shutil.copytree(deepnet.parent, project.home / "site" / "deepnet")
+    project.environment["PYTHONPATH"] = str(project.home / "site")
     project.commit()
     project.write("benchmarks/test_new.py", NEW)
     recorded = project.home / "run.json"
@@ -92,23 +104,35 @@ def result(project: Project) -> Result:
     return night(project, 1.05, "-v").part(" perfsuite ", " short test summary ")
 
 
+@pytest.mark.slow
 def test_a_change_of_the_suite_s_own_code_is_confirmed(result: Result) -> None:
     result.line("  slowed compare step_s", "SLOWER", "1.200x [1.200, 1.200]")
 
 
+@pytest.mark.slow
 def test_code_of_the_suite_that_did_not_change_is_cleared(result: Result) -> None:
     result.line("  same compare step_s", "SAME", "1.000x [1.000, 1.000]")
 
 
+@pytest.mark.slow
 def test_both_sides_take_the_batch_that_was_promoted(result: Result) -> None:
     result.line("  batch compare step_s", "SAME", "1.000x [1.000, 1.000]", "(210 ms -> 210 ms)")
 
 
+@pytest.mark.slow
 def test_what_the_promoted_commit_has_not_is_not_confirmed(result: Result) -> None:
     result.line("  new compare step_s", "INCONCLUSIVE")
     result.line("not confirmed: the promoted commit: it has no such benchmark; promote runs of a")
 
 
+@pytest.mark.slow
+def test_a_package_is_not_compared_with_its_installed_self(result: Result) -> None:
+    result.line("  deep compare step_s", "INCONCLUSIVE")
+    why = "libs/net/deepnet/__init__.py: imported from where it is installed"
+    result.line(f"not confirmed: not two trees: {why}; install the project in editable mode")
+
+
+@pytest.mark.slow
 def test_files_that_the_promoted_commit_has_not_are_told(project: Project) -> None:
     project.environment["NIGHT"] = "1.05"
     result = project.run("--benchmark-compare", suite="benchmarks/test_new.py")
@@ -116,3 +140,39 @@ def test_files_that_the_promoted_commit_has_not_are_told(project: Project) -> No
     why = "before: it has no benchmarks/test_new.py: promote runs of a commit that has"
     result.line(f"what was suspected could not be confirmed: {why}")
     assert project.left_behind() == []
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Return a tree with packages where one looks for them, deeper, and in its suite."""
+    names = (
+        "src/mynet/__init__.py",
+        "libs/net/deepnet/__init__.py",
+        "libs/net/deepnet/torch.py",
+        "libs/single.py",
+        "libs/logging.py",
+        "benchmarks/torch/__init__.py",
+    )
+    git_in(tmp_path, "init", "--quiet")
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    git_in(tmp_path, "add", "--all")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("files", "neither", "strays"),
+    [
+        (["benchmarks/net.py"], ["deepnet", "torch"], "libs/net/deepnet/__init__.py"),
+        (["conftest.py"], ["single", "logging"], "libs/single.py"),
+        (["benchmarks/net.py"], ["torch", "logging", "numpy"], None),
+        (["benchmarks/net.py", "src/mynet/__init__.py"], ["deepnet"], None),
+    ],
+)
+def test_where_all_came_from_the_suite_the_tree_is_searched_for_what_is_installed(
+    tree: Path, files: list[str], neither: list[str], strays: str | None
+) -> None:
+    loaded = {"files": files, "neither": neither}
+    why = None if strays is None else f"{strays}: imported from where it is installed"
+    assert installed_instead(loaded, tree, tree / "benchmarks") == why
