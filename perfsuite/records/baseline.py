@@ -9,12 +9,7 @@ from typing import Any
 
 import msgspec
 
-from perfsuite.judging.confirmation import (
-    compare_gate,
-    environment_gate,
-    red_by_code,
-    searchable,
-)
+from perfsuite.judging.confirmation import compare_gate, environment_gate, red_by_code, searchable
 from perfsuite.judging.contamination import Contamination, contamination
 from perfsuite.judging.estimates import predicted_ratio
 from perfsuite.judging.gates import Outcome, Verdict, missing, not_worse
@@ -185,8 +180,9 @@ def load_baseline(suite: Path, hardware: str) -> Baseline:
 def with_nights(baseline: Baseline, folder: Path) -> Baseline:
     """Return the baseline with what past runs below a folder teach about how figures spread.
 
-    Those are taken that were held against its very runs, once where a run lies there in several
-    copies; what cannot be read is left out.
+    Those are taken that were held against its very runs, once where there are several copies, and
+    not what cannot be read. They are in order within one PyTorch and machine: where several take
+    turns, the steps between them are no spread.
     """
     started = [run.started for run in baseline.runs]
     nights: dict[str, Run] = {}
@@ -199,7 +195,8 @@ def with_nights(baseline: Baseline, folder: Path) -> Baseline:
         except RunError:
             continue
     latest = [nights[started] for started in sorted(nights)[-_MOST_NIGHTS:]]
-    return dataclasses.replace(baseline, nights=tuple(latest))
+    ordered = sorted(latest, key=lambda run: (str(run.software.get("torch")), str(run.facts)))
+    return dataclasses.replace(baseline, nights=tuple(ordered))
 
 
 def sampled(runs: Iterable[Run]) -> Iterator[tuple[Figure, Benchmark, Metric]]:

@@ -164,7 +164,9 @@ def test_an_upgrade_is_told() -> None:
     assert told[1:] == ["  changed since: cudnn None -> 9", "  changed since: torch 2.11 -> 2.15"]
 
 
-def run_file(path: Path, before: list[str], *, step_s: float, outcome: Outcome) -> Path:
+def run_file(
+    path: Path, before: list[str], *, step_s: float, outcome: Outcome, torch: str = "2.15"
+) -> Path:
     """Write a night that was held against the runs that started at `before`."""
     verdict = Verdict(gate="compare step_s", outcome=outcome, figure="", threshold="")
     record = structs.replace(benchmark(step_s=step_s), verdicts=[verdict])
@@ -173,7 +175,7 @@ def run_file(path: Path, before: list[str], *, step_s: float, outcome: Outcome) 
         "perfsuite": {
             "schema": 1,
             "hardware": {"key": "cpu", "name": "a CPU"},
-            "software": {},
+            "software": {"torch": torch},
             "started": f"2026-02-{path.stem}",
             "complete": True,
             "items": {KEY: "passed"},
@@ -208,6 +210,16 @@ def test_nights_that_passed_against_these_runs_teach_how_a_figure_spreads(tmp_pa
     now = benchmark(step_s=1.06)
     assert compare(ours, now, ASKED)[0].outcome is Outcome.FAIL
     assert compare(taught, now, ASKED)[0].outcome is Outcome.INCONCLUSIVE
+
+
+def test_two_releases_of_pytorch_that_take_turns_teach_no_spread(tmp_path: Path) -> None:
+    ours = baseline(*[benchmark(step_s=each) for each in (1.0, 1.0001, 0.9999)])
+    started = [run.started for run in ours.runs]
+    for day in range(10, 20):
+        torch, step_s = ("2.14", 1.04) if day % 2 else ("2.15", 1.0)
+        path = tmp_path / f"{day}.json"
+        run_file(path, started, step_s=step_s, outcome=Outcome.PASS, torch=torch)
+    assert with_nights(ours, tmp_path).spreads[KEY, "step_s"].deviation < 0.001
 
 
 def test_figures_of_one_suite_share_what_they_know() -> None:
