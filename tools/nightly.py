@@ -30,6 +30,8 @@ BUDGET_S = 600
 a loss of 7 % unclear on most nights, as docs/studies/nights.md shows."""
 SEARCHED = 0.75
 """Of a bisection's time, what it may search: before, it sets up, and after, it ends a round."""
+SEARCH_S = 400.0
+"""That the shortest search of sixty-four commits takes, about: with less left none is begun."""
 CLEANING_UP_S = 60.0
 """That a bisection which ran over is given to end its processes, and to remove its worktrees."""
 OUT_OF_TIME = "out of time"
@@ -69,19 +71,21 @@ def gate(
 
 
 def bisect(run: Run, device: str, folder: Path, budget_s: float) -> None:
-    """Run the bisections that red benchmarks told of, each for an equal share of what is left.
+    """Run the bisections that red benchmarks told of, in their order, each with all that is left.
 
-    None is begun once the budget is spent, and what still runs then is ended. Where one left no
-    answer, why is written in its place.
+    One answer is worth more than the halves of two: often it is the same commit. Where too little
+    is left none is begun, and what still runs at the end is ended. Where one left no answer, why is
+    written in its place.
     """
     deadline_s = time.monotonic() + budget_s
     told = [line for each in run.benchmarks.values() for line in each.reasons]
     commands = [shlex.split(line.removeprefix(WHICH)) for line in told if line.startswith(WHICH)]
     for number, command in enumerate(commands):
         home, why = folder / str(number), OUT_OF_TIME
-        if (left_s := deadline_s - time.monotonic()) > 0:
-            share_s = max(1.0, SEARCHED * left_s / (len(commands) - number))
-            options = [f"--perf-device={device}", f"--budget={share_s:.0f}", f"--output={home}"]
+        left_s = deadline_s - time.monotonic()
+        if left_s >= SEARCH_S or (number == 0 and budget_s > 0):
+            given = f"--budget={max(1.0, SEARCHED * left_s):.0f}"
+            options = [f"--perf-device={device}", given, f"--output={home}"]
             why = run_until([sys.executable, "-m", "perfsuite", *command, *options], deadline_s)
         if not (home / ANSWER).exists():
             line = f"    no answer: {why}: {shlex.join(['perfsuite', *command])}\n"

@@ -12,6 +12,7 @@ from perfsuite.against.comparison import checked_out, home_of_a_side, start_side
 from perfsuite.against.controllers import ServerController
 from perfsuite.records.commits import CommitOfRow, commits_between, of_benchmark
 from perfsuite.records.git import Ref, resolve
+from perfsuite.records.wording import counted
 from perfsuite.session.options import ranks_of
 
 
@@ -77,13 +78,22 @@ class CommitRow:
         lines = [f"good: {self.good.told}", f"bad:  {self.bad.told}"]
         if self.bad.dirty:
             lines.append("uncommitted changes are not searched, but for those of the benchmarks")
+        if changed := sum(map(self._changes_suite, self.commits)):
+            what = f"{counted(changed, 'commit')} changed the benchmarks"
+            lines.append(f"{what}, which all versions run as they are now: that is not searched")
         return lines
 
-    def may_change(self, step: int, imported: Collection[str]) -> bool:
+    @property
+    def _inside(self) -> str | None:
+        """The suite as a folder of the repository, None where it lies elsewhere."""
         top = self.good.top
-        inside = self.suite.is_relative_to(top)
-        suite = self.suite.relative_to(top).as_posix() if inside else None
-        return self.commits[step - 1].may_change(imported, suite)
+        return self.suite.relative_to(top).as_posix() if self.suite.is_relative_to(top) else None
+
+    def _changes_suite(self, commit: CommitOfRow) -> bool:
+        return self._inside is not None and commit.within(self._inside)
+
+    def may_change(self, step: int, imported: Collection[str]) -> bool:
+        return self.commits[step - 1].may_change(imported, self._inside)
 
     def start(self, version: int, stack: ExitStack) -> ServerController:
         commit = self.commits[version - 1].hash if version else self.good.commit

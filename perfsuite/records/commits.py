@@ -34,6 +34,13 @@ class CommitOfRow:
         """What a merge brought in, as a range of commits; None for any other commit."""
         return f"{self.hash[:12]}^1 {self.hash[:12]}^2" if len(self.parents) > 1 else None
 
+    def within(self, suite: str) -> bool:
+        """Whether it touches source in this folder of the repository."""
+        return any(
+            path.endswith(_SOURCE) and PurePosixPath(path).is_relative_to(suite)
+            for path in self.touched
+        )
+
     def may_change(self, imported: Collection[str], suite: str | None) -> bool:
         """Tell whether what it touches may be run, where these files of the trees are imported.
 
@@ -102,9 +109,13 @@ def commits_between(good: Ref, bad: Ref) -> list[CommitOfRow]:
 def which_commit(since: str, searched: str, suite: Path) -> list[str]:
     """Return the command that finds which commit changed what is `searched`, if there are several.
 
+    None where all of them leave the code beside the suite alone, which is all that is searched.
     See `of_benchmark`.
     """
     if len(commits_since(since, suite)) < 2:
+        return []
+    beside = git(suite, "diff", "--name-only", "-z", since, "HEAD", "--", ":/", ":(exclude).")
+    if all(file.endswith(_PROSE) for file in beside.split("\0") if file):
         return []
     return [f"{WHICH}bisect {since[:12]}{searched}"]
 

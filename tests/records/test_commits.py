@@ -132,3 +132,21 @@ def test_the_command_that_finds_which_is_told_where_several_may_be_it(
         "which package: perfsuite bisect --packages '/a b/python' other/test_speed.py"
         " --suite other -k 'test_step[fp32]'"
     ]
+
+
+def test_no_command_is_told_where_the_suite_alone_was_changed(
+    repository: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "clone"
+    git_in(tmp_path, "clone", "--quiet", str(repository), str(folder))
+    first, suite = resolve("HEAD", folder).commit, folder / "benchmarks"
+    suite.mkdir()
+    for number in range(2):
+        for path in (suite / "conftest.py", folder / "README.md"):
+            path.write_text(f"# {number}\n", encoding="utf-8")
+        git_in(folder, "add", "--all")
+        git_in(folder, "commit", "--quiet", "--message=the suite and prose")
+    assert which_commit(first, "", suite) == []
+    (folder / "a.py").write_text("third", encoding="utf-8")
+    git_in(folder, "commit", "--quiet", "--all", "--message=code")
+    assert which_commit(first, "", suite) == [f"which commit: perfsuite bisect {first[:12]}"]

@@ -26,17 +26,18 @@ def red_run(benchmarks: int) -> Any:
 def test_a_red_night_runs_the_bisections_that_it_was_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ran: list[list[str]] = []
+    now, ran = [7.0], []
 
     def answer(command: list[str], _: float) -> str:
         ran.append(command)
+        now[0] += 200.0
         home = Path(command[-1].removeprefix("--output="))
         home.mkdir(parents=True)
         (home / "bisect.md").write_text("    0123abc: 2 % slower\n", encoding="utf-8")
         return "ended with 0"
 
     monkeypatch.setattr("nightly.run_until", answer)
-    monkeypatch.setattr("nightly.time.monotonic", lambda: 7.0)
+    monkeypatch.setattr("nightly.time.monotonic", lambda: now[0])
     folder = tmp_path / ANSWERS
     nightly.bisect(red_run(2), "cuda", folder, 600.0)
     assert [command[2:] for command in ran] == [
@@ -44,26 +45,26 @@ def test_a_red_night_runs_the_bisections_that_it_was_told(
             *("perfsuite", "bisect", "0123abc", "-k", "test_a[x]"),
             *("--perf-device=cuda", budget, f"--output={folder / str(number)}"),
         ]
-        for number, budget in enumerate(["--budget=225", "--budget=450"])
+        for number, budget in enumerate(["--budget=450", "--budget=300"])
     ]
     assert answers_of(tmp_path) == ["bisected: `0123abc: 2 % slower`"] * 2
 
 
-def test_no_bisection_begins_once_the_time_is_spent(
+def test_no_bisection_begins_once_too_little_time_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now, ran = [7.0], []
 
     def overrun(command: list[str], deadline_s: float) -> str:
         ran.append((command, deadline_s))
-        now[0] += 400.0
+        now[0] += 150.0
         return "ended with 4"
 
     monkeypatch.setattr("nightly.run_until", overrun)
     monkeypatch.setattr("nightly.time.monotonic", lambda: now[0])
     nightly.bisect(red_run(3), "cuda", tmp_path / ANSWERS, 600.0)
     assert [deadline_s for _, deadline_s in ran] == [607.0, 607.0]
-    assert [command[-2] for command, _ in ran] == ["--budget=150", "--budget=75"]
+    assert [command[-2] for command, _ in ran] == ["--budget=450", "--budget=338"]
     command = "perfsuite bisect 0123abc -k 'test_a[x]'"
     assert answers_of(tmp_path) == [
         f"bisected: `no answer: {why}: {command}`"
