@@ -258,6 +258,7 @@ def options_of_the_sides(config: pytest.Config) -> list[str]:
         f"--perf-device={option.perf_device}",
         f"--perf-data={option.perf_data}",
         *([f"--perf-workload={workload}"] if workload is not None else ()),
+        *([f"--perf-epochs={option.perf_epochs}"] if option.perf_epochs is not None else ()),
         *([f"--perf-parallel={parallel}"] if parallel is not None else ()),
     ]
 

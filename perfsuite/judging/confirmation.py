@@ -76,7 +76,8 @@ def settle(
         environment: what becomes of a figure that is worse although its code is not.
         changes: what else is known to differ from when the baseline was promoted, a line each.
         beside: what software the pairs' own two sides differ in, a line each, where the promoted
-            code had its old environment: then what is worse is so by both together.
+            code had its old environment: what is worse is so by both together, and where nothing
+            is, that software is not the reason either.
     """
     settled = []
     for verdict in screened:
@@ -95,7 +96,9 @@ def settle(
         # All of the screen's interval is worse than the margin, and the code is not the reason.
         now = today.get(name, verdict)
         if {verdict.outcome, now.outcome} == {Outcome.FAIL} and found.outcome is Outcome.PASS:
-            settled.append(_environment(now, environment, changes))
+            # What the two sides differ in made nothing slower.
+            known = [each for each in changes if each.removeprefix("software: ") not in beside]
+            settled.append(_environment(now, environment, known))
     return settled
 
 

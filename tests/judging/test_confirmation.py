@@ -132,6 +132,20 @@ def test_in_the_old_environment_it_is_not_told_that_the_code_alone_is_the_reason
     )
 
 
+def test_what_the_pairs_cleared_is_not_named_as_the_reason() -> None:
+    _, found = settle(
+        [RED],
+        {"step_s": SAME},
+        cost="43 s",
+        today={},
+        environment="warn",
+        changes=["software: torch 2.14.1 -> 2.15.0", "software: driver 1 -> 2"],
+        beside=["torch 2.14.1 -> 2.15.0"],
+    )
+    assert found.word == ENVIRONMENT
+    assert found.reason.endswith("what else differs: software: driver 1 -> 2")
+
+
 def test_a_suspicion_that_could_not_be_looked_into_stands_with_the_reason() -> None:
     green, red, unclear = unconfirmed(
         [GREEN, replace(RED, gate="compare a"), UNCLEAR], ["a", "step_s"], "not confirmed: why"
