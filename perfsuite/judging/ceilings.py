@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+SHARE_GATE = "share_of_ceiling"
+"""The gate that fails where a share is not known, or cannot be."""
 GROWTH = 1.02
 """A larger size has to be faster by so much to count as one that is."""
 PATIENCE = 2

@@ -1,7 +1,7 @@
 """The ceilings of a device: its fastest product, convolution, copy and launch, in seconds."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from weakref import WeakKeyDictionary
 
@@ -11,7 +11,8 @@ from torch import nn
 from perfsuite.devices.device import Device
 from perfsuite.devices.precision import Precision, backend_flags
 from perfsuite.devices.ranks import ranks
-from perfsuite.judging.ceilings import CeilingError, Ceilings, highest_rate
+from perfsuite.judging.ceilings import SHARE_GATE, CeilingError, Ceilings, highest_rate
+from perfsuite.judging.gains import LeverTried
 from perfsuite.judging.gates import JUDGEABLE, Outcome, Verdict
 from perfsuite.measuring.identity import throughput_of
 from perfsuite.records.notes import Notes
@@ -194,7 +195,7 @@ def with_share(
     except CeilingError as error:
         return rates, [
             Verdict(
-                gate="share_of_ceiling",
+                gate=SHARE_GATE,
                 outcome=Outcome.FAIL,
                 figure="unknown",
                 threshold=JUDGEABLE,
@@ -202,6 +203,21 @@ def with_share(
             )
         ]
     return rates | ({} if share is None else {SHARE: share}), []
+
+
+def note_shares(notes: Notes, tried: Sequence[LeverTried], *, flops: float, device: Device) -> None:
+    """Note which share of the ceiling each lever's step does, with so many FLOPs a sample.
+
+    All of the same ceiling, so it is asked twice: at first it may be measured again, and be higher.
+    """
+    wrong: dict[str, list[Verdict]] = {}
+    for each in [*tried, *tried]:
+        if each.samples_per_s is not None:
+            rates = {"TFLOP/s": flops * each.samples_per_s / 1e12}
+            rates, wrong[each.name] = with_share(rates, Precision(each.precision), device)
+            each.share_of_ceiling = rates.get(SHARE)
+    for verdicts in wrong.values():
+        notes.gate(*verdicts)
 
 
 def note_throughput(

@@ -1,12 +1,14 @@
 """Levers tried in turns: one more on each rung of a ladder, or each by itself, for advice."""
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from statistics import median
 from typing import Any
 
 from perfsuite.devices.precision import Precision
+from perfsuite.judging.ceilings import CeilingError
 from perfsuite.judging.estimates import Estimate
 from perfsuite.judging.gains import (
     SLOWER,
@@ -22,7 +24,7 @@ from perfsuite.judging.gains import (
 from perfsuite.judging.gates import Verdict, not_gated
 from perfsuite.judging.interleaving import Duet
 from perfsuite.measuring.bench import Bench
-from perfsuite.measuring.ceiling_search import SHARE, ceilings_of, with_share
+from perfsuite.measuring.ceiling_search import ceilings_of, note_shares
 from perfsuite.measuring.few_steps import FewSteps, models_of, take_few_steps
 from perfsuite.measuring.kernels import loads_of
 from perfsuite.measuring.leaving_out import leaving_out, time_limit
@@ -134,17 +136,6 @@ class _Rung:
         found.memory_bytes = self.memory_bytes
         for load in loads:
             found.bound = "host" if load.host_bound else "" if load.host_bound is None else "device"
-        found.share_of_ceiling = self.share_of_ceiling(found.step_s)
-
-    def share_of_ceiling(self, seconds: float) -> float | None:
-        """Return its share, were all FLOPs of a step done in so many seconds."""
-        perf, precision = self.perf, self.recipe.precision
-        if self.flops is None:
-            return None
-        rates = {"TFLOP/s": self.flops / seconds / 1e12}
-        rates, wrong = with_share(rates, precision, perf.machine.device)
-        perf.gate(*wrong)
-        return rates.get(SHARE)
 
 
 def own_samples(perf: Bench, precision: Precision) -> int:
@@ -203,6 +194,8 @@ def try_levers(
             below = rung
     if found[0].step_s is None:  # every lever was left out
         below.tell(found[0], perf.time(below.arm, steps=below.steps))
+    if perf.flops is not None:
+        note_shares(perf.notes, found, flops=perf.flops / own, device=device)
     perf.gate(*all_without_memory(found))
     perf.show("\n".join(map(str, found)))
     if climb and perf.turns.explains:
@@ -278,8 +271,12 @@ def _tell_top(top: _Rung) -> None:
     in_products_s = products_s(profile)
     written = ", as it is written," * (top.arm.written is not None)
     told = f"{top.name}: {in_products_s / profile.total_s:.0%} of its step{written} in products"
-    if in_products_s and (share := top.share_of_ceiling(in_products_s)) is not None:
-        told += f", at {share:.1%} of the ceiling"
+    if in_products_s and top.flops is not None:
+        rate, ceilings = top.flops / in_products_s, ceilings_of(perf.machine.device)
+        # A profile's seconds are no ground for an error, and a convolution may raise the ceiling.
+        with suppress(CeilingError):
+            share = ceilings.share(rate, top.recipe.precision)
+            told += "" if share is None else f", at {share:.1%} of the ceiling"
     perf.show(told)
 
 

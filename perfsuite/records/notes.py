@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from perfsuite.judging.blocks import State
+from perfsuite.judging.ceilings import SHARE_GATE
+from perfsuite.judging.contamination import contamination
 from perfsuite.judging.estimates import SampleError, median_s
 from perfsuite.judging.gates import Verdict, not_gated
 from perfsuite.records.schema import Benchmark, Metric, encode
@@ -83,16 +85,23 @@ class Notes:
         )
 
     def record(self, before: State, after: State) -> Benchmark:
-        """Return everything known of the benchmark, with the machine's state around it."""
+        """Return everything known of the benchmark, with the machine's state around it.
+
+        A ceiling that was measured beside other work is a lower one, and a share of it no error.
+        """
+        state = {"before": asdict(before), "after": asdict(after)}
+        beside = contamination(state, {}, promoted=())
         return Benchmark(
             key=self.key,
             # As it will be read from a baseline, where a tuple is a list.
             config=msgspec.json.decode(encode(self.config)),
             metrics=self._metrics,
-            verdicts=self.verdicts,
+            verdicts=[
+                beside.excuse(each) if each.gate == SHARE_GATE else each for each in self.verdicts
+            ],
             markers=self._markers,
             operators=self.operators,
-            state={"before": asdict(before), "after": asdict(after)},
+            state=state,
             arms=self._arms,
             raw=self._raw,
         )

@@ -13,6 +13,7 @@ from perfsuite.devices.precision import Precision
 from perfsuite.devices.ranks import Ranks
 from perfsuite.devices.simulated import Simulated
 from perfsuite.devices.torchrun import Seat
+from perfsuite.judging.blocks import State
 from perfsuite.judging.ceilings import Ceilings
 from perfsuite.judging.gates import Outcome
 from perfsuite.judging.thresholds import load_thresholds
@@ -183,6 +184,18 @@ def test_a_ceiling_found_too_low_beside_a_busy_neighbour_is_measured_again() -> 
     perf, text = told(device, 2 * STEP_FLOPS / RATES["fp32"])
     assert text.endswith("50.0% of this device's ceiling")
     assert not perf.notes.verdicts
+
+
+@pytest.mark.parametrize(
+    ("others_cpu", "outcome"), [(0.5, Outcome.INCONCLUSIVE), (0.02, Outcome.FAIL)]
+)
+def test_a_share_above_all_is_no_error_of_the_code_beside_other_work(
+    others_cpu: float, outcome: Outcome
+) -> None:
+    perf, _ = told(simulated(), 1e-9)
+    record = perf.notes.record(State(), State(others_cpu=others_cpu))
+    (share,) = [each for each in record.verdicts if each.gate == "share_of_ceiling"]
+    assert share.outcome is outcome
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")

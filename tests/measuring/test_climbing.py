@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 from climbs import FP32, SAMPLES, bench_on, climbed, simulated
 
+from perfsuite.judging.ceilings import Ceilings
 from perfsuite.judging.gates import Outcome
 from perfsuite.measuring import climbing, profiling
 from perfsuite.measuring.bench import Bench
+from perfsuite.measuring.ceiling_search import ceilings_of
 from perfsuite.measuring.climbing import Recipe, fitting_samples, try_levers
 from perfsuite.training.arm import Arm
 
@@ -53,6 +55,22 @@ def test_a_rung_that_helps_carries_the_next_and_one_that_does_not_is_taken_off(
     assert "slower: 0." in told
     assert re.fullmatch(r"batch x2: \d+% of its step in products, at [\d.]+% of the ceiling", top)
     assert perf.notes.operators is not None
+
+
+def test_all_rungs_are_held_against_the_ceiling_that_was_found_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    device = simulated(monkeypatch, launch_s=2e-5)
+    truth = device.ceilings
+    # Between the foot and the rung above it: measured again as soon as that is told.
+    device.ceilings = Ceilings(products={"fp32": 7e7})
+    perf = bench_on(device)
+    ceilings_of(device)
+    device.ceilings = truth
+    foot, fused = climbed(perf, {"fused": {"fused": True}})
+    apart = fused.share_of_ceiling / foot.share_of_ceiling
+    assert apart == pytest.approx(fused.samples_per_s / foot.samples_per_s)
+    assert not [each for each in perf.notes.verdicts if each.gate == "share_of_ceiling"]
 
 
 @pytest.mark.parametrize(
