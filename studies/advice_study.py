@@ -16,11 +16,11 @@ from statistics import fmean, median
 import msgspec
 import numpy as np
 from advice_page import page
-from reach import CONFIDENCE, COUNTS, Floats, draw_intervals, judge, reach
+from reach import CONFIDENCE, COUNTS, draw_intervals, judge, reach
 from recordings import write_whole
 
 from perfsuite.judging.advice import Advice, Known, advise, pair_scatter
-from perfsuite.judging.estimates import predicted_ratio
+from perfsuite.judging.estimates import Floats, predicted_ratio
 from perfsuite.judging.spreads import Spread, observed_spread, or_assumed, pooled_spreads
 
 FOLDER = Path(__file__).parent.parent / "docs" / "studies"

@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from perfsuite.judging.estimates import Floats
 from perfsuite.judging.interleaving import pooled_ratio
 from perfsuite.judging.stopping import LOOKS
 
@@ -14,7 +15,6 @@ COUNTS = (12, 16, 24, 32, 48, 64, 96, 128, 192)
 AT = tuple(sorted({*COUNTS, *(look for look in LOOKS if look < COUNTS[-1])}))
 UNIT, CONFIDENCE, PART = 0.01, 0.99, 250
 
-Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 

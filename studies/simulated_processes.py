@@ -16,11 +16,11 @@ from perfsuite.training.tutorial import tutorial_workload
 
 STEPS = 4  # of a block
 
-Kernels = tuple[tuple[float, str], ...]  # seconds and operator
+KernelTimes = tuple[tuple[float, str], ...]  # seconds and operator
 
 
 @cache
-def kernels_in(precision: str, doublings: int = 0) -> Kernels:
+def kernels_in(precision: str, doublings: int = 0) -> KernelTimes:
     """Return what a step of the tutorial's network launches, once warm."""
     device = choose_device("simulated:h100")
     assert isinstance(device, Simulated)
@@ -43,7 +43,7 @@ class Process:
 
     label = ""
 
-    def __init__(self, card: Card, number: int, kernels: Kernels, times: float = 1.0) -> None:
+    def __init__(self, card: Card, number: int, kernels: KernelTimes, times: float = 1.0) -> None:
         self.device = Simulated(replace(card, flop_per_s={}), process=number)
         self._kernels, self._times = kernels, times
         self.clock, self.sensor = self.device.clock(), self.device.sensor()

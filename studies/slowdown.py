@@ -11,15 +11,15 @@ from perfsuite.devices.choice import device_of
 from perfsuite.measuring.timing import time_block, warm_up
 from perfsuite.training.arm import Arm
 
-Step = Callable[[Any], Any]
+SlowedStep = Callable[[Any], Any]
 
 
-def slowed(arm: Arm, share: float, device: str) -> Step:
+def slowed(arm: Arm, share: float, device: str) -> SlowedStep:
     """Return the arm's step, which takes `share` longer (0.1 for 10 %) than it would."""
     return _on_cuda(arm, share) if device == "cuda" else _on_cpu(arm.step, share)
 
 
-def _on_cpu(step: Step, share: float) -> Step:
+def _on_cpu(step: SlowedStep, share: float) -> SlowedStep:
     """Return the step, followed by a wait of a share of the time that this very step took."""
 
     def slow(batch: Any) -> Any:
@@ -33,7 +33,7 @@ def _on_cpu(step: Step, share: float) -> Step:
     return slow
 
 
-def _on_cuda(arm: Arm, share: float) -> Step:
+def _on_cuda(arm: Arm, share: float) -> SlowedStep:
     """Return the step, followed by a kernel that waits for a share of a warm step's time."""
     clock = device_of(torch.device("cuda")).clock()
     step, restore = arm.step, arm.snapshot()

@@ -36,7 +36,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
         return self.faster + (self.slower if self.planted == 0 else self.same)
 
 
-class Pair(msgspec.Struct, frozen=True, kw_only=True):
+class PairStopped(msgspec.Struct, frozen=True, kw_only=True):
     """What a recorded pair costs and how far its ratio scatters, measured one way."""
 
     way: str
@@ -62,7 +62,7 @@ class StoppingCases(msgspec.Struct, frozen=True, kw_only=True):
     recorded: int
     budget_s: float
     benchmarks: int
-    pairs: list[Pair]
+    pairs: list[PairStopped]
     cases: list[Case]
     suites: list[Suite]
 

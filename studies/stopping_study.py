@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 import numpy as np
 from recordings import write_whole
-from stopping_page import Case, Pair, StoppingCases, Suite, page
+from stopping_page import Case, PairStopped, StoppingCases, Suite, page
 from stopping_rules import (
     EARLIER,
     FASTER,
@@ -157,14 +157,14 @@ def simulated() -> list[Case]:
     return found
 
 
-def replayed(study: Recorded) -> tuple[list[Pair], list[Case], list[Suite]]:
+def replayed(study: Recorded) -> tuple[list[PairStopped], list[Case], list[Suite]]:
     """Return what pairs are like, measured each way, and how long that takes to a verdict."""
     pairs, cases, suites = [], [], []
     for way in WAYS:
         observed = np.array([measured(each, way, steps=study.steps) for each in study.restarts])
         logs = observed[:, 0]
         pairs.append(
-            Pair(
+            PairStopped(
                 way=way.name,
                 seconds=round(float(observed[:, 1].mean()), 3),
                 # Robust, since strays would tell of little else.

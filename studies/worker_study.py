@@ -15,7 +15,7 @@ from perfsuite.judging.blocks import Block, resting_collector
 from perfsuite.judging.interleaving import Duet, starting_order, take_turns
 from perfsuite.measuring.timing import Timeable, time_block, warm_up
 
-MakeArm = Callable[[int], Timeable]
+MakeStudied = Callable[[int], Timeable]
 """Builds what is timed, from a seed; defined in a module, so that a process can be sent it."""
 MakeClock = Callable[[], Clock]
 """Builds what measures it, likewise."""
@@ -50,7 +50,7 @@ class ArmProcess:
 
     def __init__(
         self,
-        make_arm: MakeArm,
+        make_arm: MakeStudied,
         *,
         seed: int,
         steps: int,
@@ -123,7 +123,7 @@ class ArmProcess:
 
 def _work(  # noqa: PLR0917  # what a process is sent
     pipe: Connection,
-    make_arm: MakeArm,
+    make_arm: MakeStudied,
     make_clock: MakeClock,
     seed: int,
     steps: int,
@@ -148,8 +148,8 @@ def _work(  # noqa: PLR0917  # what a process is sent
 
 
 def restart(
-    before: MakeArm,
-    after: MakeArm,
+    before: MakeStudied,
+    after: MakeStudied,
     *,
     index: int,
     quads: int,

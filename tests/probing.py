@@ -7,7 +7,7 @@ import torch
 
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.gates import Outcome, Verdict
-from perfsuite.probes.probe import Make, Probe
+from perfsuite.probes.probe import MakeArm, Probe
 from perfsuite.probes.registry import PROBES, run_probe
 from perfsuite.training.arm import Arm
 from perfsuite.training.workload import Workload
@@ -31,7 +31,7 @@ def not_passed(workload: Workload, precision: Precision) -> list[str]:
 
 
 def not_passed_by(
-    make: Make, precision: Precision, batch: Any, probes: Iterable[Probe]
+    make: MakeArm, precision: Precision, batch: Any, probes: Iterable[Probe]
 ) -> list[str]:
     """Return the verdicts of probes that are not PASS."""
     verdicts = [run_probe(probe, make, precision, batch) for probe in probes]

@@ -205,11 +205,12 @@ class Project:
             time.sleep(0.01)
 
     def left_behind(self) -> list[str]:
-        """Return what sessions left where they should have left nothing."""
+        """Return what sessions left behind that should be gone, once all had time to end."""
+        self.wait_until_no_process_is_left()
         worktrees = self.git("worktree", "list", "--porcelain").count("worktree ") - 1
         left = [str(path) for path in self.scratch.glob("perfsuite-*")]
         left += [f"{worktrees} worktrees"] * bool(worktrees)
-        return left + self.processes()
+        return left
 
     def processes(self) -> list[str]:
         """Return the command lines of the processes that sessions started and that still run."""

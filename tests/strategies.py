@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from perfsuite.training.cfg import FIELDS, Cfg, Image, Row
+from perfsuite.training.cfg import FIELDS, Cfg, CfgRow, Image
 
 MOST_CHANNELS = 6
 MOST_KERNEL = 4
@@ -49,7 +49,7 @@ def least(field: str) -> int:
     return 0 if field == "padding" else 1
 
 
-def sides_after(side: int, row: Row) -> int:
+def sides_after(side: int, row: CfgRow) -> int:
     _, _, kernel_size, stride, padding = row
     return (side + 2 * padding - kernel_size) // stride + 1
 
@@ -59,7 +59,7 @@ def networks(draw: st.DrawFn, *, min_rows: int = 1, max_rows: int = 4) -> Networ
     """Draw each row so that its kernel fits in what the rows before it left of the image."""
     image = (draw(channels), draw(sides), draw(sides))
     inputs, height, width = image
-    rows: list[Row] = []
+    rows: list[CfgRow] = []
     for _ in range(draw(st.integers(min_rows, max_rows))):
         padding = draw(st.integers(0, MOST_PADDING))
         fits = min(MOST_KERNEL, min(height, width) + 2 * padding)

@@ -40,7 +40,7 @@ from perfsuite.devices.ranks import join, leave, ranks
 from perfsuite.measuring.memory import activation_bytes_per_sample
 from perfsuite.measuring.rank_weights import RankWeights
 from perfsuite.probes import across_ranks as across
-from perfsuite.probes.probe import Found, Make, Probe, probe, told_by_all
+from perfsuite.probes.probe import Found, MakeArm, Probe, probe, told_by_all
 from perfsuite.probes.rank_gradients import gradients_averaged
 from perfsuite.probes.registry import probes_here, run_probe
 from perfsuite.training.arm import Arm, NotShownError
@@ -53,7 +53,7 @@ GIVE_UP_S = 600
 
 
 @probe(wanted="both", remedy="none")
-def one_leaves(make: Make, precision: Precision, batch: Any) -> Found:
+def one_leaves(make: MakeArm, precision: Precision, batch: Any) -> Found:
     """Ends on one rank before the ranks meet."""
     if dist.get_rank():
         raise NotShownError("there is nothing to see")

@@ -39,7 +39,7 @@ RESEMBLANCES, LENGTHS = (0.0, 0.2, 0.4, 0.6), (9, 27)
 PROMOTED, ALIKE = (1, 2, 3, 4, 5, 10), 10  # runs, and figures that spread alike
 
 T = TypeVar("T")
-Row = tuple[str, str, str, int, bool, int, int | None]
+TableRow = tuple[str, str, str, int, bool, int, int | None]
 """What was tried, the rule that judged, the machine, trials, whether something was planted, how
 often the rule said so, and how often it could not say; None where it always can."""
 
@@ -93,7 +93,7 @@ def _machine(study: DetectionStudy | ComparisonStudy) -> str:
     return ", ".join([f"{study.count} x {study.hardware}", *filter(None, parts)])
 
 
-def _rows(studies: Studies) -> Iterator[Row]:
+def _rows(studies: Studies) -> Iterator[TableRow]:
     for study, rates in studies.detection:
         for rate in rates:
             ours, drawn = rate.rule == "perfsuite", rate.how == "replay"

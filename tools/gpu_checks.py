@@ -25,7 +25,7 @@ from perfsuite.measuring.timing import time_block, warm_up
 from perfsuite.training.arm import Arm
 from perfsuite.training.tutorial import tutorial_workload
 
-Figures = dict[str, Any]
+GpuFigures = dict[str, Any]
 BATCHES, WARM_UP, STEPS, PROCESSES, READINGS = (128, 256, 512, 1024), 3, 10, 5, 100
 BUSY_S = 2.0
 
@@ -35,9 +35,9 @@ def arm_on(device: Device, precision: Precision, seed: int = 0) -> Arm:
     return tutorial_workload(device.workload, "synthetic").arm(precision, device.place, seed)
 
 
-def host_share(device: Device) -> Figures:
+def host_share(device: Device) -> GpuFigures:
     """How much of a block the host launches for: nearly all of it where it holds up the device."""
-    found: Figures = {}
+    found: GpuFigures = {}
     for precision in device.precisions:
         arm, clock = arm_on(device, precision), device.clock()
         for doublings, size in enumerate(BATCHES):
@@ -51,9 +51,9 @@ def host_share(device: Device) -> Figures:
     return found
 
 
-def kernels(device: Device) -> Figures:
+def kernels(device: Device) -> GpuFigures:
     """Kernel time and launches of a step, beside the step that is not profiled."""
-    found: Figures = {}
+    found: GpuFigures = {}
     for precision in device.precisions:
         arm, clock = arm_on(device, precision), device.clock()
         warm_up(arm, clock, steps=2)
@@ -72,7 +72,7 @@ def kernels(device: Device) -> Figures:
     return found
 
 
-def sensor(device: Device) -> Figures:
+def sensor(device: Device) -> GpuFigures:
     """What the device calls itself, what a reading costs, and its clock while busy and after."""
     hardware, reader = device.hardware(), device.sensor()
     started_s = time.perf_counter()
@@ -100,9 +100,9 @@ def sensor(device: Device) -> Figures:
     }
 
 
-def steps(device: Device) -> Figures:
+def steps(device: Device) -> GpuFigures:
     """The step time of each precision, in this process."""
-    found: Figures = {}
+    found: GpuFigures = {}
     for precision in device.precisions:
         arm, clock = arm_on(device, precision), device.clock()
         warm_up(arm, clock, steps=2)
@@ -111,13 +111,13 @@ def steps(device: Device) -> Figures:
     return found
 
 
-def spread(device: Device, asked: str) -> Figures:
+def spread(device: Device, asked: str) -> GpuFigures:
     """How much fresh processes differ; whether a seed gives the same losses, a dtype the same mask.
 
     The spread is the standard deviation of the logarithm of the step times, about.
     """
     told = [json.loads(_own_process("steps", asked)) for _ in range(PROCESSES)]
-    found: Figures = {}
+    found: GpuFigures = {}
     for precision in device.precisions:
         times_s = [each[str(precision)] for each in told]
         found[f"spread {precision}"] = statistics.stdev(times_s) / statistics.fmean(times_s)
@@ -141,7 +141,7 @@ def _own_process(check: str, device: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-CHECKS: dict[str, Callable[[Device], Figures]] = {
+CHECKS: dict[str, Callable[[Device], GpuFigures]] = {
     "host_share": host_share,
     "kernels": kernels,
     "sensor": sensor,

@@ -15,7 +15,7 @@ from perfsuite.adapters.asked_precision import require_asked
 from perfsuite.devices.precision import Precision
 from perfsuite.training.batches import MicroBatches
 from perfsuite.training.snapshot import parts_of
-from perfsuite.training.workload import Make, Training
+from perfsuite.training.workload import MakeTraining, Training
 
 
 def own_state() -> Callable[[], None]:
@@ -59,7 +59,9 @@ def require_mixed(accelerator: Accelerator, precision: Precision) -> None:
     )
 
 
-def of_accelerator(make: Callable[[Accelerator, int], Training], *, accumulate: int = 1) -> Make:
+def of_accelerator(
+    make: Callable[[Accelerator, int], Training], *, accumulate: int = 1
+) -> MakeTraining:
     """Return how to make a training, from a function of an Accelerator and a seed.
 
     The training's step takes one batch of the prepared loader. It is called `accumulate` times,

@@ -12,7 +12,7 @@ from lightning.pytorch.trainer.states import RunningStage, TrainerFn
 from perfsuite.adapters.asked_precision import require_asked
 from perfsuite.devices.precision import Precision
 from perfsuite.training.batches import MicroBatches, TrainingError, samples_in_all
-from perfsuite.training.workload import Make, Training
+from perfsuite.training.workload import MakeTraining, Training
 
 _NAMES = {Precision.fp16: "16-mixed", Precision.bf16: "bf16-mixed"}
 _LEFT_OUT = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
@@ -48,7 +48,9 @@ class _Losses(Callback):
         self.seen.append(outputs["loss"].detach())
 
 
-def of_lightning(make: Callable[..., tuple[Trainer, LightningModule, Iterable[Any]]]) -> Make:
+def of_lightning(
+    make: Callable[..., tuple[Trainer, LightningModule, Iterable[Any]]],
+) -> MakeTraining:
     """Return how to make a training, from a function that makes a Trainer, a module and a loader.
 
     It is given by name the arguments that its Trainer has to have, such as precision and device.

@@ -10,10 +10,10 @@ from transformers import Trainer
 from perfsuite.adapters.accelerate_loop import own_state, require_mixed, unwrapped
 from perfsuite.devices.precision import Precision
 from perfsuite.training.batches import MicroBatches, samples_in_all
-from perfsuite.training.workload import Make, Training
+from perfsuite.training.workload import MakeTraining, Training
 
 
-def of_trainer(make: Callable[..., Trainer]) -> Make:
+def of_trainer(make: Callable[..., Trainer]) -> MakeTraining:
     """Return how to make a training, from a function that makes a Trainer.
 
     It is given by name the arguments that its TrainingArguments have to have: precision, device

@@ -13,7 +13,7 @@ from perfsuite.against import messages
 from perfsuite.against.messages import Answer, Line, LineClosedError, MessageError, Request
 from perfsuite.judging.blocks import Block
 from perfsuite.judging.fitting import Attempt, Tried
-from perfsuite.judging.stopping import Progress
+from perfsuite.judging.stopping import ShowCount
 from perfsuite.records.wording import ending
 from perfsuite.session.stash import NOT_INHERITED
 
@@ -36,7 +36,7 @@ class SideError(RuntimeError):
 class _Controller:
     """Directs a process of one side; whatever it does not do raises SideError."""
 
-    def __init__(self, side: str, line: Line[Answer], report: Progress | None = None) -> None:
+    def __init__(self, side: str, line: Line[Answer], report: ShowCount | None = None) -> None:
         self.side = side
         self._line = line
         self._report = report
@@ -140,7 +140,7 @@ class ServerController(_Controller):
         return self._ask(None, messages.Collected)
 
     def start(
-        self, key: str, index: int, report: Progress, *, config: Mapping[str, Any] | None = None
+        self, key: str, index: int, report: ShowCount, *, config: Mapping[str, Any] | None = None
     ) -> "WorkerController":
         """Have a worker forked for restart `index` of a benchmark; it waits to be told to go.
 
@@ -185,7 +185,7 @@ class WorkerController(_Controller):
     """Directs a worker: a fresh process that runs one benchmark, and waits before each block."""
 
     def __init__(
-        self, server: ServerController, line: Line[Answer], pid: int, report: Progress
+        self, server: ServerController, line: Line[Answer], pid: int, report: ShowCount
     ) -> None:
         super().__init__(server.side, line, report)
         self._server = server

@@ -10,16 +10,16 @@ import msgspec
 
 from perfsuite.against.comparison import Comparison, ComparisonError
 from perfsuite.against.controllers import SideError
-from perfsuite.against.restart import Restart, Show, config_of, run_alike, run_alone, run_restart
+from perfsuite.against.restart import Restart, config_of, run_alike, run_alone, run_restart
 from perfsuite.against.verdicts import could_not_run, counts_of, is_counted, stalls_of
 from perfsuite.judging.confirmation import red_by_code, searchable
 from perfsuite.judging.gates import Outcome, Verdict
-from perfsuite.judging.stopping import LOOKS, Pot, sample
+from perfsuite.judging.stopping import LOOKS, Pot, Show, sample
 from perfsuite.records.causes import reasons
 from perfsuite.records.git import commits_since
 from perfsuite.records.schema import Benchmark
 
-Judge = Callable[[Sequence[Restart]], tuple[Verdict, ...]]
+JudgeRestarts = Callable[[Sequence[Restart]], tuple[Verdict, ...]]
 
 
 @dataclass(slots=True)
@@ -49,7 +49,7 @@ class Pairs:
     def run(
         self,
         key: str,
-        judge: Judge,
+        judge: JudgeRestarts,
         *,
         config: Mapping[str, Any] | None = None,
         most_s: float | None = None,
@@ -80,7 +80,7 @@ class Pairs:
     def _sample(
         self,
         key: str,
-        judge: Judge,
+        judge: JudgeRestarts,
         restarts: list[Restart],
         config: Mapping[str, Any] | None,
         most_s: float | None,

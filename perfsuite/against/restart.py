@@ -1,7 +1,7 @@
 """A restart: a pair of fresh processes that run one benchmark, one with each side's code."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -12,12 +12,12 @@ from perfsuite.against.controllers import ServerController, SideError
 from perfsuite.against.messages import Done, Ready
 from perfsuite.judging.blocks import Block
 from perfsuite.judging.interleaving import Duet, starting_order, take_turns
+from perfsuite.judging.stopping import Show
 
 MIN_QUADS, MAX_QUADS = 2, 12  # groups of four blocks that a restart takes
 TURNS_OVER_START = 2  # how long they last, in times of what it took to get there
 
-Show = Callable[[str, int, int], None]  # what is done, how many parts of it, of how many
-Record = Mapping[str, Any]  # what one side measured of a benchmark, as in a run's JSON
+SideRecord = Mapping[str, Any]  # what one side measured of a benchmark, as in a run's JSON
 
 
 class Sides(Protocol):
@@ -41,8 +41,8 @@ class Restart:
 
     started: str  # which side was started first: "AB" or "BA"
     duets: Mapping[str, Duet]  # the turns that they took, by what was timed
-    before: Record
-    after: Record
+    before: SideRecord
+    after: SideRecord
     files: tuple[str, ...] = ()  # that either imported from its tree, relative to that
 
     def record(self) -> dict[str, Any]:

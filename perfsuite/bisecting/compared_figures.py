@@ -3,7 +3,7 @@
 import math
 from statistics import fmean
 
-from perfsuite.against.restart import Record, Restart
+from perfsuite.against.restart import Restart, SideRecord
 
 WITH_RATIO = "positive"
 
@@ -19,11 +19,11 @@ def figures_of(restart: Restart) -> dict[str, float]:
     return found
 
 
-def _metrics(side: Record) -> dict[str, float]:
+def _metrics(side: SideRecord) -> dict[str, float]:
     return {name: metric["value"] for name, metric in side["metrics"].items()}
 
 
-def _mean_losses(side: Record) -> dict[str, float]:
+def _mean_losses(side: SideRecord) -> dict[str, float]:
     """Return the mean loss of all that a benchmark trained, by figure; NaN if one is not finite."""
     pairs = side.get("raw", {}).get("pairs", ())
     return {
@@ -34,7 +34,7 @@ def _mean_losses(side: Record) -> dict[str, float]:
     }
 
 
-def kinds_of_losses(side: Record) -> dict[str, str]:
+def kinds_of_losses(side: SideRecord) -> dict[str, str]:
     """Return what kind of number each mean loss of a benchmark is."""
     return {name: kind_of(loss) for name, loss in _mean_losses(side).items()}
 

@@ -19,10 +19,11 @@ from perfsuite.against.comparison import ComparisonError
 from perfsuite.against.controllers import ServerController, SideError
 from perfsuite.against.messages import Collected, Ready
 from perfsuite.against.old_environment import EnvironmentUnavailableError
-from perfsuite.against.restart import Restart, Show, config_of, run_alike
+from perfsuite.against.restart import Restart, config_of, run_alike
 from perfsuite.bisecting.compared_figures import figures_of, kinds_of_losses
 from perfsuite.bisecting.rows import Row
 from perfsuite.judging.counts import Ledger
+from perfsuite.judging.stopping import Show
 from perfsuite.records.git import GitError
 from perfsuite.records.ledgers import ledger_in
 

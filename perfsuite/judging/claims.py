@@ -13,7 +13,7 @@ from perfsuite.judging.estimates import Estimate, SampleError, mean_ratio, paire
 from perfsuite.judging.gates import Outcome, Verdict, at_least, at_most, equivalent, not_gated
 from perfsuite.judging.thresholds import Thresholds
 
-Figures = tuple[Sequence[float], Sequence[float]]
+PairOfFigures = tuple[Sequence[float], Sequence[float]]
 """A figure an epoch, of the reference and of mixed precision."""
 
 
@@ -21,8 +21,8 @@ def judge_claims(
     amp: str,
     reference: str,
     *,
-    epoch_s: Figures,
-    loss: Figures,
+    epoch_s: PairOfFigures,
+    loss: PairOfFigures,
     right: tuple[Sequence[bool], Sequence[bool]],
     kept_bytes: Sequence[float],
     peak_bytes: Sequence[float],

@@ -17,7 +17,7 @@ from typing import Any
 
 from perfsuite.judging.blocks import Block, Turn, resting_collector
 from perfsuite.judging.estimates import Estimate, SampleError, paired_ratio
-from perfsuite.judging.stopping import Progress, at_each_look, sample
+from perfsuite.judging.stopping import ShowCount, at_each_look, sample
 from perfsuite.judging.throttling import Sifted, sift
 
 
@@ -136,7 +136,7 @@ def duet(
     *,
     clear: Callable[[Duet], bool],
     budget_s: float,
-    progress: Progress | None = None,
+    progress: ShowCount | None = None,
     now: Callable[[], float] = time.monotonic,
 ) -> Duet:
     """Time two warm arms in turns, ABBA, BAAB, ABBA and so on, until `clear`; see `sample`."""

@@ -12,8 +12,10 @@ from scipy.optimize import brentq
 from scipy.special import ndtr
 
 T = TypeVar("T")
-Progress = Callable[[int, int], None]
+ShowCount = Callable[[int, int], None]
 """Called with how many of how many parts of the work are done."""
+Show = Callable[[str, int, int], None]
+"""Called with what is done, and with how many of how many parts of it are."""
 
 LOOKS = (
     *(9, 11, 13, 16, 19, 22, 27, 32, 39, 46, 56),
@@ -92,7 +94,7 @@ def sample(
     *,
     clear: Callable[[Sequence[T]], bool],
     budget_s: float,
-    progress: Progress | None = None,
+    progress: ShowCount | None = None,
     now: Callable[[], float] = time.monotonic,
 ) -> list[T]:
     """Observe until the answer is clear, the budget is spent, or the last look has passed.

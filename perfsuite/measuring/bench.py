@@ -36,7 +36,7 @@ from perfsuite.training.arm import Arm
 from perfsuite.training.batches import TrainingError, endless
 from perfsuite.training.workload import Workload
 
-Step = Callable[..., Any]
+AnyStep = Callable[..., Any]
 Steps = int | tuple[int, int] | None
 Judge = Callable[[Duet], Verdict]
 Clear = Callable[[Duet], bool] | None
@@ -100,7 +100,7 @@ class Bench:
         """Return a fresh arm of the workload, warmed up and back to where it was after one step."""
         return self.warm(self.fresh(precision, seed).enlarged(doublings), seed=seed)
 
-    def plain(self, step: Step, batches: Iterable[Any] | None = None, *, label: str = "") -> Arm:
+    def plain(self, step: AnyStep, batches: Iterable[Any] | None = None, *, label: str = "") -> Arm:
         """Return an arm of any callable; without batches it is called without an argument."""
         called = (lambda _: step()) if batches is None else step
         feed = repeat(None) if batches is None else endless(batches)
@@ -135,7 +135,7 @@ class Bench:
 
     def time(
         self,
-        arm: Timeable | Step,
+        arm: Timeable | AnyStep,
         batches: Iterable[Any] | None = None,
         *,
         blocks: int = 20,
@@ -251,8 +251,8 @@ class Bench:
 
     def compare(
         self,
-        first: Step,
-        second: Step,
+        first: AnyStep,
+        second: AnyStep,
         batches: Iterable[Any] | None = None,
         *,
         minimum: float | None = None,

@@ -29,7 +29,7 @@ from perfsuite.judging.gates import (
     scale_within,
     skipped_steps,
 )
-from perfsuite.judging.stopping import Progress
+from perfsuite.judging.stopping import ShowCount
 from perfsuite.judging.thresholds import ConvergenceLimits
 from perfsuite.measuring.masks import draw_other_masks, masks_differ
 from perfsuite.training.arm import PERTURBATION, Arm, NotShownError
@@ -170,7 +170,7 @@ def train_pairs(
     seeds: Sequence[int],
     steps: int,
     clock: Clock,
-    progress: Progress | None = None,
+    progress: ShowCount | None = None,
 ) -> tuple[SeedPair, ...]:
     """Train both precisions from each seed's weights over its batches.
 
@@ -198,7 +198,7 @@ def paired(
     candidate: Side,
     *,
     seeds: Sequence[int],
-    progress: Progress | None = None,
+    progress: ShowCount | None = None,
 ) -> tuple[SeedPair, ...]:
     """Return pairs of two sides; `run` is told the side, the seed, and whether it is a control."""
     pairs = []

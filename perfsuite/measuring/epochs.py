@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from perfsuite.devices.device import Clock
-from perfsuite.judging.stopping import Progress
+from perfsuite.judging.stopping import ShowCount
 from perfsuite.measuring.convergence import TrainingRun, train
 from perfsuite.records.files import replace_all
 from perfsuite.records.git import tree_as_it_is
@@ -118,7 +118,7 @@ class EpochsOf:
 
 
 def train_epochs(
-    trainings: Sequence[EpochsOf], *, epochs: int, clock: Clock, progress: Progress | None = None
+    trainings: Sequence[EpochsOf], *, epochs: int, clock: Clock, progress: ShowCount | None = None
 ) -> None:
     """Train until each has so many epochs behind it.
 

@@ -7,11 +7,10 @@ from typing import Protocol
 
 from perfsuite.judging.blocks import Block, Turn
 from perfsuite.judging.interleaving import Duet, duet
+from perfsuite.judging.stopping import Show
 
 STRETCH_S, USUAL_BUDGET_S = 0.5, 60.0
 """So 48 stretches take 24 s at most with the usual budget, and less with a smaller one."""
-
-Show = Callable[[str, int, int], None]  # what is being done, how many parts of it, of how many
 
 
 class Turns(Protocol):

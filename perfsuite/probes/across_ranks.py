@@ -17,7 +17,7 @@ from perfsuite.devices.ranks import ranks
 from perfsuite.measuring.rank_weights import blamed, differences_of_ranks, hash_of, shared_weights
 from perfsuite.probes.probe import (
     Found,
-    Make,
+    MakeArm,
     anywhere,
     named_modules,
     on_backward,
@@ -37,7 +37,7 @@ STEPS = 3
     wanted="weights and buffers that are equal on all ranks before the first step",
     remedy="give all ranks the same seed while the model is built, or let DDP copy rank 0's",
 )
-def started_alike(make: Make, precision: Precision, batch: Any) -> Found:  # noqa: ARG001  # as probes are called
+def started_alike(make: MakeArm, precision: Precision, batch: Any) -> Found:  # noqa: ARG001  # as probes are called
     """Ranks must begin with the same weights; of sharded ones nothing can be said."""
     arm = make(precision)
     begun = shared_weights(arm) | _buffers(arm)
@@ -54,7 +54,7 @@ def _alike(named: Mapping[str, Tensor], arm: Arm, told: str) -> Found:
     wanted="other samples on each rank",
     remedy="give the loader a DistributedSampler, or each rank its share of one order",
 )
-def shares_differ(make: Make, precision: Precision, batch: Any) -> Found:  # noqa: ARG001  # as probes are called
+def shares_differ(make: MakeArm, precision: Precision, batch: Any) -> Found:  # noqa: ARG001  # as probes are called
     """Ranks must train on different samples, or all but one of them work for nothing."""
     arm = make(precision)
     each_with_its_own(arm)
@@ -73,7 +73,7 @@ def shares_differ(make: Make, precision: Precision, batch: Any) -> Found:  # noq
     remedy="average gradients over ranks before anything uses them, and change no weight by what"
     " one rank alone has",
 )
-def weights_equal(make: Make, precision: Precision, batch: Any) -> Found:
+def weights_equal(make: MakeArm, precision: Precision, batch: Any) -> Found:
     """Weights must stay equal: what differs by a bit drifts apart. Sharded ones have no copies."""
     arm = make(precision)
     for _ in range(STEPS):
@@ -87,7 +87,7 @@ def weights_equal(make: Make, precision: Precision, batch: Any) -> Found:
     remedy="leave DDP's broadcast_buffers on, or use SyncBatchNorm: else each rank evaluates"
     " another model, and saves another checkpoint",
 )
-def buffers_equal(make: Make, precision: Precision, batch: Any) -> Found:
+def buffers_equal(make: MakeArm, precision: Precision, batch: Any) -> Found:
     """Buffers, as running statistics, must be the same wherever a layer uses them.
 
     Looked at as their module is called: DDP copies rank 0's before a forward pass, in which each
@@ -126,7 +126,7 @@ def _buffers(arm: Arm) -> dict[str, Tensor]:
     remedy="average gradients while they are scaled, before the scaler looks at them; of gradients"
     " that are sharded by hand reduce its found_inf over ranks",
 )
-def scalers_agree(make: Make, precision: Precision, batch: Any) -> Found:
+def scalers_agree(make: MakeArm, precision: Precision, batch: Any) -> Found:
     """Where one rank's gradients overflow, all ranks must skip the step, and lower their scale.
 
     The overflow is put into the gradient of what the model returns on the last rank.

@@ -9,7 +9,7 @@ from torch import Tensor
 from perfsuite.devices.precision import Precision
 from perfsuite.measuring.compiler import drawing_as_written, lacks_compiler
 from perfsuite.measuring.scripted_run import compiles
-from perfsuite.probes.probe import Found, Make, anywhere, probe
+from perfsuite.probes.probe import Found, MakeArm, anywhere, probe
 from perfsuite.training.arm import Arm, NotShownError
 from perfsuite.training.batches import fields_of
 from perfsuite.training.graphed import PLAIN_STEPS
@@ -27,7 +27,7 @@ of single numbers. Kernels of a GPU may add in another order each time."""
     " within the step: its batch, a learning rate that a scheduler changes, the scaler's scale",
     captured=True,
 )
-def graphed_step(make: Make, precision: Precision, batch: Any) -> Found:
+def graphed_step(make: MakeArm, precision: Precision, batch: Any) -> Found:
     """A step that is captured as a graph must train as it does where it is not."""
     arm = make(precision)
     if arm.written is None:
@@ -47,7 +47,7 @@ def graphed_step(make: Make, precision: Precision, batch: Any) -> Found:
     remedy="compile less, or with backend='aot_eager', to see which part computes something else;"
     " a wrong result of torch.compile is a bug to be reported to PyTorch",
 )
-def compiled_step(make: Make, precision: Precision, batch: Any) -> Found:
+def compiled_step(make: MakeArm, precision: Precision, batch: Any) -> Found:
     """A step that is compiled must train as it does where it is not."""
     if not anywhere(compiles(make(precision), batch)):
         return Found("nothing is compiled", good=True, wanted="the step as it is written")

@@ -12,7 +12,7 @@ from perfsuite.devices.choice import device_of
 from perfsuite.devices.precision import Precision, fp32_flags, read_flags
 from perfsuite.probes.probe import (
     Found,
-    Make,
+    MakeArm,
     and_more,
     dtype_name,
     named_modules,
@@ -53,7 +53,7 @@ def layer_calls(
     wanted="layers that compute in the precision, on float32 parameters",
     remedy="is the forward pass inside autocast, and the model not cast itself?",
 )
-def layer_dtypes(make: Make, precision: Precision, batch: Any) -> Found:
+def layer_dtypes(make: MakeArm, precision: Precision, batch: Any) -> Found:
     """Every convolution and linear layer must compute in the precision, on float32 parameters.
 
     Products that are functions and no layers are not seen.
@@ -83,7 +83,7 @@ def layer_dtypes(make: Make, precision: Precision, batch: Any) -> Found:
     wanted="a float32 loss",
     remedy="compute the loss inside autocast, or cast the logits to float32",
 )
-def loss_dtype(make: Make, precision: Precision, batch: Any) -> Found:
+def loss_dtype(make: MakeArm, precision: Precision, batch: Any) -> Found:
     """The loss must be float32, in float16 its scaled value overflows.
 
     What the scaler is given counts too: a loss that is cast once it is too late is no better.
@@ -149,7 +149,7 @@ _LARGEST_ERROR = {"ieee": 1e-5, "tf32": 1e-3}
     remedy="leave the backend flags for convolutions and products alone: they are set for each"
     " precision around the step; and is NVIDIA_TF32_OVERRIDE or ONEDNN_DEFAULT_FPMATH_MODE set?",
 )
-def arithmetic(make: Make, precision: Precision, batch: Any) -> Found:
+def arithmetic(make: MakeArm, precision: Precision, batch: Any) -> Found:
     """Float32 convolutions and products must be IEEE, or TF32 where that was asked for.
 
     In both passes: after the forward pass and as the backward pass begins the flags are read, and
@@ -188,7 +188,7 @@ def arithmetic(make: Make, precision: Precision, batch: Any) -> Found:
     wanted="a backward pass outside of autocast",
     remedy="leave the autocast context before loss.backward()",
 )
-def autocast_in_backward(make: Make, precision: Precision, batch: Any) -> Found:
+def autocast_in_backward(make: MakeArm, precision: Precision, batch: Any) -> Found:
     """Autocast must be off in the backward pass, which runs in the forward pass's dtypes."""
     arm = make(precision)
     seen: list[bool] = []
@@ -220,7 +220,7 @@ def is_channels_last(images: Tensor) -> bool:
     remedy="pass images.to(memory_format=torch.channels_last), or images.contiguous() where they"
     " are strided; and keep .contiguous() and .view() out of the model",
 )
-def memory_format(make: Make, precision: Precision, batch: Any) -> Found:
+def memory_format(make: MakeArm, precision: Precision, batch: Any) -> Found:
     """A channels_last convolution must be given channels_last images.
 
     One that is not converts layouts in every step, and the gain is lost. Weights of one input

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from perfsuite.devices.precision import Precision
-from perfsuite.probes.probe import Found, Make, and_more, probe
+from perfsuite.probes.probe import Found, MakeArm, and_more, probe
 from perfsuite.probes.references import led
 from perfsuite.training.arm import NotShownError
 
@@ -19,7 +19,7 @@ of four steps ago are less than that, 0.04 to 0.07: they are seen as buffers."""
     remedy="what runs in evaluation mode only: running statistics, a branch on `self.training`, a"
     " cast, a fused path? Compare it layer by layer with fp32",
 )
-def evaluation(make: Make, precision: Precision, batch: Any) -> Found:
+def evaluation(make: MakeArm, precision: Precision, batch: Any) -> Found:
     """In evaluation mode, models must return what fp32's return, after the same steps.
 
     They are given what the step gave them, under autocast. Whatever they return as tensors of
@@ -44,7 +44,7 @@ def evaluation(make: Make, precision: Precision, batch: Any) -> Found:
     wanted="steps that all run in one mode",
     remedy="call model.train() after an evaluation, and before the next step",
 )
-def modes(make: Make, precision: Precision, batch: Any) -> Found:
+def modes(make: MakeArm, precision: Precision, batch: Any) -> Found:
     """No module may be in training mode in one step and not in another.
 
     A step that evaluates and does not go back trains without dropout, and its running statistics

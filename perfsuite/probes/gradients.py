@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from perfsuite.devices.precision import Precision
 from perfsuite.probes.probe import (
     Found,
-    Make,
+    MakeArm,
     anywhere,
     before_step,
     handed_scale,
@@ -36,7 +36,7 @@ _FALL, _MANY_TIMES = 3e-3, 0.2
     remedy="call scaler.scale(loss).backward() with an enabled GradScaler, in float16 only; and"
     " add the scaler to `state`",
 )
-def loss_scale(make: Make, precision: Precision, batch: Any) -> Found:
+def loss_scale(make: MakeArm, precision: Precision, batch: Any) -> Found:
     """The loss must be scaled in float16, by the scaler's scale, and in nothing else."""
     norms = {}
     scale = 1.0
@@ -67,7 +67,7 @@ def loss_scale(make: Make, precision: Precision, batch: Any) -> Found:
     wanted="0.8 to 1.25 times, with a cosine of at least 0.7",
     remedy="unscale before clipping, and let scaler.step(optimizer) take the step",
 )
-def gradients(make: Make, precision: Precision, batch: Any) -> Found:
+def gradients(make: MakeArm, precision: Precision, batch: Any) -> Found:
     """What the optimizer is given must be, unscaled, the gradients that fp32 gives it."""
     reference, found = (
         gradients_at_step(settled(without_dropout(make(each)), batch), batch)
@@ -127,7 +127,7 @@ def norm(gradients: Iterable[Tensor]) -> float:
     wanted="the gradients of the loss that the step returns",
     remedy="divide each micro-batch's loss by their number, and return the sum of what was divided",
 )
-def accumulation(make: Make, precision: Precision, batch: Any) -> Found:
+def accumulation(make: MakeArm, precision: Precision, batch: Any) -> Found:
     """Gradients of many micro-batches must be those of the step's loss, and not as many times them.
 
     In fp32, which decides for all: the weights go a short way down the gradient, by which the loss
@@ -173,7 +173,7 @@ def accumulation(make: Make, precision: Precision, batch: Any) -> Found:
     wanted="no gradients in the forward pass",
     remedy="call optimizer.zero_grad(set_to_none=True) at the start of every step",
 )
-def fresh_gradients(make: Make, precision: Precision, batch: Any) -> Found:
+def fresh_gradients(make: MakeArm, precision: Precision, batch: Any) -> Found:
     """A step must not start with the gradients of the one before, nor with zeros for them.
 
     Those that are still there as a parameter is given its first gradient are added to it. Those

@@ -12,7 +12,7 @@ from perfsuite.devices.precision import Precision
 from perfsuite.probes.gradients import gradients_at_step, norm
 from perfsuite.probes.probe import (
     Found,
-    Make,
+    MakeArm,
     and_more,
     anywhere,
     before_step,
@@ -41,7 +41,7 @@ _CANARY_PARTS = (1, 1 / 4, 1 / 4)  # of the learning rate, as long as fp32 does 
     wanted="one step of each optimizer a call",
     remedy="is the optimizer stepped twice, or is every step skipped?",
 )
-def step_count(make: Make, precision: Precision, batch: Any) -> Found:
+def step_count(make: MakeArm, precision: Precision, batch: Any) -> Found:
     """A call must be one step of the optimizer, neither none nor two.
 
     A call after which the scale fell was skipped, as it should be; not all may be.
@@ -66,7 +66,7 @@ def step_count(make: Make, precision: Precision, batch: Any) -> Found:
     remedy="step the scheduler once for each step of the optimizer, outside of the loop over"
     " micro-batches",
 )
-def schedule(make: Make, precision: Precision, batch: Any) -> Found:
+def schedule(make: MakeArm, precision: Precision, batch: Any) -> Found:
     """A schedule of learning rates must not go on twice a step; once an epoch is as good."""
     epochs = led(make, precision, batch).epochs
     fast = [f"{name} went on {n} times in {LED} calls" for name, n in epochs.items() if n > LED]
@@ -81,7 +81,7 @@ def schedule(make: Make, precision: Precision, batch: Any) -> Found:
     remedy="call scaler.step(optimizer) and scaler.update(), and step the scheduler once an"
     " epoch, or where the scale did not fall, which takes a look at it on the host",
 )
-def skipped_step(make: Make, precision: Precision, batch: Any) -> Found:
+def skipped_step(make: MakeArm, precision: Precision, batch: Any) -> Found:
     """A step whose gradients overflow must be skipped as a whole, learning rate included.
 
     The overflow is put into the gradient of the model's output, where it comes from in truth:
@@ -125,7 +125,7 @@ def skipped_step(make: Make, precision: Precision, batch: Any) -> Found:
     remedy="are gradients unscaled before they are clipped and used, and weights cast anew"
     " in every step?",
 )
-def sgd_canary(make: Make, precision: Precision, batch: Any) -> Found:
+def sgd_canary(make: MakeArm, precision: Precision, batch: Any) -> Found:
     """With plain SGD for its optimizer's step, the step must learn one batch as fp32 does.
 
     Adam does not care by what factor its gradients are wrong; SGD does. The learning rate is
@@ -232,7 +232,7 @@ class _Sgd:
                     local_of(parameter).copy_(value - self._rate * local_of(gradient))
 
 
-def _canary_rate(make: Make, batch: Any) -> float:
+def _canary_rate(make: MakeArm, batch: Any) -> float:
     """Return the learning rate, NaN where SGD was given no gradient; it takes no step itself."""
     arm = _with_sgd(make(Precision.fp32), 0.0)
     size = norm(gradients_at_step(arm, batch))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from perfsuite.devices.precision import Precision
-from perfsuite.probes.probe import Found, Make, and_more, probe
+from perfsuite.probes.probe import Found, MakeArm, and_more, probe
 from perfsuite.probes.references import STEPS, Drift, led
 
 _SAME = 1e-4
@@ -27,7 +27,7 @@ _COUNTS = 1e-3
     remedy="keep master weights in float32, and cast no weight after a step: what an update is too"
     " small for is lost. And are learning rate and decay those of fp32?",
 )
-def update(make: Make, precision: Precision, batch: Any) -> Found:
+def update(make: MakeArm, precision: Precision, batch: Any) -> Found:
     """By the same gradients, weights must move as fp32's do: else updates are lost, or added to."""
     found = led(make, precision, batch)
     return _found(found.weights, _SAME, "weights that moved as fp32's")
@@ -38,7 +38,7 @@ def update(make: Make, precision: Precision, batch: Any) -> Found:
     remedy="keep averages of weights and the optimizer's state in float32, and update them outside"
     " of autocast: in half precision a small change is rounded away",
 )
-def averages(make: Make, precision: Precision, batch: Any) -> Found:
+def averages(make: MakeArm, precision: Precision, batch: Any) -> Found:
     """What is kept of weights and gradients must be fp32's too.
 
     Parameters that no optimizer has, as of an average of the weights; an optimizer's moments; and
@@ -53,7 +53,7 @@ def averages(make: Make, precision: Precision, batch: Any) -> Found:
     remedy="run the forward pass in training mode, and put no buffer back: evaluation would use"
     " statistics of other weights",
 )
-def buffers(make: Make, precision: Precision, batch: Any) -> Found:
+def buffers(make: MakeArm, precision: Precision, batch: Any) -> Found:
     """Buffers must move as fp32's do, as running statistics, of which a training's loss is free.
 
     Those of a layer that normalises in training mode must move at all, in any precision.
@@ -86,7 +86,7 @@ def _found(drifts: Mapping[str, Drift], share: float, told: str) -> Found:
     remedy="give the optimizer all parameters, and requires_grad_(False) to those that are to stay;"
     " in float16 scale the loss",
 )
-def trained_parameters(make: Make, precision: Precision, batch: Any) -> Found:
+def trained_parameters(make: MakeArm, precision: Precision, batch: Any) -> Found:
     """What is given gradients must be in an optimizer, and not lose them in the precision.
 
     The norm of all gradients does not tell that those of one block are gone.

@@ -25,7 +25,7 @@ from perfsuite.training.batches import named_tensors
 
 MOST_SKIPPED = 8
 
-Make = Callable[[Precision], Arm]
+MakeArm = Callable[[Precision], Arm]
 Value = TypeVar("Value")
 
 
@@ -43,7 +43,7 @@ class Found(NamedTuple):
 class Probe:
     """A look at a step, what is wanted of it, and what to do where that is not found."""
 
-    look: Callable[[Make, Precision, Any], Found]
+    look: Callable[[MakeArm, Precision, Any], Found]
     wanted: str
     remedy: str
     captured: bool = False  # whether it looks at a step as captured, and not as written
@@ -53,7 +53,7 @@ class Probe:
         """The name of its gate, after "probe"."""
         return self.look.__name__
 
-    def __call__(self, make: Make, precision: Precision, batch: Any) -> Verdict:
+    def __call__(self, make: MakeArm, precision: Precision, batch: Any) -> Verdict:
         """Look, and judge; NOT GATED what the training does not show, or accepts."""
         gate = f"probe {self.name}"
 
@@ -89,7 +89,7 @@ class Probe:
 
 def probe(
     *, wanted: str, remedy: str, captured: bool = False
-) -> Callable[[Callable[[Make, Precision, Any], Found]], Probe]:
+) -> Callable[[Callable[[MakeArm, Precision, Any], Found]], Probe]:
     """Make a probe of a function, by whose name it goes."""
     return lambda look: Probe(look, wanted, remedy, captured)
 

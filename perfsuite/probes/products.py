@@ -11,7 +11,7 @@ from torch import nn
 from perfsuite.devices.precision import Precision
 from perfsuite.measuring.tracing import Call, traced
 from perfsuite.probes.exactness import Exactness, exactness
-from perfsuite.probes.probe import Found, Make, dtype_name, probe, settled
+from perfsuite.probes.probe import Found, MakeArm, dtype_name, probe, settled
 from perfsuite.probes.references import shared
 from perfsuite.training.arm import NotShownError
 
@@ -45,7 +45,7 @@ class TracedSteps:
 
 
 @shared
-def traced_steps(make: Make, precision: Precision, batch: Any) -> TracedSteps:
+def traced_steps(make: MakeArm, precision: Precision, batch: Any) -> TracedSteps:
     """Take two steps, traced."""
     arm = settled(make(precision), batch)
     models = [part for part in arm.parts.values() if isinstance(part, nn.Module)]
@@ -70,7 +70,7 @@ def traced_steps(make: Make, precision: Precision, batch: Any) -> TracedSteps:
     remedy="keep attention, einsum and other products inside autocast too, do not cast their"
     " operands to float32, and compute again under autocast what a checkpoint left out",
 )
-def product_dtypes(make: Make, precision: Precision, batch: Any) -> Found:
+def product_dtypes(make: MakeArm, precision: Precision, batch: Any) -> Found:
     """Every product must be in the precision, of whatever function, and in both passes.
 
     By FLOPs: small ones may be in float32 on purpose. Operands in eight bits are no fault, and
@@ -124,7 +124,7 @@ _LARGEST = {
     remedy="what computes them is less exact than its flags say: are NVIDIA_TF32_OVERRIDE or"
     " ONEDNN_DEFAULT_FPMATH_MODE set, or sums of float16 allowed to be kept in float16?",
 )
-def exact_products(make: Make, precision: Precision, batch: Any) -> Found:
+def exact_products(make: MakeArm, precision: Precision, batch: Any) -> Found:
     """A product must be as exact as its dtype, by some of its own numbers in float64.
 
     Those of the step's own operands and shapes, on which it depends which kernel computes them.

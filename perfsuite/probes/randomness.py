@@ -3,7 +3,7 @@
 from typing import Any
 
 from perfsuite.devices.precision import Precision
-from perfsuite.probes.probe import Found, Make, probe
+from perfsuite.probes.probe import Found, MakeArm, probe
 from perfsuite.probes.products import traced_steps
 
 
@@ -11,7 +11,7 @@ from perfsuite.probes.products import traced_steps
     wanted="random numbers that are new in each step, and the same where a pass is repeated",
     remedy="call no manual_seed within a step, and let a checkpoint keep preserve_rng_state=True",
 )
-def random_numbers(make: Make, precision: Precision, batch: Any) -> Found:
+def random_numbers(make: MakeArm, precision: Precision, batch: Any) -> Found:
     """Each step must draw other numbers than the last, and backward those of the forward pass.
 
     A seed that is set in each step drops out the same units for ever. A forward pass that backward

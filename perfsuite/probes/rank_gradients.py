@@ -16,7 +16,7 @@ from perfsuite.devices.ranks import ranks
 from perfsuite.probes.gradients import given_at_step, gradients_at_step, norm
 from perfsuite.probes.probe import (
     Found,
-    Make,
+    MakeArm,
     anywhere,
     named_modules,
     on_backward,
@@ -56,7 +56,7 @@ def each_with_its_own(arm: Arm) -> None:
     remedy="wrap the model in DDP or FSDP, call the wrapped one, and leave no_sync before the last"
     " micro-batch; averaged by hand, divide the sum by the number of ranks",
 )
-def gradients_averaged(make: Make, precision: Precision, batch: Any) -> Found:
+def gradients_averaged(make: MakeArm, precision: Precision, batch: Any) -> Found:
     """The optimizer must be given the mean of what the ranks' own batches give.
 
     Under DDP a rank's own are those of the same step with `no_sync`, before they are clipped. A
@@ -84,7 +84,7 @@ class _Compared(NamedTuple):
     told: list[tuple[float, float]]  # each rank's factor to it; how far off that, as a share of it
 
 
-def _compared(make: Make, precision: Precision, batch: Any, lowered: float = 1.0) -> _Compared:
+def _compared(make: MakeArm, precision: Precision, batch: Any, lowered: float = 1.0) -> _Compared:
     arm = settled(without_dropout(make(precision)), batch)
     with on_backward(arm, lambda gradient: gradient * lowered):
         own = _own_gradients(arm, batch)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from perfsuite.devices.precision import Precision
-from perfsuite.probes.probe import Make, settled, without_dropout
+from perfsuite.probes.probe import MakeArm, settled, without_dropout
 from perfsuite.probes.watching import Calls, WatchedArm, norm_of, parameters_of, sampled
 from perfsuite.training.arm import Arm
 from perfsuite.training.batches import named_tensors
@@ -71,12 +71,12 @@ class Led:
     evaluated: float | str
 
 
-def shared(take: Callable[[Make, Precision, Any], T]) -> Callable[[Make, Precision, Any], T]:
+def shared(take: Callable[[MakeArm, Precision, Any], T]) -> Callable[[MakeArm, Precision, Any], T]:
     """Let probes that ask for the same thing in turn share it; it is kept until they ask anew."""
     kept: list[tuple[Callable[[], Any], Precision, list[weakref.ref[Tensor]], T]] = []
 
     @wraps(take)
-    def taken(make: Make, precision: Precision, batch: Any) -> T:
+    def taken(make: MakeArm, precision: Precision, batch: Any) -> T:
         given = getattr(make, "__wrapped__", make)  # a probe wraps it anew
         tensors = [tensor for _, tensor in named_tensors(batch)]
         for maker, asked, seen, result in kept:
@@ -93,7 +93,7 @@ def shared(take: Callable[[Make, Precision, Any], T]) -> Callable[[Make, Precisi
 
 
 @shared
-def led(make: Make, precision: Precision, batch: Any) -> Led:
+def led(make: MakeArm, precision: Precision, batch: Any) -> Led:
     """Lead a precision along fp32's way, and return what it did."""
     scale = _roomy_scale(make, precision, batch)
     leader, follower = (WatchedArm(without_dropout(make(p))) for p in (Precision.fp32, precision))
@@ -132,7 +132,7 @@ def led(make: Make, precision: Precision, batch: Any) -> Led:
     )
 
 
-def _roomy_scale(make: Make, precision: Precision, batch: Any) -> dict[str, Any] | None:
+def _roomy_scale(make: MakeArm, precision: Precision, batch: Any) -> dict[str, Any] | None:
     scaler = settled(make(precision), batch).scaler if precision.scales_gradients else None
     if scaler is None or not scaler.is_enabled():
         return None

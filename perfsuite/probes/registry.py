@@ -30,7 +30,7 @@ from perfsuite.probes.evaluating import evaluation, modes
 from perfsuite.probes.gradients import accumulation, fresh_gradients, gradients, loss_scale
 from perfsuite.probes.optimizer import schedule, sgd_canary, skipped_step, step_count
 from perfsuite.probes.outcomes import averages, buffers, trained_parameters, update
-from perfsuite.probes.probe import Make, Probe
+from perfsuite.probes.probe import MakeArm, Probe
 from perfsuite.probes.products import exact_products, product_dtypes
 from perfsuite.probes.randomness import random_numbers
 from perfsuite.probes.resources import equal_seeds, host_waits, memory_slope, restored_state
@@ -76,7 +76,7 @@ def probes_here() -> tuple[Probe, ...]:
     return PROBES + ACROSS_RANKS * ranks().many
 
 
-def run_probe(probe: Probe, make: Make, precision: Precision, batch: Any) -> Verdict:
+def run_probe(probe: Probe, make: MakeArm, precision: Precision, batch: Any) -> Verdict:
     """Return the probe's verdict, and a FAIL that names the error if the step raises one.
 
     So a step that crashes is told as one line, and the other probes still report. Whatever is
@@ -93,7 +93,7 @@ def run_probe(probe: Probe, make: Make, precision: Precision, batch: Any) -> Ver
     return replace(worst, figure=f"rank {rank}: {worst.figure}") if rank else worst
 
 
-def _verdict(probe: Probe, make: Make, precision: Precision, batch: Any) -> Verdict:
+def _verdict(probe: Probe, make: MakeArm, precision: Precision, batch: Any) -> Verdict:
     try:
         with torch.compiler.set_stance("force_eager"):
             return probe(make, precision, batch)

@@ -15,7 +15,7 @@ from perfsuite.devices.device import HOST, HostWaitError
 from perfsuite.devices.precision import Precision
 from perfsuite.devices.ranks import ranks
 from perfsuite.measuring.sites import line_of_source
-from perfsuite.probes.probe import Found, Make, probe, told_by_all
+from perfsuite.probes.probe import Found, MakeArm, probe, told_by_all
 from perfsuite.training.arm import Arm, NotShownError
 from perfsuite.training.batches import named_tensors
 from perfsuite.training.snapshot import difference, state_difference, states_of
@@ -55,7 +55,7 @@ class HostReads(TorchDispatchMode):
     wanted="a step that brings no value to the host",
     remedy="keep losses on the device, and use a fused optimizer under a GradScaler",
 )
-def host_waits(make: Make, precision: Precision, batch: Any) -> Found:
+def host_waits(make: MakeArm, precision: Precision, batch: Any) -> Found:
     """A step must not fetch a value to the host, which makes it wait for the device.
 
     ``item()``, ``float(tensor)`` and ``if tensor`` are seen on any device; copies to the host,
@@ -96,7 +96,7 @@ def _optimizers(arm: Arm) -> list[torch.optim.Optimizer]:
     remedy="keep losses out of lists, and leave autocast in every step: it keeps its casts"
     " of the weights until then",
 )
-def memory_slope(make: Make, precision: Precision, batch: Any) -> Found:
+def memory_slope(make: MakeArm, precision: Precision, batch: Any) -> Found:
     """Memory must not grow from step to step, by not a single byte.
 
     The tolerance is zero because a healthy step, once warm, frees exactly what it allocates.
@@ -127,7 +127,7 @@ def memory_slope(make: Make, precision: Precision, batch: Any) -> Found:
     wanted="equal weights and batches from equal seeds",
     remedy="draw all from the seed that the workload is given: also shuffling, with a generator",
 )
-def equal_seeds(make: Make, precision: Precision, batch: Any) -> Found:
+def equal_seeds(make: MakeArm, precision: Precision, batch: Any) -> Found:
     """Runs that are paired by seed, and processes that are compared, must begin alike."""
     starts = []
     for _ in range(2):
@@ -150,7 +150,7 @@ def equal_seeds(make: Make, precision: Precision, batch: Any) -> Found:
     " holds all it changes",
     captured=True,
 )
-def restored_state(make: Make, precision: Precision, batch: Any) -> Found:
+def restored_state(make: MakeArm, precision: Precision, batch: Any) -> Found:
     """What is copied before a timing and put back after it must be all that a step changes."""
     arm = make(precision)
     arm.step(batch)

@@ -11,7 +11,7 @@ from functools import partial
 from itertools import pairwise
 from typing import TypeGuard
 
-Row = tuple[int, int, int, int, int]
+CfgRow = tuple[int, int, int, int, int]
 Cfg = Sequence[Sequence[int]]
 Image = tuple[int, int, int]  # channels, height, width
 
@@ -19,7 +19,7 @@ FIELDS = ("in_channels", "out_channels", "kernel_size", "stride", "padding")
 HEAD_WIDTH = 1000
 IMAGE: Image = (1, 28, 28)
 
-TUTORIAL_CFG: tuple[Row, ...] = (
+TUTORIAL_CFG: tuple[CfgRow, ...] = (
     (1, 32, 3, 1, 1),
     (32, 64, 3, 1, 1),
     (64, 64, 2, 2, 0),
@@ -56,7 +56,7 @@ class CfgError(ValueError):
         ), ()
 
 
-def check_cfg(cfg: Cfg) -> tuple[Row, ...]:
+def check_cfg(cfg: Cfg) -> tuple[CfgRow, ...]:
     """Return the rows as tuples; values are in range, and channels fit from row to row."""
     if not _is_sequence(cfg):
         raise CfgError(value=cfg, rule="must be a sequence of rows")
@@ -114,7 +114,7 @@ def forward_flops(cfg: Cfg, image: Image = IMAGE, classes: int = 10) -> int:
     return blocks + sum(2 * i * o for i, o in _head_widths(rows, classes))
 
 
-def scale_width(cfg: Cfg, divisor: int) -> tuple[Row, ...]:
+def scale_width(cfg: Cfg, divisor: int) -> tuple[CfgRow, ...]:
     """Return the cfg with every hidden width divided without rest; the image keeps its channels."""
     rows = check_cfg(cfg)
     check_positive("divisor", divisor)
@@ -128,7 +128,7 @@ def scale_width(cfg: Cfg, divisor: int) -> tuple[Row, ...]:
     )
 
 
-def _head_widths(rows: tuple[Row, ...], classes: int) -> tuple[tuple[int, int], ...]:
+def _head_widths(rows: tuple[CfgRow, ...], classes: int) -> tuple[tuple[int, int], ...]:
     widths = (rows[-1][1], HEAD_WIDTH, HEAD_WIDTH, check_positive("classes", classes))
     return tuple(pairwise(widths))
 
@@ -141,7 +141,7 @@ def _is_int(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _check_row(index: int, row: object) -> Row:
+def _check_row(index: int, row: object) -> CfgRow:
     if not _is_sequence(row) or len(row) != len(FIELDS):
         rule = f"must be five integers [{', '.join(FIELDS)}]"
         raise CfgError(row=index, value=row, rule=rule)

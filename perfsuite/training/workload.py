@@ -55,7 +55,7 @@ class Training:
     graph: bool | None = None
 
 
-Make = Callable[[Precision, torch.device, int], Training]
+MakeTraining = Callable[[Precision, torch.device, int], Training]
 """From precision, device and seed; equal seeds must give equal weights and equal batches."""
 
 
@@ -76,7 +76,7 @@ class Workload:
     """
 
     name: str
-    make: Make
+    make: MakeTraining
     data: str = "own"
     learnable: bool = True
     block_steps: int = 5

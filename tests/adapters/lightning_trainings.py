@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from perfsuite.adapters.lightning_module import of_lightning
-from perfsuite.training.workload import Make
+from perfsuite.training.workload import MakeTraining
 
 
 class Automatic(LightningModule):
@@ -65,7 +65,7 @@ def scaled_on_cpu(precision: Any, **others: Any) -> dict[str, Any]:
     return {"plugins": [MixedPrecision(precision, "cpu", scaler)], **others}
 
 
-def made_by(kind: type[Automatic], *, scaled: bool = True, **own: Any) -> Make:
+def made_by(kind: type[Automatic], *, scaled: bool = True, **own: Any) -> MakeTraining:
     change: Any = scaled_on_cpu if scaled else dict
     return of_lightning(
         lambda **arguments: (Trainer(**change(**arguments | own)), kind(), loader())

@@ -15,7 +15,7 @@ from transformers import (
 
 from perfsuite.adapters.transformers_trainer import of_trainer
 from perfsuite.devices.precision import Precision
-from perfsuite.training.workload import Make, Training
+from perfsuite.training.workload import MakeTraining, Training
 
 
 def tiny_bert() -> BertForSequenceClassification:
@@ -50,11 +50,11 @@ def scaled(made: Trainer) -> Trainer:
     return made
 
 
-def made_by(folder: Path, **own: Any) -> Make:
+def made_by(folder: Path, **own: Any) -> MakeTraining:
     return of_trainer(lambda **arguments: scaled(trainer(folder, **arguments, **own)))
 
 
-def made_unscaled(folder: Path) -> Make:
+def made_unscaled(folder: Path) -> MakeTraining:
     return of_trainer(lambda **arguments: trainer(folder, **arguments))
 
 

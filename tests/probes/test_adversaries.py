@@ -9,13 +9,13 @@ from perfsuite.devices.precision import Precision
 from perfsuite.judging.gates import Outcome
 from perfsuite.probes.gradients import fresh_gradients
 from perfsuite.probes.optimizer import sgd_canary
-from perfsuite.probes.probe import Make
+from perfsuite.probes.probe import MakeArm
 from perfsuite.training.workload import Training, Workload
 
 
 def adversaries(
     *, clears: str, set_to_none: bool = True, accepts: dict[str, str] | None = None
-) -> Make:
+) -> MakeArm:
     """Return arms of two adversaries, of which those named are cleared before their own turn."""
 
     def make(precision: Precision, device: torch.device, seed: int) -> Training:

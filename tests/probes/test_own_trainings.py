@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.gates import Outcome, Verdict
 from perfsuite.probes import dtypes, gradients, optimizer, registry
-from perfsuite.probes.probe import Found, Make, Probe
+from perfsuite.probes.probe import Found, MakeArm, Probe
 from perfsuite.training import arm as arms
 from perfsuite.training.workload import Training, Workload
 
@@ -151,7 +151,7 @@ def test_a_step_too_sensitive_for_the_canary_is_not_judged(monkeypatch: pytest.M
 
 
 def test_a_probe_that_fails_does_not_blame_the_step() -> None:
-    def look(_: Make, __: Precision, batch: Any) -> Found:
+    def look(_: MakeArm, __: Precision, batch: Any) -> Found:
         raise AttributeError(batch)
 
     broken = Probe(look, wanted="", remedy="")

@@ -2,6 +2,7 @@
 
 import ast
 import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -51,6 +52,11 @@ WITHOUT_PYTEST = (
 # The process of a side, and what it shares with a session of one tree, train; and so does the
 # session of one tree, which is loaded only once there is something to train.
 TRAINS = ("session.one_tree", "session.measured_on", "session.together", "against.worker")
+# These name what trains, and are loaded by what does.
+BESIDE = (
+    *("against.tries", "session.declaring", "session.fresh_process"),
+    *("session.rank_watch", "session.repeating"),
+)
 
 
 def modules() -> dict[str, Path]:
@@ -124,7 +130,25 @@ def test_packages_do_without_a_library(library: str, packages: tuple[str, ...]) 
     assert users == []
 
 
-ACCELERATORS = {"cuda", "is_cuda", "cudnn", "hip", "mps", "pynvml", "xpu"}
+def test_nothing_that_they_import_needs_pytorch_either() -> None:
+    spared = (*TRAINS, *BESIDE, "__main__")
+    names = [
+        f"perfsuite.{module}"
+        for module in MODULES
+        if module.partition(".")[0] in WITHOUT_TORCH and not module.startswith(spared)
+    ]
+    program = (
+        "import importlib, sys\n"
+        "for name in sys.argv[1:]:\n"
+        "    importlib.import_module(name)\n"
+        "    if 'torch' in sys.modules: sys.exit(f'{name} has imported torch')\n"
+    )
+    command = [sys.executable, "-c", program, *names]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+ACCELERATORS = {"cuda", "is_cuda", "cudnn", "hip", "mps", "pynvml", "xpu", "rocm"}
 
 
 def asks_which_accelerator(path: Path) -> list[str]:
@@ -166,16 +190,22 @@ def test_no_module_name_stands_for_two_modules() -> None:
     assert several <= {"__init__", "__main__", "conftest"}
 
 
-def classes(path: Path) -> set[str]:
-    """Return the names of a module's classes; an underscore before one is no other name."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    return {node.name.lstrip("_") for node in tree.body if isinstance(node, ast.ClassDef)}
+def kinds(path: Path) -> set[str]:
+    """Return the names of a module's classes and types; an underscore before is no other name."""
+    found = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef):
+            found.add(node.name.lstrip("_"))
+        elif isinstance(node, ast.Assign) and not isinstance(node.value, ast.Call):
+            names = [each.id.lstrip("_") for each in node.targets if isinstance(each, ast.Name)]
+            found |= {name for name in names if name[:1].isupper() and not name.isupper()}
+    return found
 
 
-def test_no_class_name_stands_for_two_classes() -> None:
+def test_no_class_name_stands_for_two_kinds() -> None:
     folders = [ROOT / name for name in ("studies", "tools", "tests/repository", "tests/sabotage")]
     paths = [path for path in repository() if {PACKAGE, *folders} & set(path.parents)]
-    names = Counter(name for path in paths for name in classes(path))
+    names = Counter(name for path in paths for name in kinds(path))
     assert {name for name, count in names.items() if count > 1} == set()
 
 

@@ -13,7 +13,7 @@ from perfsuite.devices.precision import Precision
 from perfsuite.judging.gates import Verdict
 from perfsuite.judging.thresholds import ConvergenceLimits
 from perfsuite.measuring.convergence import SeedPair, TrainingRun, judge, train
-from perfsuite.probes.probe import Make, Probe
+from perfsuite.probes.probe import MakeArm, Probe
 from perfsuite.probes.registry import run_probe
 from perfsuite.training.arm import Arm
 from perfsuite.training.data import Digits, load_digits
@@ -165,7 +165,7 @@ def factory(
     optimizer: Callable[[Parameters], torch.optim.Optimizer] = adam,
     criterion: Criterion = nn.functional.cross_entropy,
     seed: int = 0,
-) -> Make:
+) -> MakeArm:
     def make(precision: Precision) -> Arm:
         torch.manual_seed(seed)
         made = model().to(device)

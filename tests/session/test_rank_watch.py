@@ -1,6 +1,7 @@
 """Ranks that are real processes: what befalls one of them ends all, and why is said in one line."""
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -42,7 +44,7 @@ def steps(perf):
 
     def load(name):
         # From here on all that is left to do is to end; until here a machine may be slow.
-        rank_faults.PATIENCE_S, rank_faults.SILENT_S, RankWatch.hang_s = 2.0, 4.0, 4.0
+        rank_faults.PATIENCE_S, rank_faults.SILENT_S, RankWatch.hang_s = 2.0, 8.0, 8.0
         if name == "wait":
             time.sleep(3600)
         if dist.get_rank() == 1 and name == "raise":
@@ -82,6 +84,15 @@ device = "cpu"
 """
 
 
+def free_port() -> int:
+    """Return one that nobody is given meanwhile who asks for any: those lie above."""
+    for port in random.sample(range(20_000, 32_000), 100):
+        with socket.socket() as one, suppress(OSError):
+            one.bind(("localhost", port))
+            return port
+    raise OSError("no port is free")
+
+
 @dataclass
 class Ranks:
     """Two ranks of a suite, in a folder of their own."""
@@ -111,9 +122,7 @@ class Ranks:
 
     def start_both(self, **environment: str) -> "list[subprocess.Popen[str]]":
         """Start both by themselves, as srun does: nothing ends one when the other ends."""
-        with socket.socket() as free:
-            free.bind(("localhost", 0))
-            port = str(free.getsockname()[1])
+        port = str(free_port())
         group = {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "WORLD_SIZE": "2"}
         return [
             self.start(**group, RANK=rank, LOCAL_RANK=rank, **environment) for rank in ("0", "1")
