@@ -59,6 +59,8 @@ class Cuda(Accelerator):
     collectives = "cuda:nccl"
 
     def __init__(self, index: int | None = None) -> None:
+        if torch.version.hip:  # which calls its GPUs cuda, too
+            raise DeviceError(f"this torch is ROCm's, which is not supported ({torch.__version__})")
         if not torch.cuda.is_available():
             built = torch.version.cuda
             why = "torch sees no GPU" if built else "this torch was built without CUDA"

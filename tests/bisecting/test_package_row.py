@@ -207,6 +207,7 @@ def test_rounds_are_of_the_code_and_the_options_that_they_were_measured_with(
     suite.mkdir()
     options = SimpleNamespace(
         perf_workload=None,
+        perf_epochs=None,
         perf_parallel=None,
         perf_data="synthetic",
         perf_device="cpu",
