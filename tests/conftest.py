@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
@@ -43,18 +44,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Look for no garbage while torch and the tests are imported: it takes a quarter of the time.
-
-    Nor among them later, which takes half a second each time: probes and sessions collect garbage a
-    thousand times, and none of it is older than this.
-    """
+    """Look for no garbage while torch and the tests are imported: that takes a quarter longer."""
     gc.disable()
     try:
         return (yield)
     finally:
         gc.enable()
-        gc.collect()
-        gc.freeze()
+        _leave_out_what_is_there()
+        # Each session asks; to count a million objects takes 40 ms, and there are hundreds of them.
+        pytest.MonkeyPatch().setattr(gc, "get_freeze_count", lambda: 1)
+
+
+def pytest_runtest_logfinish() -> None:
+    """Leave out what a test was the first to import, too, such as the whole of torch's compiler."""
+    if len(sys.modules) > _modules + 50:
+        _leave_out_what_is_there()
+
+
+_modules = 0
+
+
+def _leave_out_what_is_there() -> None:
+    """Look through none of it again: probes and sessions collect garbage a thousand times."""
+    global _modules  # noqa: PLW0603  # of this process, as what is frozen is
+    _modules = len(sys.modules)
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
