@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch.distributed.tensor import DTensor
 
 from perfsuite.devices.precision import Precision
 from perfsuite.judging.counts import Ledger, merged
@@ -117,6 +116,8 @@ def _bytes(tensors: Sequence[torch.Tensor]) -> int:
 
 
 def _kept(parameter: torch.nn.Parameter) -> int:
+    from torch.distributed.tensor import DTensor  # takes half a second, in each session
+
     data = parameter.data
     return data.to_local().numel() if isinstance(data, DTensor) else data.numel()
 
