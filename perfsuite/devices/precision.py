@@ -43,6 +43,13 @@ class Precision(StrEnum):
         return self is Precision.fp16
 
     @property
+    def rounding(self) -> float:
+        """By what share of itself a number is rounded at most before it is multiplied."""
+        if self is Precision.tf32:
+            return 2.0**-11
+        return torch.finfo(self.autocast_dtype or torch.float32).eps / 2
+
+    @property
     def is_amp(self) -> bool:
         """Whether this is automatic mixed precision."""
         return self.autocast_dtype is not None

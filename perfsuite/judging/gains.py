@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 from perfsuite.judging.estimates import Estimate
-from perfsuite.judging.gates import Verdict, at_most, missing
+from perfsuite.judging.gates import Outcome, Verdict, at_most, missing, not_gated
 from perfsuite.judging.interleaving import Duet
 
 FASTER, SLOWER, SAME = "faster", "slower", "no change"
@@ -19,6 +19,10 @@ MOST_UNCHANGED = 0.03
 MOST_APART = 0.1
 """By how much weights may move farther than by the plain step, or less far, as a share. Where to is
 not compared: of rounding alone Adam makes whole steps."""
+NOISE_TIMES = 4.0
+"""So many times as far from the plain step as that is from itself in some trials, from perturbed
+weights, a lever's steps have to be to count as other ones. Of noise alone one of 500 is that far
+beyond the largest of five trials."""
 
 
 def gain_of(turns: Duet, *, confidence: float, times: float = 1.0) -> Estimate:
@@ -119,23 +123,53 @@ def all_without_memory(tried: Sequence[LeverTried]) -> list[Verdict]:
 
 
 def losses_alike(
-    gate: str, losses: Sequence[float], plain: Sequence[float], margin: float
+    gate: str,
+    losses: Sequence[float],
+    plain: Sequence[float],
+    margin: float,
+    perturbed: Sequence[Sequence[float]] = (),
 ) -> Verdict:
     """Judge the losses of some steps, which have to be those of the step without the lever.
 
     The first loss, which is of equal weights, and the mean of all may be off by a share `margin`.
     Single losses after the first are not compared: of rounding alone Adam makes whole steps.
+    `perturbed` are the plain step's losses from perturbed weights, a row each time: where their
+    means scatter nearly as much, the mean tells nothing.
     """
     found, wanted = ((each[0], fmean(each)) for each in (losses, plain))
-    apart = [_apart(one, other) for one, other in zip(found, wanted, strict=True)]
-    # A NaN would hide behind any number that comes before it.
-    worst = max(apart, key=lambda each: (math.isnan(each), each))
-    return at_most(gate, Estimate.exact(worst), margin, unit="")
+    first, mean = (_apart(one, other) for one, other in zip(found, wanted, strict=True))
+    verdict = at_most(gate, Estimate.exact(_worst([first, mean])), margin, unit="")
+    if not first <= margin:
+        return verdict
+    return _unless_noise(verdict, mean, [_apart(fmean(each), wanted[1]) for each in perturbed])
 
 
-def weights_alike(gate: str, moved: float, plain: float) -> Verdict:
-    """Judge how far some steps moved weights, which has to be as far as without the lever."""
-    return at_most(gate, Estimate.exact(_apart(moved, plain)), MOST_APART, unit="")
+def weights_alike(
+    gate: str, moved: float, plain: float, perturbed: Sequence[float] = ()
+) -> Verdict:
+    """Judge how far some steps moved weights, which has to be as far as without the lever.
+
+    `perturbed` is how far the plain step moves them, each time from other perturbed weights.
+    """
+    apart = _apart(moved, plain)
+    verdict = at_most(gate, Estimate.exact(apart), MOST_APART, unit="")
+    return _unless_noise(verdict, apart, [_apart(each, plain) for each in perturbed])
+
+
+def _unless_noise(verdict: Verdict, apart: float, itself: Sequence[float]) -> Verdict:
+    """Return what is judged, but NOT GATED where the plain step differs so from itself."""
+    if verdict.outcome is not Outcome.FAIL or not itself:
+        return verdict
+    noise = _worst(itself)
+    if not math.isnan(noise) and not apart <= NOISE_TIMES * noise:
+        return verdict
+    told = f"from weights perturbed by rounding the plain step itself is {noise:.3f} apart"
+    return not_gated(verdict.gate, verdict.figure, f"{told}: too noisy to judge by")
+
+
+def _worst(apart: Sequence[float]) -> float:
+    """Return the largest share; a NaN would hide behind any number that comes before it."""
+    return max(apart, key=lambda each: (math.isnan(each), each))
 
 
 def _apart(one: float, other: float) -> float:

@@ -16,16 +16,20 @@ from perfsuite.judging.gains import (
     LeverTried,
     all_without_memory,
     gain_of,
-    losses_alike,
     told_gain,
-    weights_alike,
     word_of,
 )
-from perfsuite.judging.gates import Verdict, not_gated
+from perfsuite.judging.gates import Outcome, Verdict, not_gated
 from perfsuite.judging.interleaving import Duet
 from perfsuite.measuring.bench import Bench
 from perfsuite.measuring.ceiling_search import ceilings_of, note_shares
-from perfsuite.measuring.few_steps import FewSteps, models_of, take_few_steps
+from perfsuite.measuring.few_steps import (
+    FewSteps,
+    models_of,
+    steps_alike,
+    take_few_steps,
+    take_perturbed_steps,
+)
 from perfsuite.measuring.kernels import loads_of
 from perfsuite.measuring.leaving_out import leaving_out, time_limit
 from perfsuite.measuring.memory import activation_bytes, peak_memory
@@ -98,7 +102,11 @@ class _Rung:
     @cached_property
     def few_steps(self) -> FewSteps:
         """What some steps do."""
-        return take_few_steps(self._fresh(self.recipe.step_alone), CHECKED_STEPS)
+        return take_few_steps(self.fresh_step(), CHECKED_STEPS)
+
+    def fresh_step(self) -> Arm:
+        """Return a fresh arm of the step alone."""
+        return self._fresh(self.recipe.step_alone)
 
     def measure_memory(self) -> None:
         """Find out what a step takes, where that is counted, or else where a model is shown."""
@@ -246,12 +254,8 @@ def _try(rung: _Rung, below: _Rung, tried: LeverTried, *, foot: LeverTried) -> N
 def _judge_steps(rung: _Rung, below: _Rung) -> str:
     """Judge some steps, which have to do what those of the rung below do; tell losses' figure."""
     perf, found, plain = rung.perf, rung.few_steps, below.few_steps
-    losses = losses_alike(
-        f"{rung.name} losses", found.losses, plain.losses, perf.thresholds.convergence.margin
-    )
-    alike = [losses]
-    if found.moved is not None and plain.moved is not None:
-        alike.append(weights_alike(f"{rung.name} weights", found.moved, plain.moved))
+    margin = perf.thresholds.convergence.margin
+    alike = steps_alike(rung.name, found, plain, margin)
     if rung.samples != below.samples:
         why = "a batch of another size is rounded anew"
     elif plain.draws:
@@ -260,8 +264,12 @@ def _judge_steps(rung: _Rung, below: _Rung) -> str:
         why = "a gradient scaler skips steps until its scale fits"
     else:
         why = ""
+        if any(each.outcome is Outcome.FAIL for each in alike):
+            by = max(each.recipe.precision.rounding for each in (rung, below))
+            perturbed = take_perturbed_steps(below.fresh_step, CHECKED_STEPS, by)
+            alike = steps_alike(rung.name, found, plain, margin, perturbed)
     perf.gate(*(not_gated(each.gate, each.figure, why) if why else each for each in alike))
-    return losses.figure
+    return alike[0].figure
 
 
 def _tell_top(top: _Rung) -> None:

@@ -1,13 +1,18 @@
 """A few steps of a training, by which a lever is shown to leave it what it is."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from perfsuite.devices.choice import device_of
-from perfsuite.training.arm import Arm, NotShownError
+from perfsuite.judging.gains import losses_alike, weights_alike
+from perfsuite.judging.gates import Verdict
+from perfsuite.training.arm import PERTURBATION, Arm, NotShownError
 
+TRIALS = 5
+"""Of the plain step beside itself, where a lever's steps are too far from it."""
 _MOST_VALUES = 10_000
 """Of each parameter that are looked at: those of the beginning are kept on the host."""
 
@@ -45,6 +50,37 @@ def take_few_steps(arm: Arm, steps: int) -> FewSteps:
         moved=float((_values(models) - began).norm()) if models else None,
         draws=not all(map(torch.equal, before, after)),
     )
+
+
+def take_perturbed_steps(make: Callable[[], Arm], steps: int, by: float) -> list[FewSteps]:
+    """Take steps of fresh arms from perturbed weights, TRIALS times; nothing without a model.
+
+    Each weight is changed by about such a share `by`, or by some units in its last place.
+    """
+    found = []
+    for trial in range(TRIALS):
+        arm = make()
+        if not models_of(arm):
+            break
+        arm.perturb(trial, max(by, PERTURBATION))
+        found.append(take_few_steps(arm, steps))
+    return found
+
+
+def steps_alike(
+    name: str,
+    found: FewSteps,
+    plain: FewSteps,
+    margin: float,
+    perturbed: Sequence[FewSteps] = (),
+) -> list[Verdict]:
+    """Judge what a lever `name` makes of the plain step: losses, and how far weights move."""
+    others = [each.losses for each in perturbed]
+    alike = [losses_alike(f"{name} losses", found.losses, plain.losses, margin, others)]
+    if found.moved is not None and plain.moved is not None:
+        moved = [each.moved for each in perturbed if each.moved is not None]
+        alike.append(weights_alike(f"{name} weights", found.moved, plain.moved, moved))
+    return alike
 
 
 def models_of(arm: Arm) -> list[nn.Module]:

@@ -23,7 +23,7 @@ from perfsuite.training.parallel import laid_as
 from perfsuite.training.snapshot import snapshot
 
 PERTURBATION = 1e-6
-"""By what share of itself `Arm.perturb` changes a weight: a few units in its last place."""
+"""By what share of itself `Arm.perturb` changes a weight: some units in its last place."""
 
 
 class NotShownError(TrainingError):
@@ -158,13 +158,13 @@ class Arm:
         if self.watcher is not None:
             self.watcher(self)
 
-    def perturb(self, seed: int) -> None:
-        """Change each weight by about PERTURBATION of itself, as `seed` decides."""
+    def perturb(self, seed: int, by: float = PERTURBATION) -> None:
+        """Change each weight by about such a share of itself, as `seed` decides."""
         noise = torch.Generator().manual_seed(seed)  # of its own: dropout draws from torch's
         with torch.no_grad():
             for parameter in self.parameters():
                 drawn = torch.randn(parameter.shape, generator=noise).to(parameter.device)
-                parameter.mul_(1 + PERTURBATION * laid_as(drawn, parameter))
+                parameter.mul_(1 + by * laid_as(drawn, parameter))
 
     @property
     def models(self) -> list[nn.Module]:
@@ -217,6 +217,6 @@ def _how_shapes_differ(first: Shapes, other: Shapes) -> str:
         if (name, shape, dtype) not in others
     ]
     return (
-        f"batches of changing shape: {' and '.join(told[:4])}: their steps' times do not compare;"
-        " pad them to one length, and leave the last one of an epoch out, with drop_last=True"
+        f"batches change their shape ({' and '.join(told[:4])}), so that their steps' times do not"
+        " compare: pad them to one length, and leave an epoch's last one out, with drop_last=True"
     )

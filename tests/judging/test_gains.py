@@ -81,6 +81,33 @@ def test_first_and_mean_loss_have_to_be_those_of_the_plain_step(
 
 
 @pytest.mark.parametrize(
+    ("losses", "again", "outcome"),
+    [
+        ([2.0, 1.1], [1.02, 1.03], Outcome.NOT_GATED),  # off by 3.3 %, itself by 1 %
+        ([2.0, 1.0], [1.02, 1.03], Outcome.PASS),
+        ([2.0, 1.2], [1.02, 1.03], Outcome.FAIL),  # off by 6.7 %
+        ([2.0, 1.2], [1.02, math.nan], Outcome.NOT_GATED),
+        ([2.1, 1.0], [1.02, 1.03], Outcome.FAIL),  # the first loss, which is of equal weights
+        ([2.0, math.nan], [1.02, math.nan], Outcome.NOT_GATED),
+        ([2.0, math.nan], [1.02, 1.03], Outcome.FAIL),
+        ([math.nan, math.nan], [1.02, math.nan], Outcome.FAIL),
+    ],
+)
+def test_a_mean_loss_that_perturbed_weights_move_as_far_tells_nothing(
+    losses: list[float], again: list[float], outcome: Outcome
+) -> None:
+    perturbed = [[2.0, each] for each in again]
+    assert losses_alike("lever", losses, [2.0, 1.0], 0.03, perturbed).outcome is outcome
+
+
+@pytest.mark.parametrize(("moved", "outcome"), [(1.2, Outcome.NOT_GATED), (1.3, Outcome.FAIL)])
+def test_weights_that_perturbed_ones_move_as_far_tell_nothing(
+    moved: float, outcome: Outcome
+) -> None:
+    assert weights_alike("lever", moved, 1.0, [1.01, 0.94]).outcome is outcome
+
+
+@pytest.mark.parametrize(
     ("losses", "outcome"), [([0.0, 0.0], Outcome.PASS), ([0.0, 1e-9], Outcome.FAIL)]
 )
 def test_a_loss_of_zero_has_to_stay_one(losses: list[float], outcome: Outcome) -> None:

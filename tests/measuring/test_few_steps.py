@@ -57,6 +57,40 @@ def test_steps_that_draw_numbers_are_told_and_not_judged(perf: Bench) -> None:
         assert "draws random numbers" in judged[gate].reason
 
 
+def chaotic(precision: Precision, device: torch.device, seed: int) -> Training:
+    """Return a training whose every step makes a thousandfold of what rounding does to a weight."""
+    training = make(precision, device, seed)
+    model = training.state[0]
+
+    def step(batch: Any) -> torch.Tensor:
+        with torch.no_grad():
+            values: torch.Tensor = model[0].weight
+            loss = values.abs().flatten()[0].clone()
+            values.copy_(torch.frac(1000 * values.abs()))
+        return loss
+
+    return replace(training, step=step)
+
+
+@pytest.mark.parametrize(
+    ("off_by", "outcome"), [(1e-5, Outcome.NOT_GATED), (0.05, Outcome.FAIL)], ids=["later", "first"]
+)
+def test_what_rounding_alone_drives_apart_is_told_and_its_first_loss_is_judged(
+    perf: Bench, monkeypatch: pytest.MonkeyPatch, off_by: float, outcome: Outcome
+) -> None:
+    def put_otherwise(models: list[nn.Module]) -> None:
+        for parameter in models[0].parameters():
+            parameter.data.mul_(1 + off_by)
+
+    monkeypatch.setattr(training_levers, "_put_channels_last", put_otherwise)
+    perf.workload = replace(perf.workload, make=chaotic)
+    climbed(perf, {"channels_last": {"channels_last": True}})
+    judged = {each.gate: each for each in perf.notes.verdicts}
+    assert judged["channels_last losses"].outcome is outcome
+    if outcome is Outcome.NOT_GATED:
+        assert "too noisy to judge by" in judged["channels_last losses"].reason
+
+
 @pytest.mark.parametrize("planted", [False, True])
 def test_a_lever_that_changes_what_is_computed_is_red(
     perf: Bench, monkeypatch: pytest.MonkeyPatch, planted: bool
