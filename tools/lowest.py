@@ -1,11 +1,13 @@
 """Print the lowest versions allowed, as constraints for pip: ``python tools/lowest.py FILE``.
 
-FILE is a pyproject.toml; each ``name>=version`` of its dependencies becomes ``name==version``.
+FILE is a pyproject.toml; each ``name>=version`` of its dependencies and its extras' becomes
+``name==version``.
 """
 
 import re
 import sys
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)>=([0-9.]+)(,.*)?")
@@ -30,7 +32,9 @@ def main(arguments: list[str]) -> int:
         return 2
     try:
         project = tomllib.loads(Path(arguments[0]).read_text(encoding="utf-8"))["project"]
-        print("\n".join(map(lowest, project["dependencies"])))
+        of_extras = project.get("optional-dependencies", {}).values()
+        asked = [*project["dependencies"], *chain.from_iterable(of_extras)]
+        print("\n".join(dict.fromkeys(map(lowest, asked))))  # two extras may ask for the same
     except (OSError, ValueError, KeyError) as error:
         print(f"lowest: {error}", file=sys.stderr)
         return 1

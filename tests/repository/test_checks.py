@@ -68,8 +68,19 @@ def test_the_fast_tests_run_from_the_oldest_python_on() -> None:
 def test_the_lowest_versions_are_those_of_the_project(capsys: pytest.CaptureFixture[str]) -> None:
     assert lowest.main([str(ROOT / "pyproject.toml")]) == 0
     printed = capsys.readouterr().out.splitlines()
-    assert len(printed) == len(PROJECT["project"]["dependencies"])
-    assert "pytest-benchmark==5.3" in printed  # which has an upper bound too
+    assert set(printed) > {
+        "pytest-benchmark==5.3",
+        "transformers==5.24",
+    }  # an upper bound; an extra
+    extras = PROJECT["project"]["optional-dependencies"].values()
+    asked = {*PROJECT["project"]["dependencies"], *(each for extra in extras for each in extra)}
+    assert len(printed) == len(asked)
+
+
+def test_the_changelog_begins_with_the_version_of_the_project() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    number, date = re.findall(r"^## (\S+) \((.+)\)$", text, flags=re.MULTILINE)[0]
+    assert PROJECT["project"]["version"] == number + ".dev0" * (date == "unreleased")
 
 
 @pytest.mark.parametrize("dependency", ["torch", "torch<3", "torch~=2.0", "torch>=2; extra == 'a'"])
