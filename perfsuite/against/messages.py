@@ -190,5 +190,5 @@ class Line(Generic[Received]):
         return self._descriptors.pop()
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the line: what the other end waits for ends as well."""
         self._socket.close()

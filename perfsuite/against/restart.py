@@ -25,11 +25,11 @@ class Sides(Protocol):
 
     @property
     def before(self) -> ServerController:
-        """A."""
+        """A, which runs the code before."""
 
     @property
     def after(self) -> ServerController:
-        """B."""
+        """B, which runs the code after."""
 
     def misplaced(self, then: Mapping[str, list[str]], now: Mapping[str, list[str]]) -> str | None:
         """Return why their workers, by `Done.loaded`, did not run two trees' code, if so."""

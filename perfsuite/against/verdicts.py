@@ -37,7 +37,7 @@ def could_not_run(side: str, reason: str) -> Verdict:
     return Verdict(
         gate="against",
         outcome=Outcome.INCONCLUSIVE if before else Outcome.FAIL,
-        figure="not run on both sides" if before else "after could not run it",
+        figure=f"the code {side} could not run the benchmark",
         threshold="a run on both sides",
         reason=reason,
     )

@@ -17,9 +17,9 @@ GROWTH = 1.02
 PATIENCE = 2
 """Sizes in a row that are no faster, after which no larger one is tried."""
 BLOCKS = 2
-"""Of each size."""
+"""How many blocks of each size are timed."""
 TRIES = 3
-"""Of a size's work, that there has to be time for."""
+"""A size is tried where the time that is left holds so many of its calls."""
 
 
 class CeilingError(ValueError):

@@ -31,7 +31,7 @@ class Contamination:
 
     @property
     def reasons(self) -> list[str]:
-        """All of them."""
+        """What disturbed, and then in what it is another machine."""
         return [*self.disturbed, *self.elsewhere]
 
     def excuse(self, verdict: Verdict) -> Verdict:

@@ -200,18 +200,19 @@ def equal_on_ranks(gate: str, wrong: str | None, *, weights: int, ranks: int) ->
 
 def skipped_steps(gate: str, skipped: int | None, steps: int, max_fraction: float) -> Verdict:
     """Judge how many of `steps` the gradient scaler skipped; None is not known, and not green."""
-    reason = ""
+    reason, told = "", f"{skipped} of {steps} steps skipped"
     if skipped is None:
-        outcome = Outcome.INCONCLUSIVE
+        outcome, told = Outcome.INCONCLUSIVE, f"an unknown number of {steps} steps skipped"
         reason = "the optimizer counts no steps: use one that keeps state['step'], such as Adam"
     elif skipped < 0:
-        outcome, reason = Outcome.FAIL, "the optimizer took more steps than it was asked to"
+        outcome, told = Outcome.FAIL, f"{steps - skipped} steps taken instead of {steps}"
+        reason = "the optimizer took more steps than it was asked to"
     else:
         outcome = Outcome.PASS if skipped <= max_fraction * steps else Outcome.FAIL
     return Verdict(
         gate=gate,
         outcome=outcome,
-        figure=f"{'an unknown number' if skipped is None else skipped} of {steps} steps skipped",
+        figure=told,
         threshold=f"at most {max_fraction:.1%} skipped",
         reason=reason,
     )

@@ -58,7 +58,7 @@ class Replay:
         self._calls.append((operator, *tree_map(pooled, (tuple(arguments), dict(named)))))
 
     def step(self, _: Any = None) -> None:
-        """Repeat them."""
+        """Repeat the collectives that were noted."""
         for operator, arguments, named in self._calls:
             for result in tree_leaves(operator(*arguments, **named)):
                 if isinstance(result, torch.ScriptObject):

@@ -75,7 +75,7 @@ class TrainingRun:
 
     @property
     def mean_loss(self) -> float:
-        """The metric."""
+        """Of all steps: what convergence is judged by."""
         return statistics.fmean(self.losses)
 
     @property

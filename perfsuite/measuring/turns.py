@@ -21,7 +21,7 @@ class Turns(Protocol):
     stretch_s: float  # how long a stretch of `Bench.sustain` may be, if it has several steps
 
     def show(self, what: str, done: int, of: int) -> None:
-        """Show progress."""
+        """Show how many of how many turns are done."""
 
     def asked(self, what: str, blocks: int) -> Iterator[int]:
         """Yield whenever a block of one arm is wanted: so often, or as the other end decides."""

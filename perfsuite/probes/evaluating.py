@@ -15,7 +15,7 @@ of four steps ago are less than that, 0.04 to 0.07: they are seen as buffers."""
 
 
 @probe(
-    wanted="outputs in evaluation mode that are fp32's, as far as in training mode",
+    wanted="outputs in evaluation mode that are as near to fp32's as those in training mode",
     remedy="what runs in evaluation mode only: running statistics, a branch on `self.training`, a"
     " cast, a fused path? Compare it layer by layer with fp32",
 )

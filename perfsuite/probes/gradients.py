@@ -64,7 +64,7 @@ def loss_scale(make: MakeArm, precision: Precision, batch: Any) -> Found:
 
 
 @probe(
-    wanted="0.8 to 1.25 times, with a cosine of at least 0.7",
+    wanted="0.8 to 1.25 times fp32's, in about the same direction (cosine at least 0.7)",
     remedy="unscale before clipping, and let scaler.step(optimizer) take the step",
 )
 def gradients(make: MakeArm, precision: Precision, batch: Any) -> Found:
@@ -85,7 +85,7 @@ def gradients(make: MakeArm, precision: Precision, batch: Any) -> Found:
     ratio = size / scale if scale else math.nan
     cosine = product / (size * scale) if size * scale else math.nan
     return Found(
-        f"the optimizer is given {ratio:.3g} times fp32's gradients, with a cosine of {cosine:.3f}",
+        f"the optimizer is given {ratio:.3g} times fp32's gradients (cosine {cosine:.3f})",
         good=0.8 <= ratio <= 1.25 and cosine >= 0.7,
     )
 

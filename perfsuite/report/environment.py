@@ -29,7 +29,7 @@ class Environment:
 
     @property
     def differences(self) -> list[Difference]:
-        """What changed."""
+        """The rows that changed since the run before."""
         return [row for row in self.rows if row.changed]
 
 

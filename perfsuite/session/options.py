@@ -42,8 +42,8 @@ def add_options(parser: pytest.Parser) -> None:
         type=_seconds,
         default=60.0,
         metavar="SECONDS",
-        help="time after which a comparison ends although its verdict is INCONCLUSIVE; nine"
-        " rounds are always measured (default: %(default)g)",
+        help="seconds after which two arms, or two trees, take no more turns although it is still"
+        " INCONCLUSIVE; nine rounds are always measured (default: %(default)g)",
     )
     group.addoption(
         "--perf-epochs",

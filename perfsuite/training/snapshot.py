@@ -26,8 +26,8 @@ def parts_of(state: Any, name: str = "state") -> dict[str, Any]:
     held = fields_of(state)
     if held is None:
         raise TrainingError(
-            f"{name} is a {type(state).__name__}, which has no state_dict and load_state_dict:"
-            " give it both, or leave it out if no step changes it"
+            f"{name} is of type {type(state).__name__}, which has no state_dict and"
+            " load_state_dict: give it both, or leave it out if no step changes it"
         )
     return {
         where: part
@@ -134,7 +134,7 @@ def _copy(value: Any, name: str) -> Any:
             _copy(each, name + way)  # to name the one that is to blame
         why = str(error).partition("\n")[0]
         raise TrainingError(
-            f"{name} is a {type(value).__name__} that cannot be copied ({why}): let state_dict"
+            f"{name}, of type {type(value).__name__}, cannot be copied ({why}): let state_dict"
             " return detached tensors, numbers, and lists and mappings of them"
         ) from error
 

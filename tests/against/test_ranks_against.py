@@ -102,8 +102,8 @@ def result(project: Project) -> Result:
     ("name", "parts"),
     [
         ("slow_rank step_s", ["SLOWER", "2.000x [2.000, 2.000] (300 ms -> 600 ms)"]),
-        ("that_raises", ["FAIL", "after could not run it"]),
-        ("that_is_killed", ["FAIL", "after could not run it"]),
+        ("that_raises", ["FAIL", "the code after could not run the benchmark"]),
+        ("that_is_killed", ["FAIL", "the code after could not run the benchmark"]),
     ],
 )
 def test_verdicts_are_of_the_slowest_rank_and_name_one_that_fails(

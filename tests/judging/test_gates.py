@@ -246,7 +246,7 @@ NO_COUNT = "the optimizer counts no steps: use one that keeps state['step'], suc
         ),
         (
             skipped_steps("g", -1, 200, 0.01),
-            "FAIL g: -1 of 200 steps skipped; required: at most 1.0% skipped"
+            "FAIL g: 201 steps taken instead of 200; required: at most 1.0% skipped"
             " (the optimizer took more steps than it was asked to)",
         ),
         (

@@ -205,7 +205,7 @@ ROWS: tuple[CatalogueRow, ...] = (
     CatalogueRow(
         number=23,
         plant="an epoch ends with a ragged batch",
-        because={"batches": "batches of changing shape"},
+        because={"batches": "batches change their shape"},
         healthy=speed.an_epoch(last=env.BATCH_SIZE),
         planted=speed.an_epoch(last=5),
     ),

@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from perfsuite.judging.gates import Outcome, Verdict
+from perfsuite.probes.probe import Probe
+from perfsuite.probes.registry import PROBES
 from sabotage.__main__ import DOCS, devices, main
 from sabotage.catalogue import ROWS
 from sabotage.record import Record, SabotageEntry, SabotageTrial, encode, merge, read, render, write
@@ -69,6 +71,19 @@ def test_every_bug_that_a_cpu_can_show_is_recorded_red_beside_a_green_twin(
     for gate in entry.gates:
         assert any(line.startswith(f"PASS {gate}: ") for line in found.healthy)
         assert any(line.startswith(f"FAIL {gate}: ") for line in found.planted)
+
+
+OF_A_PRECISION = {"layer_dtypes", "arithmetic", "loss_scale"}  # want what a precision's name says
+
+
+@pytest.mark.parametrize(
+    "probe", [p for p in PROBES if p.name not in OF_A_PRECISION], ids=lambda probe: probe.name
+)
+def test_the_published_lines_are_those_of_today(probe: Probe) -> None:
+    trials = [trial for entry in PUBLISHED.entries for trial in entry.trials]
+    lines = [line for trial in trials for line in (*trial.healthy, *trial.planted)]
+    found = [line for line in lines if f" probe {probe.name}: " in line]
+    assert found == [] or any(f"; required: {probe.wanted}" in line for line in found)
 
 
 def test_a_bug_that_no_machine_has_run_is_said_to_be_so() -> None:

@@ -103,7 +103,7 @@ def test_what_has_a_state_is_found_in_lists_and_mappings_by_name() -> None:
 
 
 def test_what_has_no_state_is_named() -> None:
-    with pytest.raises(TrainingError, match=r"^state\[1\] is a int, which has no state_dict"):
+    with pytest.raises(TrainingError, match=r"^state\[1\] is of type int, which has no state_dict"):
         parts_of([Counts(), 3])
 
 
@@ -119,7 +119,7 @@ def test_what_has_no_state_is_named() -> None:
 def test_what_cannot_be_copied_is_told_with_the_way_to_it(held: object, what: str) -> None:
     counts = Counts()
     counts.more = {"ok": 1, "seen": [torch.ones(1), held]}
-    told = rf"^state\[1\]\.state_dict\(\)\['more'\]\['seen'\]\[1\] is a {what} that cannot be cop"
+    told = rf"^state\[1\]\.state_dict\(\)\['more'\]\['seen'\]\[1\], of type {what}, cannot be cop"
     for copied in (lambda parts: snapshot(parts, CPU), states_of):
         with pytest.raises(TrainingError, match=told) as caught:
             copied(parts_of([Unsaved(), counts]))
