@@ -16,7 +16,7 @@ from scipy.special import chdtri, stdtrit
 from perfsuite.judging.spreads import MAD_EFFICIENCY, MAD_TO_DEVIATION, Spread
 
 _PAIRS = (12, 16, 24, 32, 48, 64, 96, 128, 192)
-_WIDTHS = (7.77, 3.66, 2.24, 1.66, 1.25, 1.03, 0.78, 0.71, 0.54)
+_WIDTHS = (7.77, 3.73, 2.24, 1.71, 1.25, 1.03, 0.78, 0.71, 0.54)
 REACH = dict(zip(_PAIRS, _WIDTHS, strict=True))
 """The margin that so many pairs of processes hold, as its logarithm over the scatter of a pair:
 unchanged code is not found SAME in 0.1 % of all cases or less, and code that is worse by twice the
