@@ -3,7 +3,7 @@
 import pytest
 
 from perfsuite import Workload, tutorial_workload
-from perfsuite.benchmarks import test_ledger
+from perfsuite.benchmarks import test_ledger as test_compiled_ledger
 from perfsuite.benchmarks.compilation import test_compilation
 
 

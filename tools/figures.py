@@ -22,15 +22,18 @@ def render(path: Path) -> str:
     if faults := run.faults():
         raise RunError(f"{path}: its figures are not worth showing: {faults[0]}")
     software = run.software
-    config = next(iter(run.benchmarks.values())).config
+    configs = [each.config for each in run.benchmarks.values() if "samples" in each.config]
+    if not configs:
+        raise RunError(f"{path}: no benchmark in it takes a step, so that nothing is to be shown")
+    config = configs[0]
     lines = [
         BEGIN,
         f"One run on {run.hardware_name}, {run.started[:10]}:"
         f" torch {software['torch']}, Python {software['python']}, workload {config['workload']},"
-        f" {config['data']}, batches of {config['batch_size']}. Intervals are at 99 %"
+        f" {config['data']}, batches of {config['samples']}. Intervals are at 99 %"
         " (mean loss: 98 %).",
         "",
-        "| benchmark | gate | figure | asked | verdict |",
+        "| benchmark | gate | found | required | verdict |",
         "| --- | --- | --- | --- | --- |",
     ]
     for benchmark in run.benchmarks.values():

@@ -28,10 +28,11 @@ read in each step. Each rung pulls one lever more. Neighbours take turns, so tha
 machine slows both, until the gain is clear or the budget is spent: *no change* lies within
 {MOST_UNCHANGED:.0%} of 1 for sure. Each rung has to leave the first loss and the mean loss of
 {CHECKED_STEPS} steps as they are, without dropout and within the margin of `[convergence]`, and to
-move the weights as far, within {MOST_APART:.0%}; those of a batch of another size are only told. A
-lever that makes the step slower is told, with the operators that did it, and is taken off again;
-only mixed precision stays, since it is what the ladder is about. What is not ready after
-{READY_S:.0f} s, as a compiler may not be, or finds no memory, is left out, and says so.
+move the weights as far, within {MOST_APART:.0%}; those of a batch of another size, and what
+rounding alone does to the step, are only told. A lever that makes the step slower is told, with
+the operators that did it, and is taken off again; only mixed precision stays, since it is what the
+ladder is about. What is not ready after {READY_S:.0f} s, as a compiler may not be, or finds no
+memory, is left out, and says so.
 `cudnn.benchmark` is set late: cuDNN has chosen its algorithms by then, and keeps them.
 
 The share of ceiling is [measured in the same run](method.md#ceilings). A batch is halved until a

@@ -30,8 +30,9 @@ BUDGET_S = 600
 a loss of 7 % unclear on most nights, as docs/studies/nights.md shows."""
 SEARCHED = 0.75
 """Of a bisection's time, what it may search: before, it sets up, and after, it ends a round."""
-SEARCH_S = 400.0
-"""That the shortest search of sixty-four commits takes, about: with less left none is begun."""
+SEARCH_S = 300.0
+"""What a search of sixty-four commits takes at most on a quiet machine: with less, none but the
+first is begun."""
 CLEANING_UP_S = 60.0
 """That a bisection which ran over is given to end its processes, and to remove its worktrees."""
 OUT_OF_TIME = "out of time"
@@ -74,8 +75,8 @@ def bisect(run: Run, device: str, folder: Path, budget_s: float) -> None:
     """Run the bisections that red benchmarks told of, in their order, each with all that is left.
 
     One answer is worth more than the halves of two: often it is the same commit. Where too little
-    is left none is begun, and what still runs at the end is ended. Where one left no answer, why is
-    written in its place.
+    is left none but the first is begun, and what still runs at the end is ended. Where one left no
+    answer, why is written in its place.
     """
     deadline_s = time.monotonic() + budget_s
     told = [line for each in run.benchmarks.values() for line in each.reasons]
@@ -83,7 +84,7 @@ def bisect(run: Run, device: str, folder: Path, budget_s: float) -> None:
     for number, command in enumerate(commands):
         home, why = folder / str(number), OUT_OF_TIME
         left_s = deadline_s - time.monotonic()
-        if left_s >= SEARCH_S or (number == 0 and budget_s > 0):
+        if SEARCHED * left_s >= SEARCH_S or (number == 0 and budget_s > 0):
             given = f"--budget={max(1.0, SEARCHED * left_s):.0f}"
             options = [f"--perf-device={device}", given, f"--output={home}"]
             why = run_until([sys.executable, "-m", "perfsuite", *command, *options], deadline_s)

@@ -34,8 +34,11 @@ def transcript() -> str:
     if done.code != 1 or "SLOWER" not in done.out:
         raise RuntimeError(f"the planted slowdown was not found:\n{done.out}")
     lines = done.out.splitlines()
-    first = next(at for at, line in enumerate(lines) if " FAILURES " in line)
-    shown = [line for line in lines[first:] if not line.startswith("saved ")]
+    first, last = (
+        next(at for at, line in enumerate(lines) if word in line)
+        for word in (" FAILURES ", " short test summary info ")  # which says the same once more
+    )
+    shown = [line for line in lines[first:last] if not line.startswith("saved ")]
     command = f"pytest {' '.join(ARGUMENTS)} --perf-against HEAD"
     return "\n".join([BEGIN, "```console", f"$ {command}", *shown, "```", END])
 

@@ -14,6 +14,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+ROOTS = ("src", "lib", "python")
+"""Folders of a project in which its packages lie, where they do not lie at its top."""
+
 
 class Trees:
     """The working tree `top`, and the checkout beside it; None where both sides share the tree.
@@ -106,7 +109,7 @@ class Trees:
         return any(
             (folder / package / "__init__.py").is_file() or (folder / f"{package}.py").is_file()
             for tree in self._trees
-            for folder in (tree, tree / "src", tree / "lib", tree / "python")
+            for folder in (tree, *(tree / root for root in ROOTS))
         )
 
 

@@ -38,7 +38,7 @@ def choose_device(wanted: str) -> "Device":
 
     A simulated one is the device of all that lies on the CPU, until another is chosen.
     """
-    from perfsuite.devices.device import DeviceError
+    from perfsuite.devices.device import DeviceError, UnsupportedError
 
     _simulated.clear()
     if wanted.startswith(SIMULATED):
@@ -52,6 +52,8 @@ def choose_device(wanted: str) -> "Device":
     for kind in KINDS:
         try:
             return _device(kind)
+        except UnsupportedError as error:
+            raise DeviceError(f"{error}: take another with --perf-device, such as cpu") from None
         except DeviceError:
             continue
     raise DeviceError("there is no device at all")

@@ -18,6 +18,7 @@ from perfsuite.devices.device import (
     Hardware,
     HostWaitError,
     Sensor,
+    UnsupportedError,
     key_of,
 )
 from perfsuite.devices.host import cpu_name, read_host
@@ -59,12 +60,12 @@ class Cuda(Accelerator):
     collectives = "cuda:nccl"
 
     def __init__(self, index: int | None = None) -> None:
-        if torch.version.hip:  # which calls its GPUs cuda, too
-            raise DeviceError(f"this torch is ROCm's, which is not supported ({torch.__version__})")
         if not torch.cuda.is_available():
             built = torch.version.cuda
             why = "torch sees no GPU" if built else "this torch was built without CUDA"
             raise DeviceError(f"{why} (torch {torch.__version__})")
+        if torch.version.hip:  # which calls its GPUs cuda, too
+            raise UnsupportedError(f"a GPU of ROCm is not supported (torch {torch.__version__})")
         super().__init__(index)
 
     @staticmethod

@@ -35,6 +35,10 @@ class DeviceError(RuntimeError):
     """A device that was asked for and is not there."""
 
 
+class UnsupportedError(DeviceError):
+    """A device that is there and is not supported: nothing else is measured in its place."""
+
+
 class HostWaitError(RuntimeError):
     """A step waited for its device; the message says by what, in one line."""
 

@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 SHARE_GATE = "share_of_ceiling"
-"""The gate that fails where a share is not known, or cannot be."""
+"""The gate that fails where a share cannot be told, or is above 100 %."""
+ABOVE = "above 100%"
+"""What is found where it is."""
 GROWTH = 1.02
 """A larger size has to be faster by so much to count as one that is."""
 PATIENCE = 2
@@ -23,7 +25,11 @@ TRIES = 3
 
 
 class CeilingError(ValueError):
-    """A share of a ceiling that is not known, or cannot be; the message says why in one line."""
+    """A share of a ceiling that cannot be told; the message says why in one line."""
+
+
+class AboveCeilingError(CeilingError):
+    """A rate above the ceiling."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +75,7 @@ class Ceilings:
         if ceiling is None:
             return None
         if not 0 < flop_per_s <= ceiling:
-            raise CeilingError(
+            raise AboveCeilingError(
                 f"{flop_per_s / 1e12:.4g} TFLOP/s in {precision} is more than the"
                 f" {ceiling / 1e12:.4g} of the fastest product and convolution here: its FLOPs are"
                 " wrong (`flops` of perfsuite.Training, or as they were counted), or the machine"

@@ -34,6 +34,11 @@ class Contamination:
         """What disturbed, and then in what it is another machine."""
         return [*self.disturbed, *self.elsewhere]
 
+    @property
+    def why(self) -> str:
+        """The same as the reason of a verdict."""
+        return f"contaminated: {'; '.join(self.reasons)}"
+
     def excuse(self, verdict: Verdict) -> Verdict:
         """Return what may be said of a figure that was compared all the same.
 
@@ -42,8 +47,7 @@ class Contamination:
         """
         if not self.reasons or (verdict.outcome is Outcome.PASS and not self.elsewhere):
             return verdict
-        why = f"contaminated: {'; '.join(self.reasons)}"
-        return replace(verdict, outcome=Outcome.INCONCLUSIVE, reason=why, word="")
+        return replace(verdict, outcome=Outcome.INCONCLUSIVE, reason=self.why, word="")
 
 
 def contamination(

@@ -20,9 +20,11 @@ MOST_APART = 0.1
 """By how much weights may move farther than by the plain step, or less far, as a share. Where to is
 not compared: of rounding alone Adam makes whole steps."""
 NOISE_TIMES = 4.0
-"""So many times as far from the plain step as that is from itself in some trials, from perturbed
-weights, a lever's steps have to be to count as other ones. Of noise alone one of 500 is that far
-beyond the largest of five trials."""
+"""A lever's difference from the plain step counts where it is more than so many times the largest
+that the plain step shows from itself, from perturbed weights, in some trials. Of noise alone one of
+500 is that far beyond the largest of five trials."""
+MOST_NOISE = 0.5
+"""A larger difference is never noise: weights that do not move differ by 1."""
 
 
 def gain_of(turns: Duet, *, confidence: float, times: float = 1.0) -> Estimate:
@@ -161,9 +163,11 @@ def _unless_noise(verdict: Verdict, apart: float, itself: Sequence[float]) -> Ve
     if verdict.outcome is not Outcome.FAIL or not itself:
         return verdict
     noise = _worst(itself)
-    if not math.isnan(noise) and not apart <= NOISE_TIMES * noise:
+    if not apart <= MOST_NOISE or apart > NOISE_TIMES * noise:
         return verdict
-    told = f"from weights perturbed by rounding the plain step itself is {noise:.3f} apart"
+    told = (
+        f"the step differs by {noise:.3f} from itself where its weights are perturbed by rounding"
+    )
     return not_gated(verdict.gate, verdict.figure, f"{told}: too noisy to judge by")
 
 

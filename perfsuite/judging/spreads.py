@@ -36,14 +36,14 @@ class Spread:
     degrees: float
 
 
-def observed_spread(runs: Sequence[float], nights: Sequence[float] = ()) -> Spread:
+def observed_spread(runs: Sequence[float], *nights: Sequence[float]) -> Spread:
     """Return how a figure spreads: by promoted runs, and by later nights of unchanged code.
 
-    Nights are in their order, and tell by their steps from one to the next (von Neumann et al.,
-    Ann. Math. Stat. 12, 1941): what differs between days counts, and their level does not. What
-    changed for good, an improvement that nobody promoted or other software, is no spread. Of the
-    steps it is the median absolute one, since now and then a night is far off. One run by itself
-    has no degree of freedom, and neither has one night.
+    Nights are in their order, in series of one PyTorch each, and tell by their steps from one to
+    the next (von Neumann et al., Ann. Math. Stat. 12, 1941): what differs between days counts, and
+    their level does not. What changed for good, an improvement that nobody promoted or other
+    software, is no spread. Of the steps it is the median absolute one, since now and then a night
+    is far off. One run by itself has no degree of freedom, and neither has one night.
 
     Raises:
         SampleError: a value is not finite and positive.
@@ -52,8 +52,8 @@ def observed_spread(runs: Sequence[float], nights: Sequence[float] = ()) -> Spre
     squares, degrees = 0.0, len(logs) - 1.0
     if len(logs) > 1:
         squares = statistics.variance(logs) * degrees
-    past = [math.log(night) for night in positive("nights", nights, least=0)]
-    if steps := [abs(now - then) for then, now in pairwise(past)]:
+    past = [list(map(math.log, positive("nights", each, least=0))) for each in nights]
+    if steps := [abs(now - then) for series in past for then, now in pairwise(series)]:
         theirs = STEP_EFFICIENCY * len(steps)
         squares += (MAD_TO_DEVIATION * statistics.median(steps)) ** 2 / 2 * theirs
         degrees += theirs

@@ -63,7 +63,8 @@ class Bench:
         self.clock, self._sensor = self.machine.clock(), self.machine.sensor()
         self._state_before = self._sensor.read()
         self._state_after: State | None = None
-        self._cpu_before = read_cpu_use()
+        # Of two trees, the other side's process would count as others.
+        self._cpu_before = read_cpu_use() if self.turns.two_arms else None
         self._identified, self._weights = False, RankWeights(self.machine.ranks)
         self._loads: dict[str, Any] = {}  # who was busy, by arm
         self._steps_s: dict[str, list[float]] = {}  # of each step that was timed, by arm
@@ -290,11 +291,7 @@ class Bench:
     def record(self) -> Benchmark:
         """Return everything that is known of this benchmark, now that it is done."""
         # Of the last block that was timed: when the benchmark is done, the clocks have long fallen.
-        cpu, before = read_cpu_use(), self._cpu_before
         after = self._state_after or self._sensor.read()
-        own_s = 0.0 if cpu is None or before is None else cpu.own_s - before.own_s
-        beside_s = sum(self.machine.ranks.of_this_node(own_s)) - own_s
-        if cpu is not None and before is not None:
-            after = replace(after, others_cpu=cpu.others_since(before, beside_s))
+        others = self.machine.others_cpu(self._cpu_before, read_cpu_use())
         self.gate(*self._weights.verdicts())
-        return self.notes.record(self._state_before, after)
+        return self.notes.record(self._state_before, replace(after, others_cpu=others))

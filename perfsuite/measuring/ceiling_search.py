@@ -11,7 +11,14 @@ from torch import nn
 from perfsuite.devices.device import Device
 from perfsuite.devices.precision import Precision, backend_flags
 from perfsuite.devices.ranks import ranks
-from perfsuite.judging.ceilings import SHARE_GATE, CeilingError, Ceilings, highest_rate
+from perfsuite.judging.ceilings import (
+    ABOVE,
+    SHARE_GATE,
+    AboveCeilingError,
+    CeilingError,
+    Ceilings,
+    highest_rate,
+)
 from perfsuite.judging.gains import LeverTried
 from perfsuite.judging.gates import JUDGEABLE, Outcome, Verdict
 from perfsuite.measuring.identity import throughput_of
@@ -184,7 +191,7 @@ def with_share(
 ) -> tuple[dict[str, float], list[Verdict]]:
     """Return the rates of a step with the share of the device's ceiling that they are, if any.
 
-    A share that is not known, or cannot be, is left out, and a verdict that fails says why.
+    A share that cannot be told, or is above 100 %, is left out; a verdict that fails says why.
     """
     flop_per_s = rates["TFLOP/s"] * 1e12
     try:
@@ -197,7 +204,7 @@ def with_share(
             Verdict(
                 gate=SHARE_GATE,
                 outcome=Outcome.FAIL,
-                figure="unknown",
+                figure=ABOVE if isinstance(error, AboveCeilingError) else "unknown",
                 threshold=JUDGEABLE,
                 reason=str(error),
             )

@@ -82,10 +82,9 @@ class _Rung:
     steps: int  # in a block
     memory_bytes: int | None = None
 
-    def __init__(self, perf: Bench, name: str, recipe: Recipe, samples: int, own: int) -> None:
+    def __init__(self, perf: Bench, name: str, recipe: Recipe, samples: int) -> None:
         self.perf, self.name, self.recipe = perf, name, recipe
         self.samples = samples << recipe.doublings
-        self.flops = None if perf.flops is None else perf.flops * self.samples / own
 
     def _fresh(self, recipe: Recipe) -> Arm:
         perf = self.perf
@@ -181,20 +180,20 @@ def try_levers(
 
     A lever changes fields of the recipe. With `climb` it stays pulled for all that follow, unless
     it made the step slower and is not called `always`. Each has to leave losses and weights as they
-    are; those of another batch are told, since Adam makes whole steps of what is rounded otherwise.
+    are, but for rounding; those of another batch are told, since Adam makes whole steps of it.
     One for which there is not enough memory is left out, which is red where none is tried.
     """
     device = perf.machine.device
     arm = perf.fresh(first.precision)  # which tells what is trained, and counts its FLOPs
-    own = arm.samples(*arm.take(1))
+    flops = None if perf.flops is None else perf.flops / arm.samples(*arm.take(1))
     del arm
-    perf.keep("ceilings", asdict(ceilings_of(device)))  # while there is room for their operands
-    below = _Rung(perf, foot, first, samples, own)
+    ceilings_of(device)  # while there is room for their operands
+    below = _Rung(perf, foot, first, samples)
     below.measure_memory()
     below.make_ready()
     found = [LeverTried(name=foot)]
     for name, change in levers.items():
-        rung = _Rung(perf, name, replace(below.recipe, **change), samples, own)
+        rung = _Rung(perf, name, replace(below.recipe, **change), samples)
         device.free_cache()  # of those that are no more, as the last one may be
         found.append(LeverTried(name=name, against=below.name))
         _try(rung, below, found[-1], foot=found[0])
@@ -202,12 +201,13 @@ def try_levers(
             below = rung
     if found[0].step_s is None:  # every lever was left out
         below.tell(found[0], perf.time(below.arm, steps=below.steps))
-    if perf.flops is not None:
-        note_shares(perf.notes, found, flops=perf.flops / own, device=device)
+    if flops is not None:
+        note_shares(perf.notes, found, flops=flops, device=device)
+    perf.keep("ceilings", asdict(ceilings_of(device)))  # as they are now that shares were asked for
     perf.gate(*all_without_memory(found))
     perf.show("\n".join(map(str, found)))
     if climb and perf.turns.explains:
-        _tell_top(below)
+        _tell_top(below, flops)
     return found
 
 
@@ -254,7 +254,7 @@ def _try(rung: _Rung, below: _Rung, tried: LeverTried, *, foot: LeverTried) -> N
 def _judge_steps(rung: _Rung, below: _Rung) -> str:
     """Judge some steps, which have to do what those of the rung below do; tell losses' figure."""
     perf, found, plain = rung.perf, rung.few_steps, below.few_steps
-    margin = perf.thresholds.convergence.margin
+    margin, device = perf.thresholds.convergence.margin, perf.machine.device
     alike = steps_alike(rung.name, found, plain, margin)
     if rung.samples != below.samples:
         why = "a batch of another size is rounded anew"
@@ -266,21 +266,24 @@ def _judge_steps(rung: _Rung, below: _Rung) -> str:
         why = ""
         if any(each.outcome is Outcome.FAIL for each in alike):
             by = max(each.recipe.precision.rounding for each in (rung, below))
-            perturbed = take_perturbed_steps(below.fresh_step, CHECKED_STEPS, by)
-            alike = steps_alike(rung.name, found, plain, margin, perturbed)
+            trials: list[FewSteps] = []
+            # What hinders them leaves no lever out: its verdict stands.
+            with leaving_out(LeverTried(name=""), device, *_NOT_READY), time_limit(READY_S):
+                trials.extend(take_perturbed_steps(below.fresh_step, CHECKED_STEPS, by))
+            alike = steps_alike(rung.name, found, plain, margin, trials)
     perf.gate(*(not_gated(each.gate, each.figure, why) if why else each for each in alike))
     return alike[0].figure
 
 
-def _tell_top(top: _Rung) -> None:
+def _tell_top(top: _Rung, flops: float | None) -> None:
     """Say what holds the top of a ladder: how fast its products are, and what else there is."""
     perf, profile = top.perf, top.profile
     perf.notes.operators = profile
     in_products_s = products_s(profile)
     written = ", as it is written," * (top.arm.written is not None)
     told = f"{top.name}: {in_products_s / profile.total_s:.0%} of its step{written} in products"
-    if in_products_s and top.flops is not None:
-        rate, ceilings = top.flops / in_products_s, ceilings_of(perf.machine.device)
+    if in_products_s and flops is not None:
+        rate, ceilings = flops * top.samples / in_products_s, ceilings_of(perf.machine.device)
         # A profile's seconds are no ground for an error, and a convolution may raise the ceiling.
         with suppress(CeilingError):
             share = ceilings.share(rate, top.recipe.precision)

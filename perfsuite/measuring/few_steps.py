@@ -1,6 +1,6 @@
 """A few steps of a training, by which a lever is shown to leave it what it is."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -52,19 +52,18 @@ def take_few_steps(arm: Arm, steps: int) -> FewSteps:
     )
 
 
-def take_perturbed_steps(make: Callable[[], Arm], steps: int, by: float) -> list[FewSteps]:
+def take_perturbed_steps(make: Callable[[], Arm], steps: int, by: float) -> Iterator[FewSteps]:
     """Take steps of fresh arms from perturbed weights, TRIALS times; nothing without a model.
 
     Each weight is changed by about such a share `by`, or by some units in its last place.
     """
-    found = []
     for trial in range(TRIALS):
         arm = make()
         if not models_of(arm):
-            break
+            return
         arm.perturb(trial, max(by, PERTURBATION))
-        found.append(take_few_steps(arm, steps))
-    return found
+        yield take_few_steps(arm, steps)
+        del arm  # there may be room for one
 
 
 def steps_alike(

@@ -8,6 +8,7 @@ import torch
 
 from perfsuite.devices.choice import KINDS, SIMULATED, choose_device, device_of
 from perfsuite.devices.device import Clock, Device, Hardware, Sensor
+from perfsuite.devices.host import CpuUse
 from perfsuite.devices.precision import Precision
 from perfsuite.devices.rank_clock import RankClock, RankSensor
 from perfsuite.devices.rank_facts import shared_facts, talk
@@ -45,6 +46,12 @@ class Machine:
     def time_s(self) -> float:
         """Return the time of which budgets are: rank 0's, so that all end together."""
         return self.ranks.agreed(self.device.time_s())
+
+    def others_cpu(self, before: CpuUse | None, now: CpuUse | None) -> float | None:
+        """Return the share of the CPUs that others than our ranks used between two readings."""
+        own_s = 0.0 if now is None or before is None else now.own_s - before.own_s
+        beside_s = sum(self.ranks.of_this_node(own_s)) - own_s  # by all ranks, whatever they know
+        return None if now is None or before is None else now.others_since(before, beside_s)
 
     @property
     def references(self) -> tuple[Precision, ...]:

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +61,10 @@ class Baseline:
     def spreads(self) -> Mapping[Figure, Spread]:
         """How each figure that is sampled spreads, learnt from all of them together."""
         promoted = _values(self.runs)
-        nights = _values(self.nights, unchanged=True)
+        series = [_values(each, unchanged=True) for _, each in groupby(self.nights, _measured_by)]
         return pooled_spreads(
             {
-                figure: observed_spread(runs, nights.get(figure, ()))
+                figure: observed_spread(runs, *(each.get(figure, ()) for each in series))
                 for figure, runs in promoted.items()
             }
         )
@@ -181,8 +182,7 @@ def with_nights(baseline: Baseline, folder: Path) -> Baseline:
     """Return the baseline with what past runs below a folder teach about how figures spread.
 
     Those are taken that were held against its very runs, once where there are several copies, and
-    not what cannot be read. They are in order within one PyTorch and machine: where several take
-    turns, the steps between them are no spread.
+    not what cannot be read. They are in order, those of one PyTorch and machine together.
     """
     started = [run.started for run in baseline.runs]
     nights: dict[str, Run] = {}
@@ -195,8 +195,11 @@ def with_nights(baseline: Baseline, folder: Path) -> Baseline:
         except RunError:
             continue
     latest = [nights[started] for started in sorted(nights)[-_MOST_NIGHTS:]]
-    ordered = sorted(latest, key=lambda run: (str(run.software.get("torch")), str(run.facts)))
-    return dataclasses.replace(baseline, nights=tuple(ordered))
+    return dataclasses.replace(baseline, nights=tuple(sorted(latest, key=_measured_by)))
+
+
+def _measured_by(run: Run) -> tuple[str, str]:
+    return str(run.software.get("torch")), str(_facts(run.software, run.facts))
 
 
 def sampled(runs: Iterable[Run]) -> Iterator[tuple[Figure, Benchmark, Metric]]:

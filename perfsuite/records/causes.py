@@ -6,12 +6,14 @@ from typing import Any
 import msgspec
 
 from perfsuite.judging.blocks import Block
+from perfsuite.judging.contamination import MOST_OTHERS
 from perfsuite.judging.stalls import told
 from perfsuite.records.operators import explain
 from perfsuite.records.schema import Benchmark
 from perfsuite.records.wording import counted, software_changes
 
 _LEAST_CHANGE = 0.05  # of a clock or a temperature; less explains nothing
+OTHERS = "others_cpu"
 STATE = {
     "sm_mhz": ("GPU clock", "MHz"),
     "memory_mhz": ("memory clock", "MHz"),
@@ -20,7 +22,7 @@ STATE = {
     "power_w": ("power", "W"),
     "load_1min": ("load", ""),
     "other_processes": ("other processes on the GPU", ""),
-    "others_cpu": ("share of the cores that others used", ""),
+    OTHERS: ("share of the cores that others used", ""),
 }
 _COMMITS = 5
 
@@ -90,6 +92,11 @@ def _state_changes(before: Benchmark, after: Benchmark) -> list[str]:
     changes = []
     for field, (name, unit) in STATE.items():
         then, now = (side.get(field) for side in sides)
-        if then is not None and now is not None and differs(then, now):
+        if then is None or now is None:
+            continue
+        if field == OTHERS:  # a share, of which no share is of interest
+            if abs(now - then) > MOST_OTHERS:
+                changes.append(f"{name} {then:.0%} -> {now:.0%}")
+        elif differs(then, now):
             changes.append(f"{name} {then:g} -> {now:g} {unit}".rstrip())
     return changes

@@ -109,8 +109,8 @@ def commits_between(good: Ref, bad: Ref) -> list[CommitOfRow]:
 def which_commit(since: str, searched: str, suite: Path) -> list[str]:
     """Return the command that finds which commit changed what is `searched`, if there are several.
 
-    None where all of them leave the code beside the suite alone, which is all that is searched.
-    See `of_benchmark`.
+    Nothing where only the suite and prose changed, since all versions run today's suite. See
+    `of_benchmark`.
     """
     if len(commits_since(since, suite)) < 2:
         return []

@@ -1,13 +1,13 @@
 """What one benchmark leaves behind, noted while it runs and made into its record once."""
 
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from perfsuite.judging.blocks import State
-from perfsuite.judging.ceilings import SHARE_GATE
+from perfsuite.judging.ceilings import ABOVE, SHARE_GATE
 from perfsuite.judging.contamination import contamination
 from perfsuite.judging.estimates import SampleError, median_s
 from perfsuite.judging.gates import Verdict, not_gated
@@ -87,7 +87,7 @@ class Notes:
     def record(self, before: State, after: State) -> Benchmark:
         """Return everything known of the benchmark, with the machine's state around it.
 
-        A ceiling that was measured beside other work is a lower one, and a share of it no error.
+        A ceiling that was measured beside other work is a lower one, and a share above it no error.
         """
         state = {"before": asdict(before), "after": asdict(after)}
         beside = contamination(state, {}, promoted=())
@@ -97,7 +97,10 @@ class Notes:
             config=msgspec.json.decode(encode(self.config)),
             metrics=self._metrics,
             verdicts=[
-                beside.excuse(each) if each.gate == SHARE_GATE else each for each in self.verdicts
+                replace(beside.excuse(each), reason=f"{beside.why}; {each.reason}")
+                if beside.reasons and (each.gate, each.figure) == (SHARE_GATE, ABOVE)
+                else each
+                for each in self.verdicts
             ],
             markers=self._markers,
             operators=self.operators,

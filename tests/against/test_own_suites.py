@@ -85,6 +85,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project.write("benchmarks/test_speed.py", BENCHMARKS)
     # Deeper in the tree than one would look for it, and installed as a copy.
     deepnet = project.write("libs/net/deepnet/__init__.py", "STEP_S = 0.2\n")
+    project.write("libs/net/pyproject.toml", "[project]\n")
     shutil.copytree(deepnet.parent, project.home / "site" / "deepnet")
     project.environment["PYTHONPATH"] = str(project.home / "site")
     project.commit()
@@ -147,16 +148,22 @@ def tree(tmp_path: Path) -> Path:
     """Return a tree with packages where one looks for them, deeper, and in its suite."""
     names = (
         "src/mynet/__init__.py",
+        "libs/net/setup.py",
         "libs/net/deepnet/__init__.py",
         "libs/net/deepnet/torch.py",
-        "libs/single.py",
-        "libs/logging.py",
-        "benchmarks/torch/__init__.py",
+        "libs/setup.cfg",
+        "libs/python/single.py",
+        "libs/python/logging.py",
+        "code/of/mine/__init__.py",
+        "vendor/tqdm/__init__.py",
+        "perf/__init__.py",
+        "perf/benchmarks/torch/__init__.py",
     )
     git_in(tmp_path, "init", "--quiet")
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
+    (tmp_path / "pyproject.toml").write_text('where = ["code/of"]\n', encoding="utf-8")
     git_in(tmp_path, "add", "--all")
     return tmp_path
 
@@ -164,10 +171,12 @@ def tree(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("files", "neither", "strays"),
     [
-        (["benchmarks/net.py"], ["deepnet", "torch"], "libs/net/deepnet/__init__.py"),
-        (["conftest.py"], ["single", "logging"], "libs/single.py"),
-        (["benchmarks/net.py"], ["torch", "logging", "numpy"], None),
-        (["benchmarks/net.py", "src/mynet/__init__.py"], ["deepnet"], None),
+        (["perf/benchmarks/net.py"], ["deepnet", "torch"], "libs/net/deepnet/__init__.py"),
+        (["conftest.py", "perf/__init__.py"], ["single", "logging"], "libs/python/single.py"),
+        (["conftest.py"], ["mine"], "code/of/mine/__init__.py"),
+        (["conftest.py"], ["tqdm"], None),  # a copy of a library, which nothing here builds
+        (["perf/benchmarks/net.py"], ["torch", "logging", "numpy"], None),
+        (["perf/benchmarks/net.py", "src/mynet/__init__.py"], ["deepnet"], None),
     ],
 )
 def test_where_all_came_from_the_suite_the_tree_is_searched_for_what_is_installed(
@@ -175,4 +184,4 @@ def test_where_all_came_from_the_suite_the_tree_is_searched_for_what_is_installe
 ) -> None:
     loaded = {"files": files, "neither": neither}
     why = None if strays is None else f"{strays}: imported from where it is installed"
-    assert installed_instead(loaded, tree, tree / "benchmarks") == why
+    assert installed_instead(loaded, tree, tree / "perf" / "benchmarks") == why

@@ -59,12 +59,13 @@ def test_auto_takes_the_cpu_where_there_is_no_gpu(no_gpu: None) -> None:
     assert choose_device("auto").place == torch.device("cpu")
 
 
-def test_a_torch_of_rocm_is_refused_and_not_taken_for_nvidia_s(
-    monkeypatch: pytest.MonkeyPatch, two_gpus: None
+@pytest.mark.parametrize("wanted", ["auto", "cuda"])
+def test_a_gpu_of_rocm_is_refused_and_not_taken_for_nvidia_s(
+    monkeypatch: pytest.MonkeyPatch, two_gpus: None, wanted: str
 ) -> None:
     monkeypatch.setattr(torch.version, "hip", "6.4.1")  # its GPUs are called cuda, too
-    with pytest.raises(DeviceError, match=r"this torch is ROCm's, which is not supported \("):
-        choose_device("cuda")
+    with pytest.raises(DeviceError, match="a GPU of ROCm is not supported"):
+        choose_device(wanted)
 
 
 @pytest.mark.parametrize("wanted", ["auto", "cuda"])

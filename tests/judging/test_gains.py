@@ -88,8 +88,8 @@ def test_first_and_mean_loss_have_to_be_those_of_the_plain_step(
         ([2.0, 1.2], [1.02, 1.03], Outcome.FAIL),  # off by 6.7 %
         ([2.0, 1.2], [1.02, math.nan], Outcome.NOT_GATED),
         ([2.1, 1.0], [1.02, 1.03], Outcome.FAIL),  # the first loss, which is of equal weights
-        ([2.0, math.nan], [1.02, math.nan], Outcome.NOT_GATED),
-        ([2.0, math.nan], [1.02, 1.03], Outcome.FAIL),
+        ([2.0, math.nan], [1.02, math.nan], Outcome.FAIL),
+        ([2.0, 3.1], [1.02, math.nan], Outcome.FAIL),  # half as much again is no noise
         ([math.nan, math.nan], [1.02, math.nan], Outcome.FAIL),
     ],
 )
@@ -100,11 +100,18 @@ def test_a_mean_loss_that_perturbed_weights_move_as_far_tells_nothing(
     assert losses_alike("lever", losses, [2.0, 1.0], 0.03, perturbed).outcome is outcome
 
 
-@pytest.mark.parametrize(("moved", "outcome"), [(1.2, Outcome.NOT_GATED), (1.3, Outcome.FAIL)])
+@pytest.mark.parametrize(
+    ("moved", "again", "outcome"),
+    [
+        (1.2, [1.01, 0.94], Outcome.NOT_GATED),
+        (1.3, [1.01, 0.94], Outcome.FAIL),
+        (0.0, [0.5, 1.0], Outcome.FAIL),  # what does not move at all is no noise
+    ],
+)
 def test_weights_that_perturbed_ones_move_as_far_tell_nothing(
-    moved: float, outcome: Outcome
+    moved: float, again: list[float], outcome: Outcome
 ) -> None:
-    assert weights_alike("lever", moved, 1.0, [1.01, 0.94]).outcome is outcome
+    assert weights_alike("lever", moved, 1.0, again).outcome is outcome
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,12 @@
 """A benchmark on a simulated device: what was throttled is set aside, and duets know their end."""
 
 import pytest
+from climbs import bench_on, simulated
 from suites import Suite, load
 
+from perfsuite.devices.host import CpuUse
 from perfsuite.judging.stopping import LOOKS
+from perfsuite.measuring.turns import Alone
 
 CONFTEST = """
 from dataclasses import replace
@@ -215,3 +218,19 @@ def test_hundreds_of_steps_show_a_stall_in_every_hundredth(
     )
     told = "22.5% of the time is lost in stalls: 1% of steps take 30 times as long"
     assert (told in shown) is (outcome == "FAIL")
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_the_process_of_the_other_tree_is_none_of_others(
+    monkeypatch: pytest.MonkeyPatch, alone: bool
+) -> None:
+    seen = iter(
+        [
+            CpuUse(at_s=0.0, cpus=2, busy_s=0.0, own_s=0.0),
+            CpuUse(at_s=10.0, cpus=2, busy_s=15.0, own_s=5.0),
+        ]
+    )
+    monkeypatch.setattr("perfsuite.measuring.bench.read_cpu_use", lambda: next(seen))
+    monkeypatch.setattr(Alone, "two_arms", alone)
+    state = bench_on(simulated(monkeypatch)).record().state["after"]
+    assert state["others_cpu"] == (0.5 if alone else None)

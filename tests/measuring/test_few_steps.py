@@ -13,6 +13,7 @@ from perfsuite.devices.precision import Precision
 from perfsuite.judging.gates import Outcome
 from perfsuite.measuring.bench import Bench
 from perfsuite.training import levers as training_levers
+from perfsuite.training.arm import Arm
 from perfsuite.training.workload import Training
 
 
@@ -65,15 +66,15 @@ def chaotic(precision: Precision, device: torch.device, seed: int) -> Training:
     def step(batch: Any) -> torch.Tensor:
         with torch.no_grad():
             values: torch.Tensor = model[0].weight
-            loss = values.abs().flatten()[0].clone()
-            values.copy_(torch.frac(1000 * values.abs()))
+            loss = 0.5 + values.abs().flatten()[:4].mean()
+            values.copy_(torch.frac(997.3 * values.abs()))
         return loss
 
     return replace(training, step=step)
 
 
 @pytest.mark.parametrize(
-    ("off_by", "outcome"), [(1e-5, Outcome.NOT_GATED), (0.05, Outcome.FAIL)], ids=["later", "first"]
+    ("off_by", "outcome"), [(1e-5, Outcome.NOT_GATED), (0.5, Outcome.FAIL)], ids=["later", "first"]
 )
 def test_what_rounding_alone_drives_apart_is_told_and_its_first_loss_is_judged(
     perf: Bench, monkeypatch: pytest.MonkeyPatch, off_by: float, outcome: Outcome
@@ -89,6 +90,25 @@ def test_what_rounding_alone_drives_apart_is_told_and_its_first_loss_is_judged(
     assert judged["channels_last losses"].outcome is outcome
     if outcome is Outcome.NOT_GATED:
         assert "too noisy to judge by" in judged["channels_last losses"].reason
+
+
+@pytest.mark.parametrize("why", [TimeoutError("late"), torch.OutOfMemoryError("no room")])
+def test_a_lever_stays_red_where_no_trial_of_the_plain_step_can_be_taken(
+    perf: Bench, monkeypatch: pytest.MonkeyPatch, why: Exception
+) -> None:
+    def put_wrongly(models: list[nn.Module]) -> None:
+        for parameter in models[0].parameters():
+            parameter.data.mul_(1.5)
+
+    def hindered(arm: Arm, *_: object) -> None:
+        raise why
+
+    monkeypatch.setattr(training_levers, "_put_channels_last", put_wrongly)
+    monkeypatch.setattr(Arm, "perturb", hindered)
+    (_, tried) = climbed(perf, {"channels_last": {"channels_last": True}})
+    outcomes = {each.gate: each.outcome for each in perf.notes.verdicts}
+    assert outcomes["channels_last losses"] is Outcome.FAIL
+    assert tried.left_out == ""
 
 
 @pytest.mark.parametrize("planted", [False, True])

@@ -168,7 +168,7 @@ def test_a_step_without_models_is_counted_too() -> None:
 def test_a_batch_of_another_shape_is_refused() -> None:
     shapes = iter([3, 4, 5, 6, 7])
     arm = Arm(step=torch.sum, batches=(torch.ones(n) for n in shapes), device=torch.device("cpu"))
-    with pytest.raises(TrainingError, match="changing shape"):
+    with pytest.raises(TrainingError, match="change their shape"):
         count_step(arm)
 
 

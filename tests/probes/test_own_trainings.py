@@ -12,7 +12,7 @@ from perfsuite.devices.precision import Precision
 from perfsuite.judging.gates import Outcome, Verdict
 from perfsuite.probes import dtypes, gradients, optimizer, registry
 from perfsuite.probes.probe import Found, MakeArm, Probe
-from perfsuite.training import arm as arms
+from perfsuite.training.arm import Arm
 from perfsuite.training.workload import Training, Workload
 
 
@@ -144,7 +144,8 @@ def test_what_a_state_does_not_show_is_not_gated_and_told() -> None:
 
 
 def test_a_step_too_sensitive_for_the_canary_is_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arms, "PERTURBATION", 10.0)
+    perturb = Arm.perturb
+    monkeypatch.setattr(Arm, "perturb", lambda arm, seed: perturb(arm, seed, by=10.0))
     found = looked_at(lambda p, d, _: speaking("tuple", p, d, compiled=False), Precision.bf16)
     assert found["sgd_canary"].outcome is Outcome.NOT_GATED
     assert "times as fast as itself" in found["sgd_canary"].reason

@@ -110,6 +110,17 @@ def test_software_and_the_machine_are_told_where_they_differ() -> None:
     assert lines == ["software: torch 2.11 -> 2.15", "machine: GPU clock 1980 -> 1410 MHz"]
 
 
+@pytest.mark.parametrize(
+    ("then", "now", "told"), [(0.25, 0.5, "25% -> 50%"), (0.04, 0.12, ""), (0.12, 0.04, "")]
+)
+def test_a_share_of_the_cores_is_told_where_much_more_or_less_is_used(
+    then: float, now: float, told: str
+) -> None:
+    sides = (benchmark({"others_cpu": share}) for share in (then, now))
+    lines = reasons(*sides, software=({}, {}), commits=[])
+    assert lines == [f"machine: share of the cores that others used {told}"] * bool(told)
+
+
 def test_many_commits_are_counted_and_the_newest_named() -> None:
     lines = reasons(
         benchmark({}, 0.01),

@@ -85,7 +85,7 @@ device = "cpu"
 
 
 def free_port() -> int:
-    """Return one that nobody is given meanwhile who asks for any: those lie above."""
+    """Return a free port below those that the system hands out to whoever asks for any."""
     for port in random.sample(range(20_000, 32_000), 100):
         with socket.socket() as one, suppress(OSError):
             one.bind(("localhost", port))
