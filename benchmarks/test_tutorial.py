@@ -69,6 +69,9 @@ def training(
     found = EpochsOf(arm, arm.epoch_steps, about=about, checkpoint=checkpoint)
     if found.runs:
         perf.show(f"{precision} goes on after epoch {len(found.runs)}, kept in {checkpoint}")
+    elif found.differs:
+        why = f"{', '.join(sorted(found.differs))} changed since {checkpoint} was written"
+        perf.show(f"{precision} begins anew: {why}")
     return found
 
 
@@ -92,7 +95,10 @@ def judge(perf: Bench, fp32: EpochsOf, mixed: EpochsOf, amp: Precision) -> None:
     for arm in (fp32.arm, mixed.arm):
         assert arm.right is not None  # digits are held out of whole epochs
         right[arm.label] = arm.right().tolist()
-    told = [f"{one} tells {sum(r)} of {len(r)} held-out digits" for one, r in right.items()]
+    told = [
+        f"{one} is right about {sum(r)} of {len(r)} held-out digits ({sum(r) / len(r):.1%})"
+        for one, r in right.items()
+    ]
     perf.keep("right", right)
     fresh = [perf.fresh(each.arm.precision) for each in (fp32, mixed)]
     peaks = [perf.peak_memory(arm.precision, steps=6) for arm in fresh]

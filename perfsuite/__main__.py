@@ -109,10 +109,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     telling = commands.add_parser("history", help="show the lasting changes of figures over runs")
     _add_folder(telling, ".benchmarks", "folder with run files")
     telling.add_argument(
-        "--hardware", metavar="KEY", help="of which to show runs, if there are several"
+        "--hardware", metavar="KEY", help="the hardware to show, if there are runs of several"
     )
     how = telling.add_mutually_exclusive_group()
-    how.add_argument("-o", "--output", type=Path, metavar="FILE.svg", help="draw it too")
+    how.add_argument(
+        "-o", "--output", type=Path, metavar="FILE.svg", help="also write the chart to this file"
+    )
     how.add_argument(
         "--max-age",
         type=positive,
@@ -129,19 +131,21 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         default=Path("benchmarks"),
         help="folder with thresholds.toml and promoted runs (default: %(default)s)",
     )
-    advising.add_argument("--hardware", metavar="KEY", help="which, if there are several")
+    advising.add_argument(
+        "--hardware", metavar="KEY", help="the hardware to advise on, if there are runs of several"
+    )
     advising.add_argument(
         "--budget",
         type=positive,
         default=60.0,
         metavar="SECONDS",
-        help="to confirm a suspicion, as --perf-budget (default: %(default)g)",
+        help="time to confirm a suspicion, as --perf-budget (default: %(default)g)",
     )
     advising.add_argument(
         "--margin",
         type=positive,
         metavar="SHARE",
-        help="that you would like to have, such as 0.03 (default: that of thresholds.toml)",
+        help="the margin that you want, such as 0.03 (default: that of thresholds.toml)",
     )
     advising.add_argument(
         "--write", action="store_true", help="put the margins into thresholds.toml"

@@ -44,7 +44,7 @@ class PairStopped(msgspec.Struct, frozen=True, kw_only=True):
     scatter: float
 
 
-class Suite(msgspec.Struct, frozen=True, kw_only=True):
+class SuiteStopped(msgspec.Struct, frozen=True, kw_only=True):
     """Suites of some benchmarks: the median of their seconds, and what they left open."""
 
     way: str
@@ -64,7 +64,7 @@ class StoppingCases(msgspec.Struct, frozen=True, kw_only=True):
     benchmarks: int
     pairs: list[PairStopped]
     cases: list[Case]
-    suites: list[Suite]
+    suites: list[SuiteStopped]
 
 
 def _rate(hits: int, trials: int) -> str:

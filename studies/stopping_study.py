@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 import numpy as np
 from recordings import write_whole
-from stopping_page import Case, PairStopped, StoppingCases, Suite, page
+from stopping_page import Case, PairStopped, StoppingCases, SuiteStopped, page
 from stopping_rules import (
     EARLIER,
     FASTER,
@@ -157,7 +157,7 @@ def simulated() -> list[Case]:
     return found
 
 
-def replayed(study: Recorded) -> tuple[list[PairStopped], list[Case], list[Suite]]:
+def replayed(study: Recorded) -> tuple[list[PairStopped], list[Case], list[SuiteStopped]]:
     """Return what pairs are like, measured each way, and how long that takes to a verdict."""
     pairs, cases, suites = [], [], []
     for way in WAYS:
@@ -183,7 +183,7 @@ def replayed(study: Recorded) -> tuple[list[PairStopped], list[Case], list[Suite
     return pairs, cases, suites
 
 
-def suite(observed: Floats, way: Way, planted: float, *, pot: bool) -> Suite:
+def suite(observed: Floats, way: Way, planted: float, *, pot: bool) -> SuiteStopped:
     """Return how long suites take, and how often they leave a figure open."""
     trials = TRIALS["suites"]
     shares = [Pot(BUDGET_S) for _ in range(trials)]
@@ -199,7 +199,7 @@ def suite(observed: Floats, way: Way, planted: float, *, pot: bool) -> Suite:
         total_s += took_s
         left_open += int(np.sum(said == OPEN))
         unclear |= said == OPEN
-    return Suite(
+    return SuiteStopped(
         way=way.name + (", shared budget" if pot else ""),
         planted=planted,
         trials=trials,

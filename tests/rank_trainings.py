@@ -24,8 +24,8 @@ from perfsuite.training.step import TrainStep
 from perfsuite.training.workload import Training, Workload
 
 CPU = torch.device("cpu")
-Batch = tuple[Tensor, Tensor]
-Step = Callable[[Batch], Tensor]
+BatchOfRank = tuple[Tensor, Tensor]
+StepOfRank = Callable[[BatchOfRank], Tensor]
 MakeStep = Callable[[Precision], TrainStep]
 
 
@@ -34,7 +34,7 @@ def network(*, norm: bool = True) -> nn.Sequential:
     return nn.Sequential(nn.Linear(16, 32), *norms, nn.ReLU(), nn.Linear(32, 4))
 
 
-def batches(rank: int, many: int = 4) -> list[Batch]:
+def batches(rank: int, many: int = 4) -> list[BatchOfRank]:
     drawn = torch.Generator().manual_seed(rank)
     images = [torch.randn(32, 16, generator=drawn) for _ in range(many)]
     return [(each, each[:, :4].argmax(1)) for each in images]
@@ -55,7 +55,7 @@ def spread(how: Parallel, kind: type[TrainStep] = TrainStep) -> MakeStep:
 class AveragingByHand(TrainStep):
     """Averages gradients itself, scaled, between backward and step."""
 
-    def __call__(self, batch: Batch) -> Tensor:
+    def __call__(self, batch: BatchOfRank) -> Tensor:
         inputs, targets = batch
         self.optimizer.zero_grad(set_to_none=True)
         with self._flags, self._autocast:
@@ -96,7 +96,7 @@ class DividingAgain(AveragingByHand):
 class Drifting(TrainStep):
     """Changes a weight a little, each rank by its own number."""
 
-    def __call__(self, batch: Batch) -> Tensor:
+    def __call__(self, batch: BatchOfRank) -> Tensor:
         loss = super().__call__(batch)
         with torch.no_grad():
             next(self.model.parameters()).mul_(1 + 1e-6 * dist.get_rank())
@@ -106,7 +106,7 @@ class Drifting(TrainStep):
 class NotSynchronising(TrainStep):
     """Forgets that this is the last micro-batch."""
 
-    def __call__(self, batch: Batch) -> Tensor:
+    def __call__(self, batch: BatchOfRank) -> Tensor:
         assert isinstance(self.model, DistributedDataParallel)
         with self.model.no_sync():
             return super().__call__(batch)
@@ -115,7 +115,7 @@ class NotSynchronising(TrainStep):
 class Synchronising(TrainStep):
     """Decides itself when ranks meet, whatever was decided around it."""
 
-    def __call__(self, batch: Batch) -> Tensor:
+    def __call__(self, batch: BatchOfRank) -> Tensor:
         assert isinstance(self.model, DistributedDataParallel)
         self.model.require_backward_grad_sync = True
         return super().__call__(batch)
@@ -126,7 +126,7 @@ class Clipping(TrainStep):
 
     most = 0.01
 
-    def __call__(self, batch: Batch) -> Tensor:
+    def __call__(self, batch: BatchOfRank) -> Tensor:
         inputs, targets = batch
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.criterion(self.model(inputs), targets)

@@ -19,6 +19,7 @@ import msgspec
 from nights import NEWEST, NightlyError, NightOutcome, append, leg_of, past_runs
 from red_issue import ANSWER, ANSWERS, answers_of, code, shorten
 
+from perfsuite.devices.choice import KINDS
 from perfsuite.records.commits import WHICH
 from perfsuite.records.files import write_new
 from perfsuite.records.schema import Run, RunError, read_run
@@ -223,7 +224,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     gating = commands.add_parser("gate", help="run the suite against its baseline, and report")
-    gating.add_argument("--device", choices=("auto", "cuda", "cpu"), default="cuda")
+    gating.add_argument("--device", choices=("auto", *KINDS), default="cuda")
     gating.add_argument("--out", type=Path, required=True, help="new or empty folder")
     gating.add_argument("--suite", type=Path, default=Path("benchmarks"))
     gating.add_argument(
@@ -233,18 +234,23 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="past runs: to learn from, and to report beside this one",
     )
     gating.add_argument(
-        "--torch", default="", metavar="VERSION", help="that was asked for; its nights are a series"
+        "--torch",
+        default="",
+        metavar="VERSION",
+        help="PyTorch that was asked for; each has a history of its own",
     )
     gating.add_argument(
         "--bisect",
         type=float,
         default=0.0,
         metavar="SECONDS",
-        help="to search the commits for what made it red, in all (default: not at all)",
+        help="time to search for the commits that made it red, in all (default: none)",
     )
     appending = commands.add_parser("append", help="add the runs of nights to a history")
     appending.add_argument("history", type=Path, metavar="DIR")
-    appending.add_argument("outs", nargs="*", type=Path, metavar="OUT", help="that a gate wrote")
+    appending.add_argument(
+        "outs", nargs="*", type=Path, metavar="OUT", help="folder that a gate wrote"
+    )
     installing = commands.add_parser("torch", help="install a release of PyTorch")
     installing.add_argument("version", help='such as 2.14.1 or 2.14.*; "" leaves it as it is')
     return parser.parse_args(arguments)

@@ -1,1 +1,1 @@
-"""A pytest session that compares two trees: a controller and a server process for each side."""
+"""A pytest session that compares two trees: it coordinates a server process of each side."""

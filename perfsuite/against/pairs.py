@@ -110,8 +110,8 @@ class Pairs:
         spent_s = time.monotonic() - started_s
         if most_s is not None and LOOKS[0] / 2 * spent_s > most_s:
             raise ComparisonError(
-                f"a pair of processes takes {spent_s / 2:.0f} s, so that the {LOOKS[0]} of a first"
-                " look would take too long; give it more --perf-budget"
+                f"a pair of processes takes {spent_s / 2:.0f} s, and it takes {LOOKS[0]} pairs at"
+                " least: more than there is time for; raise --perf-budget"
             )
         show = partial(self._show, key.rpartition("::")[2])
         sample(observe, clear=clear, budget_s=self._pot.budget_s() - spent_s, progress=show)

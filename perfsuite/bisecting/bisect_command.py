@@ -55,7 +55,9 @@ def add_bisecting(commands: "Commands") -> None:
         help="folder of the benchmarks (default: %(default)s)",
     )
     bisecting.add_argument(
-        "--figure", metavar="NAME", help="which (default: the first that differs between both)"
+        "--figure",
+        metavar="NAME",
+        help="name of the figure to search for (default: the first that differs)",
     )
     bisecting.add_argument(
         "--budget",

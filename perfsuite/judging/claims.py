@@ -55,13 +55,13 @@ def judge_claims(
             no=faster.high < 1,
         ),
         _told(
-            f"Does it lose like {reference}",
+            f"Is its loss that of {reference}",
             _of_one_pair(equal),
             yes=equal.outcome is Outcome.PASS,
             no=equal.outcome is Outcome.FAIL,
         ),
         _told(
-            f"Does it tell held-out samples like {reference}",
+            f"Is it as often right about held-out samples as {reference}",
             not_gated("held_out", told.figure, "one pair of runs"),
             yes=told.outcome is Outcome.PASS,
             no=told.outcome is Outcome.FAIL,

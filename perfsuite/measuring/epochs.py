@@ -33,6 +33,7 @@ class EpochsOf:
         about: what makes it another training, beside precision, steps and parameters.
         checkpoint: a file, which need not be there.
         runs: one an epoch, those before it was broken off too.
+        differs: in what the checkpoint was of another training, which begins anew then.
     """
 
     arm: Arm
@@ -41,6 +42,7 @@ class EpochsOf:
     about: Mapping[str, Any] = field(default_factory=dict)
     checkpoint: Path | None = None
     runs: list[TrainingRun] = field(default_factory=list, init=False)
+    differs: set[str] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
         shapes = {name: list(each.shape) for name, each in self.arm.named_parameters().items()}
@@ -59,8 +61,11 @@ class EpochsOf:
             # A whole pickle: what a state_dict may hold is for its owner to say. We wrote it.
             # To the host first: another training's device may not be here.
             about = torch.load(path, weights_only=False, map_location="cpu")["about"]
-            if about != self._about or not about.get("code"):
-                return  # of another training or code, and overwritten after the first epoch
+            names = about.keys() | self._about.keys()
+            self.differs = {name for name in names if about.get(name) != self._about.get(name)}
+            self.differs |= {"code"} - {name for name in names if about.get(name)}
+            if self.differs:
+                return  # and the checkpoint is overwritten after the first epoch
             # Then each tensor back to where it was: Adam counts its steps on the host.
             saved = torch.load(path, weights_only=False)
             state, runs, began = saved["state"], saved["runs"], saved["began"]

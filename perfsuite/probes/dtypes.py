@@ -251,7 +251,7 @@ def memory_format(make: MakeArm, precision: Precision, batch: Any) -> Found:
     lost = [name for name, kept in calls if not kept]
     found = f"{len(calls)} convolutions in channels_last" if layers else "no channels_last weights"
     if lost:
-        found = f"channels_last is lost before {and_more(lost)}"
+        found = f"the input of {and_more(lost)} is no longer channels_last"
     elif layers and not calls:
         found = "no channels_last convolution was called"
     if strided:

@@ -62,17 +62,19 @@ def step_count(make: MakeArm, precision: Precision, batch: Any) -> Found:
 
 
 @probe(
-    wanted="a schedule that goes on at most once a call",
+    wanted="a learning-rate schedule that steps at most once a training step",
     remedy="step the scheduler once for each step of the optimizer, outside of the loop over"
     " micro-batches",
 )
 def schedule(make: MakeArm, precision: Precision, batch: Any) -> Found:
     """A schedule of learning rates must not go on twice a step; once an epoch is as good."""
     epochs = led(make, precision, batch).epochs
-    fast = [f"{name} went on {n} times in {LED} calls" for name, n in epochs.items() if n > LED]
+    fast = [
+        f"{name} stepped {n} times in {LED} training steps" for name, n in epochs.items() if n > LED
+    ]
     if fast:
         return Found(and_more(fast), good=False)
-    told = f"{len(epochs)} schedules go on at most once a call" if epochs else "no schedule"
+    told = f"{len(epochs)} schedules step at most once a training step" if epochs else "no schedule"
     return Found(told, good=True)
 
 

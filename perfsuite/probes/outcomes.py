@@ -75,10 +75,10 @@ def _found(drifts: Mapping[str, Drift], share: float, told: str) -> Found:
         return Found(f"{len(drifts)} {told}", good=True)
     name = max(wrong, key=lambda name: wrong[name].apart / (wrong[name].moved or 1e-300))
     each = wrong[name]
-    off = f"is off fp32's way by {each.apart / each.moved:.2g} of it"
+    off = f"moved otherwise than in fp32, by {each.apart / each.moved:.2g} of its movement there"
     told = f"{name} {off if each.moved else 'moved, and not in fp32'}"
-    more = f", and {len(wrong) - 1} more" * (len(wrong) > 1)
-    return Found(f"{told} after {STEPS} steps{more}", good=False)
+    more = f"; {len(wrong) - 1} more did" * (len(wrong) > 1)
+    return Found(f"after {STEPS} steps {told}{more}", good=False)
 
 
 @probe(

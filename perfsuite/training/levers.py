@@ -71,7 +71,7 @@ class Levers:
             if not models:
                 raise LeverError("no model in `state` of perfsuite.Training")
             if device.charged is not None:
-                raise LeverError(f"{device.kind}: what is compiled would take no time there")
+                raise LeverError(f"{device.kind}: a simulated device cannot time compiled code")
             for model in models:
                 model.compile(dynamic=False)  # or a batch of another size would be a slower one
 
@@ -91,7 +91,7 @@ def _put_channels_last(models: Iterable[nn.Module]) -> None:
     if not images:
         raise LeverError("no model has weights of four dimensions")
     if all(each.is_contiguous(memory_format=torch.channels_last) for each in images):
-        raise LeverError("the weights lie so already")
+        raise LeverError("the weights are channels_last already")
     for parameter in images:
         parameter.data = _channels_last(parameter.data)
 

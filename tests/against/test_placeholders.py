@@ -10,11 +10,11 @@ from suites import Suite
 
 from perfsuite.against import controllers
 
-Run = Callable[..., pytest.RunResult]
+RunSession = Callable[..., pytest.RunResult]
 
 
 @pytest.fixture
-def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> RunSession:
     """Run a comparison of two interpreters, both of them stubs, in this process."""
     suite = Suite(pytester, monkeypatch)
     monkeypatch.setattr(controllers, "_BOOTSTRAP", stub_server.PLACE)
@@ -51,7 +51,7 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
     ids=lambda value: " ".join(value) if value and isinstance(value, list) else "",
 )
 def test_they_are_selected_as_the_benchmarks_would_be(
-    run: Run, arguments: list[str], names: list[str]
+    run: RunSession, arguments: list[str], names: list[str]
 ) -> None:
     result = run("--collect-only", "-q", *arguments)
     found = [line for line in result.outlines if line.startswith("test_speed.py::")]
@@ -60,12 +60,14 @@ def test_they_are_selected_as_the_benchmarks_would_be(
 
 
 @pytest.mark.parametrize("named", [False, True])
-def test_what_takes_minutes_is_compared_where_its_file_is_named(run: Run, named: bool) -> None:
+def test_what_takes_minutes_is_compared_where_its_file_is_named(
+    run: RunSession, named: bool
+) -> None:
     result = run("--collect-only", "-q", *["test_long.py"] * named)
     assert ("test_long.py::test_long" in result.outlines) is named
 
 
-def test_each_has_a_verdict_of_its_own(run: Run) -> None:
+def test_each_has_a_verdict_of_its_own(run: RunSession) -> None:
     result = run("-v", "-k", "quick")
     result.stdout.fnmatch_lines(
         [
@@ -78,7 +80,7 @@ def test_each_has_a_verdict_of_its_own(run: Run) -> None:
     assert result.ret == 0
 
 
-def test_a_file_that_cannot_be_collected_is_an_error(run: Run) -> None:
+def test_a_file_that_cannot_be_collected_is_an_error(run: RunSession) -> None:
     result = run(errors={"test_speed.py": "ModuleNotFoundError: No module named 'nothing'"})
     result.stdout.fnmatch_lines(
         ["*ERROR collecting test_speed.py*", "ModuleNotFoundError: No module named 'nothing'"]
@@ -86,7 +88,7 @@ def test_a_file_that_cannot_be_collected_is_an_error(run: Run) -> None:
     assert result.ret == pytest.ExitCode.INTERRUPTED
 
 
-def test_a_folder_that_cannot_be_collected_is_an_error_of_its_files(run: Run) -> None:
+def test_a_folder_that_cannot_be_collected_is_an_error_of_its_files(run: RunSession) -> None:
     result = run(errors={"inner": "inner/te: broken conftest"})
     result.stdout.fnmatch_lines(["*ERROR collecting inner/test_more.py*", "*broken conftest"])
     assert result.ret == pytest.ExitCode.INTERRUPTED

@@ -24,11 +24,11 @@ from perfsuite.against.worker.remote_turns import RemoteTurns, WorkerLine
 from perfsuite.devices.torchrun import Seat
 from perfsuite.judging.blocks import Block
 
-Ends = tuple[WorkerLine, WorkerLine, Line[Answer]]
+BothEnds = tuple[WorkerLine, WorkerLine, Line[Answer]]
 
 
 @pytest.fixture
-def ends(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ends]:
+def ends(monkeypatch: pytest.MonkeyPatch) -> Iterator[BothEnds]:
     """Two ranks' ends, of which rank 0's has to act first, and the coordinator's."""
     told: list[Request | None] = []
 
@@ -56,7 +56,7 @@ def ends(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ends]:
         end.close()
 
 
-def test_all_ranks_take_the_blocks_that_rank_0_is_asked_for(ends: Ends) -> None:
+def test_all_ranks_take_the_blocks_that_rank_0_is_asked_for(ends: BothEnds) -> None:
     first, second, coordinator = ends
     turns = [RemoteTurns(line, one_tree=False) for line in (first, second)]
     for request in (TakeBlock(), TakeBlock(), Go(explain=True)):
@@ -75,7 +75,7 @@ def test_all_ranks_take_the_blocks_that_rank_0_is_asked_for(ends: Ends) -> None:
     assert coordinator.receive(10.0) == Failed(reason="rank 1 of 2: ValueError: broken")
 
 
-def test_all_ranks_are_told_that_the_coordinator_has_gone(ends: Ends) -> None:
+def test_all_ranks_are_told_that_the_coordinator_has_gone(ends: BothEnds) -> None:
     first, second, coordinator = ends
     coordinator.close()
     for line in (first, second):

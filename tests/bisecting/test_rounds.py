@@ -77,7 +77,7 @@ class FakeWorker:
         pass
 
 
-class Row:
+class KnownRow:
     """Versions 0 to 4, some of which cannot be started."""
 
     noun = "commit"
@@ -121,7 +121,7 @@ def restarts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, int]]:
     return ran
 
 
-def rounds_of(row: Row, stack: ExitStack, log: Path) -> Rounds:
+def rounds_of(row: KnownRow, stack: ExitStack, log: Path) -> Rounds:
     fake: Any = row
     return Rounds(fake, lambda _: RoundLog(log), stack, lambda *_: None)
 
@@ -129,7 +129,7 @@ def rounds_of(row: Row, stack: ExitStack, log: Path) -> Rounds:
 def test_a_version_is_measured_beside_both_ends_and_one_runs_at_a_time(
     tmp_path: Path, restarts: list[tuple[str, str, int]]
 ) -> None:
-    row, log = Row(), tmp_path / "log"
+    row, log = KnownRow(), tmp_path / "log"
     with ExitStack() as stack:
         rounds = rounds_of(row, stack, log)
         assert not rounds.round("k", 4).bad_over
@@ -145,7 +145,7 @@ def test_a_version_is_measured_beside_both_ends_and_one_runs_at_a_time(
         *(("v0", "v3", 0), ("v3", "v4", 0)),
     ]
     with ExitStack() as stack:  # what was measured is not measured again
-        again = rounds_of(Row(), stack, log)
+        again = rounds_of(KnownRow(), stack, log)
         assert [again.round("k", version) for version in (2, 2, 3)] == found
         assert len(restarts) == 8
         again.round("k", 2)
@@ -157,19 +157,19 @@ def test_all_keep_to_what_the_good_end_found(
 ) -> None:
     log = tmp_path / "log"
     with ExitStack() as stack:
-        rounds = rounds_of(Row(), stack, log)
+        rounds = rounds_of(KnownRow(), stack, log)
         found = [rounds.round("k", 4), rounds.round("k", 2)]
     assert [each.config for each in found] == [{"doublings": 3}] * 2
     assert restarts == [("v0", "v4", 0), *[("v0", "v4", 0), ("v0", "v2", 0), ("v2", "v4", 0)]]
     monkeypatch.setitem(FOUND, "v0", {"doublings": 1})  # another day
     with ExitStack() as stack:
-        again = rounds_of(Row(), stack, log)
+        again = rounds_of(KnownRow(), stack, log)
         assert again.round("k", 4) == found[0]
         assert again.round("k", 3).config == {"doublings": 3}
 
 
 def test_what_is_exact_is_counted_once_and_tells_what_else_is_measured(tmp_path: Path) -> None:
-    row, servers = Row(), []
+    row, servers = KnownRow(), []
     start = row.start
 
     def remember(version: int, stack: ExitStack) -> Any:
@@ -188,7 +188,7 @@ def test_what_is_exact_is_counted_once_and_tells_what_else_is_measured(tmp_path:
 
 def test_whose_fault_it_is(tmp_path: Path, restarts: list[tuple[str, str, int]]) -> None:
     with ExitStack() as stack:
-        row = Row(broken=(2,))
+        row = KnownRow(broken=(2,))
         rounds = rounds_of(row, stack, tmp_path / "log")
         assert rounds.round("k", 2).why == "v2: its server ended"
         assert row.running == [0, 4]
@@ -199,4 +199,4 @@ def test_whose_fault_it_is(tmp_path: Path, restarts: list[tuple[str, str, int]])
         with pytest.raises(BisectionError, match="the good end failed: v0: killed"):
             rounds.round("v0 fails", 3)
     with ExitStack() as stack, pytest.raises(BisectionError, match="the bad end cannot be started"):
-        rounds_of(Row(broken=(4,)), stack, tmp_path / "other")
+        rounds_of(KnownRow(broken=(4,)), stack, tmp_path / "other")

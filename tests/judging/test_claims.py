@@ -87,7 +87,7 @@ def test_it_loses_alike_where_all_of_the_interval_does(
 ) -> None:
     _, (verdict, sentence), *_ = claims(loss=scaled(LOSS, *factors))
     assert verdict.outcome is outcome
-    assert sentence.startswith(f"Does it lose like fp32 on this machine? {answer}: {outcome}")
+    assert sentence.startswith(f"Is its loss that of fp32 on this machine? {answer}: {outcome}")
     assert ("test_amp_convergence" in sentence) is (outcome is Outcome.NOT_GATED)
 
 

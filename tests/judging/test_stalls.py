@@ -29,19 +29,19 @@ ASKED = Thresholds(
     against=AgainstLimits(margin=0.05),
 )
 
-Steps = Callable[[int], float]
+StepTimes = Callable[[int], float]
 
 
-def steady(draw: random.Random, step_s: float = STEP_S) -> Steps:
+def steady(draw: random.Random, step_s: float = STEP_S) -> StepTimes:
     return lambda _: step_s * draw.gauss(1.0, 0.02)
 
 
-def stalling(every: int, times: float, draw: random.Random, step_s: float = STEP_S) -> Steps:
+def stalling(every: int, times: float, draw: random.Random, step_s: float = STEP_S) -> StepTimes:
     plain = steady(draw, step_s)
     return lambda step: plain(step) * (times if step % every == every - 1 else 1.0)
 
 
-def busy(draw: random.Random, share: float = 0.005) -> Steps:
+def busy(draw: random.Random, share: float = 0.005) -> StepTimes:
     """Return a step on a machine that stalls a share of all steps, for as long as it likes."""
     return lambda _: (
         STEP_S * draw.gauss(1.0, 0.03) + draw.expovariate(10.0) * (draw.random() < share)
@@ -49,7 +49,13 @@ def busy(draw: random.Random, share: float = 0.005) -> Steps:
 
 
 def restarts(
-    before: Steps, after: Steps, *, count: int = 18, steps: int = 2, quads: int = 6, seed: int = 1
+    before: StepTimes,
+    after: StepTimes,
+    *,
+    count: int = 18,
+    steps: int = 2,
+    quads: int = 6,
+    seed: int = 1,
 ) -> list[Restart]:
     """Return restarts whose processes are at any point between two stalls."""
     draw, found = random.Random(seed), []
@@ -70,13 +76,13 @@ def judged(found: list[Restart]) -> Verdict:
     return verdict
 
 
-def in_turns(first: Steps, second: Steps, *, quads: int, steps: int) -> Duet:
+def in_turns(first: StepTimes, second: StepTimes, *, quads: int, steps: int) -> Duet:
     time = FakeTime()
     one, other = (FakeArm(time, step_s).turn(steps) for step_s in (first, second))
     return Duet(tuple(quad(one, other, index) for index in range(quads)))
 
 
-def blocks_of(step_s: Steps, *, blocks: int, steps: int) -> list[Block]:
+def blocks_of(step_s: StepTimes, *, blocks: int, steps: int) -> list[Block]:
     turn = FakeArm(FakeTime(), step_s).turn(steps)
     return [turn() for _ in range(blocks)]
 

@@ -33,7 +33,7 @@ from perfsuite.training.workload import Training, Workload
 FEATURES, SAMPLES, NOISE = 32, 4, 1.0
 FP32 = Precision.fp32
 
-Wrap = Callable[[nn.Module], nn.Module]
+WrapModel = Callable[[nn.Module], nn.Module]
 After = Callable[[nn.Module], None]
 
 
@@ -64,7 +64,7 @@ def clipped(model: nn.Module) -> None:
 
 
 def workload(
-    wrap: Wrap = DistributedDataParallel,
+    wrap: WrapModel = DistributedDataParallel,
     after: After = lambda _: None,
     *,
     reduction: str = "mean",

@@ -18,7 +18,7 @@ from perfsuite.measuring.machine import machine
 from perfsuite.measuring.turns import Alone
 from perfsuite.records.notes import Notes
 
-Called = Callable[[nn.Module], Callable[[Tensor], Tensor]]
+CalledWith = Callable[[nn.Module], Callable[[Tensor], Tensor]]
 CPU = torch.device("cpu")
 COLD = FirstStep(first_step_s=20.0, compile_s=19.0, hits=0, misses=2)
 WARM = FirstStep(first_step_s=2.0, compile_s=1.5, hits=2, misses=0)
@@ -29,7 +29,7 @@ def compiled(layer: nn.Module) -> Callable[[Tensor], Tensor]:
     return called
 
 
-def workload(called: Called = compiled) -> Workload:
+def workload(called: CalledWith = compiled) -> Workload:
     def make(_: Precision, __: torch.device, ___: int) -> Training:
         layer = nn.Linear(4, 1)
         run = called(layer)
@@ -40,7 +40,7 @@ def workload(called: Called = compiled) -> Workload:
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Callable[..., Bench]:
-    def made(called: Called = compiled) -> Bench:
+    def made(called: CalledWith = compiled) -> Bench:
         here = machine("cpu")
         return Bench(
             Notes("test_compilation", markers=()),
@@ -139,7 +139,7 @@ def test_what_is_unknown_is_not_gated(bench: Callable[..., Bench]) -> None:
     ids=["not compiled", "no compiler"],
 )
 def test_one_line_says_why_nothing_was_timed(
-    called: Called, found: list[FirstStep], figure: str, bench: Callable[..., Bench]
+    called: CalledWith, found: list[FirstStep], figure: str, bench: Callable[..., Bench]
 ) -> None:
     perf = bench(called)
     verdicts, processes = judged(perf, *found)

@@ -43,7 +43,7 @@ class Printing(Net):
         return hidden * 2
 
 
-class Reading(Net):
+class ReadsItsLoss(Net):
     def between(self, hidden: Tensor) -> Tensor:
         return hidden * 2 if hidden.sum().item() > 0 else hidden * 3
 
@@ -115,7 +115,7 @@ def test_a_healthy_step_is_a_graph_and_what_other_sizes_and_evaluation_add(healt
 PLANTED = {
     "a print": (Printing, BREAKS, 'print("once a step")', "print"),
     "a value that is read": (
-        Reading,
+        ReadsItsLoss,
         BREAKS,
         "return hidden * 2 if hidden.sum().item()",
         ".item()",

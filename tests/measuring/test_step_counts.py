@@ -18,11 +18,11 @@ from perfsuite.judging.counts import Ledger, changes
 from perfsuite.measuring.tracing import traced
 from perfsuite.training.snapshot import parts_of
 
-Count = Callable[[str], Ledger]
+MakeCounts = Callable[[str], Ledger]
 
 
 @pytest.fixture
-def count(tmp_path: Path) -> Count:
+def count(tmp_path: Path) -> MakeCounts:
     """Count the step of a program, given as its text."""
 
     def counted(source: str) -> Ledger:
@@ -47,7 +47,7 @@ def arm_of(step: Callable[[Any], Any], batch: Any, state: Any = ()) -> Arm:
 
 
 @pytest.mark.parametrize("case", COSTLY)
-def test_what_costs_is_found_with_its_line(case: str, count: Count) -> None:
+def test_what_costs_is_found_with_its_line(case: str, count: MakeCounts) -> None:
     old, new, line = COSTLY[case]
     assert old in SOURCE
     found = changes(count(SOURCE), count(SOURCE.replace(old, new)))
@@ -56,7 +56,7 @@ def test_what_costs_is_found_with_its_line(case: str, count: Count) -> None:
 
 
 @pytest.mark.parametrize("case", FREE)
-def test_what_costs_nothing_changes_no_count(case: str, count: Count) -> None:
+def test_what_costs_nothing_changes_no_count(case: str, count: MakeCounts) -> None:
     old, new = FREE[case]
     assert old in SOURCE
     before, after = count(SOURCE), count(SOURCE.replace(old, new))
@@ -68,7 +68,7 @@ def test_twenty_of_each_are_tried() -> None:
     assert min(len(COSTLY), len(FREE)) >= 20
 
 
-def test_a_backward_operator_is_told_by_the_line_of_its_forward_pass(count: Count) -> None:
+def test_a_backward_operator_is_told_by_the_line_of_its_forward_pass(count: MakeCounts) -> None:
     sites = count(SOURCE).sites["backward: convolution_backward bfloat16"]
     assert list(sites) == ["stem (Conv2d), program.py:31: x = self.norm(self.stem(images))"]
 
@@ -189,7 +189,7 @@ def test_places_are_unknown_where_torch_tells_none(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_path_of_a_source_is_as_an_import_would_find_it(
-    count: Count, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    count: MakeCounts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     (site,) = count(SOURCE).sites["forward: relu bfloat16"]

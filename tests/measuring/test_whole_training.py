@@ -164,9 +164,11 @@ def test_the_precisions_take_turns_and_do_not_disturb_each_other(unbroken: list[
 def test_a_checkpoint_of_another_training_is_none(tmp_path: Path) -> None:
     train(trainings(tmp_path, data="mnist5k"), epochs=1)
     assert [len(each.runs) for each in trainings(tmp_path, data="mnist5k")] == [1, 1]
-    assert [len(each.runs) for each in trainings(tmp_path, data="mnist")] == [0, 0]
+    others = trainings(tmp_path, data="mnist")
+    assert [(len(each.runs), each.differs) for each in others] == [(0, {"data"})] * 2
     longer = EpochsOf(fresh(Precision.fp32), STEPS + 1, checkpoint=tmp_path / "fp32.pt")
     assert longer.runs == []
+    assert {"data", "steps"} <= longer.differs
 
 
 @pytest.mark.parametrize("committed", [True, False])

@@ -68,7 +68,7 @@ TO_WIDEST: dict[str, tuple[Callable[..., Tensor], tuple[tuple[int, ...], ...]]] 
 }
 
 
-class Calls(nn.Module):
+class CallsOfModel(nn.Module):
     """A model that is one function."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -82,7 +82,7 @@ class Calls(nn.Module):
 def returned(
     function: Callable[..., Any], precision: Precision, given: list[Tensor]
 ) -> tuple[str, ...]:
-    found = cuda_dtypes(Calls(function), *given, precision=precision)
+    found = cuda_dtypes(CallsOfModel(function), *given, precision=precision)
     assert found.unknown == ""
     return found.outputs
 
@@ -153,21 +153,21 @@ def test_a_layer_outside_of_autocast_is_told() -> None:
 
 def test_what_cuda_refuses_is_refused() -> None:
     one = torch.ones(4)
-    found = cuda_dtypes(Calls(F.binary_cross_entropy), one, one, precision=Precision.fp16)
+    found = cuda_dtypes(CallsOfModel(F.binary_cross_entropy), one, one, precision=Precision.fp16)
     assert "unsafe to autocast" in found.unknown
     assert str(found).startswith("unknown: the forward pass raises RuntimeError: ")
 
 
 def test_a_model_that_reads_a_value_is_unknown_in_a_line() -> None:
-    found = cuda_dtypes(Calls(lambda x: x * float(x.sum())), torch.ones(4), precision="fp16")  # type: ignore[arg-type]  # as a user may
+    found = cuda_dtypes(CallsOfModel(lambda x: x * float(x.sum())), torch.ones(4), precision="fp16")  # type: ignore[arg-type]  # as a user may
     assert found.unknown
     assert "\n" not in str(found)
 
 
 def test_a_cpu_build_says_so_and_nothing_stays_pretended(monkeypatch: pytest.MonkeyPatch) -> None:
     before = [getattr(where, name) for where, name, _ in pretended._ASKED]
-    cuda_dtypes(Calls(torch.exp), torch.ones(4), precision=Precision.fp16)
+    cuda_dtypes(CallsOfModel(torch.exp), torch.ones(4), precision=Precision.fp16)
     assert [getattr(where, name) for where, name, _ in pretended._ASKED] == before
     monkeypatch.setattr(torch.version, "cuda", None)
-    found = cuda_dtypes(Calls(torch.exp), torch.ones(4), precision=Precision.fp16)
+    found = cuda_dtypes(CallsOfModel(torch.exp), torch.ones(4), precision=Precision.fp16)
     assert str(found) == "unknown: this torch was built without CUDA"

@@ -198,7 +198,7 @@ ROWS: tuple[CatalogueRow, ...] = (
     CatalogueRow(
         number=22,
         plant="a layer loses channels_last",
-        because={"probe memory_format": "channels_last is lost before 4"},
+        because={"probe memory_format": "the input of 4 is no longer channels_last"},
         healthy=probed(TrainStep, Precision.bf16, memory_format, model=env.channels_last),
         planted=probed(TrainStep, Precision.bf16, memory_format, model=env.channels_last_lost),
     ),

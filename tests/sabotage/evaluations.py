@@ -95,7 +95,7 @@ EVALUATIONS: tuple[CatalogueRow, ...] = (
     in_the_model(
         52,
         "running statistics follow more slowly in mixed precision",
-        {"probe buffers": "is off fp32's way by 0.4"},
+        {"probe buffers": "moved otherwise than in fp32, by 0.4"},
         env.one_convolution,
         of_another_pace,
     ),

@@ -214,21 +214,21 @@ UPDATES: tuple[CatalogueRow, ...] = (
         "weights are rounded to bfloat16 after each step",
         RoundedWeights,
         Precision.bf16,
-        {"probe update": "is off fp32's way by"},
+        {"probe update": "moved otherwise than in fp32, by"},
     ),
     probe_row(
         42,
         "the learning rate is another one in mixed precision",
         AnotherRate,
         Precision.bf16,
-        {"probe update": "by 0.1 of it"},
+        {"probe update": "by 0.1 of its movement"},
     ),
     probe_row(
         43,
         "an average of the weights is kept in bfloat16",
         AveragingInHalf,
         Precision.bf16,
-        {"probe averages": "is off fp32's way by"},
+        {"probe averages": "moved otherwise than in fp32, by"},
         twin=Averaging,
     ),
     probe_row(
@@ -266,7 +266,7 @@ UPDATES: tuple[CatalogueRow, ...] = (
         "the schedule goes on twice a step",
         ScheduledTwice,
         Precision.bf16,
-        {"probe schedule": "went on 8 times in 4 calls"},
+        {"probe schedule": "stepped 8 times in 4 training steps"},
         twin=Scheduled,
     ),
     probe_row(

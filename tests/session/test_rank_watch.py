@@ -94,7 +94,7 @@ def free_port() -> int:
 
 
 @dataclass
-class Ranks:
+class RankSession:
     """Two ranks of a suite, in a folder of their own."""
 
     folder: Path
@@ -147,12 +147,12 @@ class Ranks:
 
 
 @pytest.fixture
-def ranks(tmp_path: Path) -> Iterator[Ranks]:
+def ranks(tmp_path: Path) -> Iterator[RankSession]:
     """Return ranks that may be started; none of their processes is left, nor half of a file."""
     (tmp_path / "conftest.py").write_text(CONFTEST)
     (tmp_path / "test_all.py").write_text(SUITE)
     (tmp_path / "thresholds.toml").touch()
-    found = Ranks(tmp_path)
+    found = RankSession(tmp_path)
     yield found
     wait_until(lambda: not found.left())
     files = {each.name for each in tmp_path.iterdir() if each.is_file()}
@@ -175,7 +175,7 @@ def errors(*processes: "subprocess.Popen[str]") -> tuple[list[int], list[str], s
     return [process.returncode for process in processes], lines, text
 
 
-def test_two_ranks_write_one_run(ranks: Ranks) -> None:
+def test_two_ranks_write_one_run(ranks: RankSession) -> None:
     """And what counts, which is of one rank, is not missed."""
     ledgers = ranks.folder / "ledgers"
     ledgers.mkdir()
@@ -191,7 +191,7 @@ def test_two_ranks_write_one_run(ranks: Ranks) -> None:
     assert len(run["benchmarks"]) == 1
 
 
-def test_what_fails_on_one_rank_is_red_with_its_rank(ranks: Ranks) -> None:
+def test_what_fails_on_one_rank_is_red_with_its_rank(ranks: RankSession) -> None:
     (ranks.folder / "test_all.py").write_text(SUITE + RED)
     codes, lines, text = errors(ranks.start("--perf-ranks=2"))
     assert (codes, lines) == ([1], []), text
@@ -201,7 +201,7 @@ def test_what_fails_on_one_rank_is_red_with_its_rank(ranks: Ranks) -> None:
     assert sorted(items.values()) == ["failed", "passed"]
 
 
-def test_a_killed_rank_ends_all_that_torchrun_started(ranks: Ranks) -> None:
+def test_a_killed_rank_ends_all_that_torchrun_started(ranks: RankSession) -> None:
     process = ranks.start("--perf-ranks=2", IN_THE_MIDDLE="wait")
     os.kill(ranks.in_the_middle()[0], signal.SIGKILL)
     codes, (line,), text = errors(process)
@@ -210,7 +210,7 @@ def test_a_killed_rank_ends_all_that_torchrun_started(ranks: Ranks) -> None:
     assert "Traceback" not in text
 
 
-def test_a_killed_rank_is_missed_by_those_that_nobody_else_ends(ranks: Ranks) -> None:
+def test_a_killed_rank_is_missed_by_those_that_nobody_else_ends(ranks: RankSession) -> None:
     processes = ranks.start_both(IN_THE_MIDDLE="wait")
     os.kill(ranks.in_the_middle()[1], signal.SIGKILL)
     codes, (line,), text = errors(*processes)
@@ -219,7 +219,7 @@ def test_a_killed_rank_is_missed_by_those_that_nobody_else_ends(ranks: Ranks) ->
     assert line.endswith(": it was killed, its machine is gone, or it lets no thread run")
 
 
-def test_a_step_that_fails_on_one_rank_ends_all(ranks: Ranks) -> None:
+def test_a_step_that_fails_on_one_rank_ends_all(ranks: RankSession) -> None:
     codes, lines, text = errors(*ranks.start_both(IN_THE_MIDDLE="raise"))
     assert codes == [1, 1], text
     assert lines == [
@@ -229,14 +229,14 @@ def test_a_step_that_fails_on_one_rank_ends_all(ranks: Ranks) -> None:
     assert text.count("test session starts") == 1
 
 
-def test_a_rank_that_hangs_ends_all_and_says_where(ranks: Ranks) -> None:
+def test_a_rank_that_hangs_ends_all_and_says_where(ranks: RankSession) -> None:
     codes, (line,), text = errors(*ranks.start_both(IN_THE_MIDDLE="hang"))
     assert codes == [1, 1], text
     assert "ERROR: rank 1 of 2 stands in conftest.py:" in line
     assert " (load), in test_steps, and the others have waited for it for " in line
 
 
-def test_an_interrupt_ends_all_in_one_line(ranks: Ranks) -> None:
+def test_an_interrupt_ends_all_in_one_line(ranks: RankSession) -> None:
     # What a shell starts in the background ignores it, and so would what the tests start.
     former = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = ranks.start("--perf-ranks=2", IN_THE_MIDDLE="wait")

@@ -16,7 +16,7 @@ from perfsuite.session.terminal import StatusLine
 SAVE, RESTORE, ERASE = "\0337", "\0338", "\033[K"
 
 
-class Clock:
+class Ticking:
     def __init__(self) -> None:
         self.now_s = 100.0
 
@@ -25,8 +25,8 @@ class Clock:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
+def clock(monkeypatch: pytest.MonkeyPatch) -> Ticking:
+    clock = Ticking()
     monkeypatch.setattr(perfsuite.session.terminal, "time", clock)
     return clock
 
@@ -76,7 +76,7 @@ class Screen:
     ids=["pipe", "colour-to-a-pipe", "no-colour"],
 )
 def test_nothing_is_drawn_without_an_interactive_terminal(
-    clock: Clock, isatty: bool, markup: bool
+    clock: Ticking, isatty: bool, markup: bool
 ) -> None:
     screen = Screen(isatty=isatty, markup=markup)
     screen.status.show("timing fp32", 1, 2)
@@ -85,7 +85,7 @@ def test_nothing_is_drawn_without_an_interactive_terminal(
     assert screen.file.getvalue() == ""
 
 
-def test_progress_is_drawn_and_erased(clock: Clock) -> None:
+def test_progress_is_drawn_and_erased(clock: Ticking) -> None:
     screen = Screen()
     screen.status.show("timing fp32", 1, 20)
     screen.status.clear()
@@ -97,7 +97,7 @@ def test_progress_is_drawn_and_erased(clock: Clock) -> None:
     assert screen.writer.width_of_current_line == len("test_a.py ")
 
 
-def test_progress_is_drawn_five_times_a_second_and_at_the_end(clock: Clock) -> None:
+def test_progress_is_drawn_five_times_a_second_and_at_the_end(clock: Ticking) -> None:
     screen = Screen()
     for done in range(1, 101):
         screen.status.show("timing fp32", done, 100)
@@ -105,7 +105,7 @@ def test_progress_is_drawn_five_times_a_second_and_at_the_end(clock: Clock) -> N
     assert screen.drawn == [f"timing fp32 {done}/100" for done in (1, 21, 41, 61, 81, 100)]
 
 
-def test_what_takes_long_tells_how_long_the_rest_will_take(clock: Clock) -> None:
+def test_what_takes_long_tells_how_long_the_rest_will_take(clock: Ticking) -> None:
     screen = Screen(width=200)
     for done, after_s in ((2, 0.0), (3, 60.0), (5, 140.0), (9, 20.0), (10, 1.0)):
         clock.now_s += after_s
@@ -117,7 +117,7 @@ def test_what_takes_long_tells_how_long_the_rest_will_take(clock: Clock) -> None
     ]
 
 
-def test_time_that_is_left_is_told_of_what_is_shown_and_not_of_what_was(clock: Clock) -> None:
+def test_time_that_is_left_is_told_of_what_is_shown_and_not_of_what_was(clock: Ticking) -> None:
     screen = Screen(width=200)
     for what in ("one", "other"):
         for done in (1, 2):
@@ -127,7 +127,7 @@ def test_time_that_is_left_is_told_of_what_is_shown_and_not_of_what_was(clock: C
 
 
 @pytest.mark.parametrize("width", [5, 12, 20, 80])
-def test_progress_is_cut_at_the_end_of_the_line(clock: Clock, width: int) -> None:
+def test_progress_is_cut_at_the_end_of_the_line(clock: Ticking, width: int) -> None:
     """Else the terminal scrolls, and the cursor comes back to the wrong place."""
     screen = Screen(width=width)
     screen.status.show("timing fp32 and fp16 in turns", 1, 20)

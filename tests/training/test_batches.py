@@ -27,7 +27,7 @@ from perfsuite.training.batches import (
 ONES, TWO = torch.ones(3, 2), torch.tensor(2.0)
 
 
-class Named(NamedTuple):
+class NamedPair(NamedTuple):
     x: Tensor
     y: Tensor
 
@@ -55,7 +55,7 @@ FORMS: dict[str, tuple[Any, list[str]]] = {
     "list": ([ONES, [TWO]], ["batch[0]", "batch[1][0]"]),
     "dict": ({"x": ONES, "n": 3, "y": TWO}, ["batch['x']", "batch['y']"]),
     "ordered": (OrderedDict(x=ONES), ["batch['x']"]),
-    "named tuple": (Named(ONES, TWO), ["batch[0]", "batch[1]"]),
+    "named tuple": (NamedPair(ONES, TWO), ["batch[0]", "batch[1]"]),
     "dataclass": (Data(ONES, TWO), ["batch.x", "batch.y"]),
     "none": (None, []),
 }
