@@ -13,6 +13,8 @@ from perfsuite.judging.gates import JUDGEABLE, Outcome, Verdict
 
 ENVIRONMENT = "ENVIRONMENT"
 """What a figure's change is called that is not the code's."""
+SOFTWARE = "software: "
+"""With which a line begins that names a package whose version changed."""
 
 
 def compare_gate(name: str) -> str:
@@ -97,7 +99,7 @@ def settle(
         now = today.get(name, verdict)
         if {verdict.outcome, now.outcome} == {Outcome.FAIL} and found.outcome is Outcome.PASS:
             # What the two sides differ in made nothing slower.
-            known = [each for each in changes if each.removeprefix("software: ") not in beside]
+            known = [each for each in changes if each.removeprefix(SOFTWARE) not in beside]
             settled.append(_environment(now, environment, known))
     return settled
 

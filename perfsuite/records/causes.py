@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from perfsuite.judging.blocks import Block
+from perfsuite.judging.confirmation import SOFTWARE
 from perfsuite.judging.contamination import MOST_OTHERS
 from perfsuite.judging.stalls import told
 from perfsuite.records.operators import explain
@@ -45,7 +46,7 @@ def reasons(
         lines = [f"{said}; no operator is named"]
     if not lines and before.operators is not None and after.operators is not None:
         lines += explain(before.operators, after.operators, ratio=_ratio(before, after))
-    lines += [f"software: {change}" for change in software_changes(*software)]
+    lines += [f"{SOFTWARE}{change}" for change in software_changes(*software)]
     lines += [f"machine: {change}" for change in _state_changes(before, after)]
     if commits:
         lines.append(f"{counted(len(commits), 'commit')} between:")
