@@ -70,7 +70,7 @@ def training(
     if found.runs:
         perf.show(f"{precision} goes on after epoch {len(found.runs)}, kept in {checkpoint}")
     elif found.differs:
-        why = f"{', '.join(sorted(found.differs))} changed since {checkpoint} was written"
+        why = f"{', '.join(sorted(found.differs))} may have changed since {checkpoint} was written"
         perf.show(f"{precision} begins anew: {why}")
     return found
 

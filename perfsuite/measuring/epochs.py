@@ -33,7 +33,7 @@ class EpochsOf:
         about: what makes it another training, beside precision, steps and parameters.
         checkpoint: a file, which need not be there.
         runs: one an epoch, those before it was broken off too.
-        differs: in what the checkpoint was of another training, which begins anew then.
+        differs: in what the checkpoint is, or may be, of another training; then this begins anew.
     """
 
     arm: Arm
@@ -63,7 +63,8 @@ class EpochsOf:
             about = torch.load(path, weights_only=False, map_location="cpu")["about"]
             names = about.keys() | self._about.keys()
             self.differs = {name for name in names if about.get(name) != self._about.get(name)}
-            self.differs |= {"code"} - {name for name in names if about.get(name)}
+            if not about.get("code"):  # without git nobody knows
+                self.differs.add("code")
             if self.differs:
                 return  # and the checkpoint is overwritten after the first epoch
             # Then each tensor back to where it was: Adam counts its steps on the host.

@@ -95,7 +95,7 @@ def _state_changes(before: Benchmark, after: Benchmark) -> list[str]:
         then, now = (side.get(field) for side in sides)
         if then is None or now is None:
             continue
-        if field == OTHERS:  # a share, of which no share is of interest
+        if field == OTHERS:  # a share: how many times as much of next to nothing explains nothing
             if abs(now - then) > MOST_OTHERS:
                 changes.append(f"{name} {then:.0%} -> {now:.0%}")
         elif differs(then, now):
